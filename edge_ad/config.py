@@ -1,0 +1,245 @@
+"""The station's TOML file as frozen structs: every default, bound and unit is here.
+
+Relative paths in the file are relative to the file. Errors name the file, the key, the value and the
+bound. An unknown key is an error. Nothing else in the package invents a default.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from edge_ad.errors import ConfigError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+Rate = Annotated[float, Meta(gt=0.0, lt=0.5)]
+Fraction = Annotated[float, Meta(gt=0.0, lt=1.0)]
+
+PixelFormat = Literal[
+    "auto", "mono8", "mono10", "mono12", "mono16", "bayerrg8", "bayergr8", "bayergb8", "bayerbg8",
+    "rgb8", "bgr8", "yuv422_yuyv", "yuv422_uyvy",
+]  # fmt: skip
+
+
+class Camera(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[[camera]]`: where frames come from.
+
+    uri: `v4l2:///dev/video0`, `rtsp://...`, `file:///x.mp4`, `folder:///dir`, `synthetic://?seed=1`.
+    """
+
+    name: Name
+    uri: str
+    pixel_format: PixelFormat = "auto"
+    # Significant bits of mono10/12/16 samples; 0 takes the format's own number.
+    bit_depth: Annotated[int, Meta(ge=0, le=16)] = 0
+    # "auto": any size for folders, fixed for everything else.
+    frame_size: Literal["auto", "fixed", "any"] = "auto"
+    # What a full queue does. "wait": the source waits (files). "skip": the oldest waiting frame goes,
+    # counted (free-running cameras). "auto": wait for folders, files and synthetic, skip for cameras.
+    overflow: Literal["auto", "wait", "skip"] = "auto"
+    queue: Annotated[int, Meta(ge=1, le=256)] = 2
+    # A camera silent for this long is lost: reopened with backoff. Milliseconds.
+    stale_ms: Annotated[float, Meta(ge=50, le=600_000)] = 5000.0
+    # Frames with more pixels than this are refused. Megapixels.
+    max_megapixels: Annotated[float, Meta(gt=0, le=400)] = 64.0
+
+
+class View(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[[view]]`: a region of one camera's frame, scored by Gaussians of its own."""
+
+    name: Name
+    camera: Name
+    # x, y, width, height in frame pixels; absent: the whole frame.
+    roi: (
+        tuple[
+            Annotated[int, Meta(ge=0)],
+            Annotated[int, Meta(ge=0)],
+            Annotated[int, Meta(ge=8)],
+            Annotated[int, Meta(ge=8)],
+        ]
+        | None
+    ) = None
+
+
+class Engine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[engine]`: what runs the backbone."""
+
+    kind: Literal["openvino"] = "openvino"
+    # A directory with backbone.onnx and backbone.json, as `edge-ad backbone export` writes it.
+    backbone: str = ""
+    # Worker threads of the engine; 0: one per physical core that the process may use.
+    threads: Annotated[int, Meta(ge=0, le=256)] = 0
+    precision: Literal["f32", "f16", "bf16"] = "f32"
+
+
+class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[calibration]`: how the Gaussians are fitted and the threshold is set."""
+
+    profile: Literal["paper"] = "paper"
+    # Level names of the backbone to use; empty: all of them.
+    levels: tuple[str, ...] = ()
+    # Keep the principal components that explain this last share of variance (0.01: "NPCA 1 %"); 0: off.
+    npca: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.0
+    # Keep the components that explain this first share of variance (0.99: "PCA 99 %"); 0: off.
+    pca: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.0
+    false_reject_rate: Rate = 0.01
+    # "conformal" (cross-fitted or leave-one-out), or "chi2" as in the paper (one level only).
+    threshold: Literal["conformal", "chi2"] = "conformal"
+    folds: Annotated[int, Meta(ge=2, le=200)] = 20
+    min_parts: Annotated[int, Meta(ge=2, le=100_000)] = 20
+
+
+class Scores(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[scores]`: the lossy ZeroMQ PUB channel."""
+
+    endpoint: str = "tcp://127.0.0.1:5570"
+    # Records that may wait for the publisher before the oldest is dropped and counted.
+    backlog: Annotated[int, Meta(ge=16, le=1_000_000)] = 10_000
+    # ZeroMQ's own per-subscriber queue, messages.
+    high_water_mark: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000
+
+
+class Control(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[control]`: the socket that `edge-ad calibrate` and `bundle activate` talk to the daemon over."""
+
+    # Empty: ipc://STATE_DIR/control.sock
+    endpoint: str = ""
+
+
+class MetricsEndpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[metrics]`: the Prometheus endpoint. Port 0 takes a free one and logs it."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535)] = 9570
+
+
+class Station(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A whole station file. `path` is where it was read from."""
+
+    schema: Literal[1]
+    station: Name
+    product: Name = "default"
+    # Bundles, backbones, kept calibration sets and sockets live here.
+    state_dir: str = "state"
+    # From trigger to verdict. A verdict that is later is FAULT. Milliseconds.
+    deadline_ms: Annotated[float, Meta(gt=0, le=600_000)] = 500.0
+    # How long a part waits for the frames of its other cameras. Milliseconds.
+    join_ms: Annotated[float, Meta(gt=0, le=600_000)] = 200.0
+    camera: Annotated[tuple[Camera, ...], Meta(min_length=1, max_length=64)]
+    view: Annotated[tuple[View, ...], Meta(max_length=256)] = ()
+    engine: Engine = msgspec.field(default_factory=Engine)
+    calibration: Calibration = msgspec.field(default_factory=Calibration)
+    scores: Scores = msgspec.field(default_factory=Scores)
+    control: Control = msgspec.field(default_factory=Control)
+    metrics: MetricsEndpoint = msgspec.field(default_factory=MetricsEndpoint)
+    path: str = ""
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """The views, in the order of the engine's batch; without `[[view]]` each camera is one view."""
+        return self.view or tuple(View(name=c.name, camera=c.name) for c in self.camera)
+
+    @property
+    def state_path(self) -> Path:
+        """The state directory as an absolute path."""
+        return self.resolve(self.state_dir)
+
+    @property
+    def control_endpoint(self) -> str:
+        """The control socket's ZeroMQ endpoint."""
+        return self.control.endpoint or f"ipc://{self.state_path / 'control.sock'}"
+
+    @property
+    def backbone_path(self) -> Path:
+        """The directory of the backbone named by the file."""
+        if not self.engine.backbone:
+            raise ConfigError(
+                f"{self.path or 'configuration'}: engine.backbone is not set; give the directory that "
+                "'edge-ad backbone export' wrote"
+            )
+        return self.resolve(self.engine.backbone)
+
+    def resolve(self, name: str) -> Path:
+        """`name` as a path, relative names being relative to the station file."""
+        base = Path(self.path).parent if self.path else Path()
+        return (base / Path(name).expanduser()).absolute()
+
+
+def load_station(path: str | Path) -> Station:
+    """Read and check a station file. Raises ConfigError that names file, key, value and bound."""
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{path}: cannot read the station file ({error}); 'edge-ad init' writes one"
+        ) from error
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+    return parse_station(data, str(path))
+
+
+def parse_station(data: dict[str, Any], path: str = "") -> Station:
+    """Check an already parsed file. `path` is used in messages and to resolve relative paths."""
+    where = path or "configuration"
+    if "path" in data:
+        raise ConfigError(f"{where}: unknown key 'path'")
+    try:
+        station = msgspec.convert(data, Station, strict=True)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{where}: {_explain(error, data)}") from error
+    _check_references(station, where)
+    return msgspec.structs.replace(station, path=path)
+
+
+def _explain(error: msgspec.ValidationError, data: dict[str, Any]) -> str:
+    """msgspec's message with the key in TOML's notation and the value that was found there."""
+    message, _, location = str(error).partition(" - at `$")
+    steps = re.findall(r"\.([^.\[`]+)|\[(\d+)\]", location)
+    value: Any = data
+    for key, index in steps:
+        try:
+            value = value[int(index)] if index else value[key]
+        except (KeyError, IndexError, TypeError):
+            break
+    key = location.rstrip("`").lstrip(".") or "the file"
+    found = "" if isinstance(value, (dict, list)) else f" (found {value!r})"
+    return f"{key}: {message}{found}"
+
+
+def _check_references(station: Station, where: str) -> None:
+    """What one key says of another: names are unique, views name cameras, joins are possible."""
+    cameras = [c.name for c in station.camera]
+    for kind, names in (("camera", cameras), ("view", [v.name for v in station.view])):
+        twice = sorted({n for n in names if names.count(n) > 1})
+        if twice:
+            raise ConfigError(f"{where}: {kind} name {twice[0]!r} is used twice; names are unique")
+    for i, view in enumerate(station.view):
+        if view.camera not in cameras:
+            raise ConfigError(
+                f"{where}: view[{i}].camera: no camera is named {view.camera!r}; have {cameras}"
+            )
+    unseen = sorted(set(cameras) - {v.camera for v in station.views})
+    if unseen:
+        raise ConfigError(f"{where}: camera {unseen[0]!r} has no [[view]]; add one or remove it")
+    if len(cameras) > 1:
+        for i, camera in enumerate(station.camera):
+            if camera.overflow == "skip":
+                raise ConfigError(
+                    f"{where}: camera[{i}].overflow: 'skip' would pair frames of different parts; "
+                    "with several cameras use 'wait'"
+                )
+    if station.calibration.pca and station.calibration.npca:
+        raise ConfigError(f"{where}: calibration.pca and calibration.npca exclude each other")

@@ -1,0 +1,70 @@
+"""What is said about a part: the decision, the reason from a closed list, and the numbers behind it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Decision(str, Enum):
+    """PASS only if the score is finite, at or below the threshold, and in time."""
+
+    PASS = "PASS"
+    REJECT = "REJECT"
+    FAULT = "FAULT"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+class Reason(str, Enum):
+    """Why a part did not pass. The list is closed: metrics and consumers may enumerate it."""
+
+    NONE = ""  # the part passed
+    SCORE = "score"  # REJECT: score above threshold
+    UNCALIBRATED = "uncalibrated"  # no bundle is active
+    CALIBRATING = "calibrating"  # the part was collected for a calibration
+    NOT_FINITE = "not_finite"  # NaN or Inf anywhere in the distances
+    LATE = "late"  # the verdict was not ready before the deadline
+    FRAME_SIZE = "frame_size"  # the frame's size is not the bundle's
+    PIXEL_FORMAT = "pixel_format"  # the frame's pixel layout is not the bundle's
+    UNREADABLE = "unreadable"  # the frame or image file could not be decoded
+    INCOMPLETE = "incomplete"  # the camera delivered only a part of the frame
+    MISSING_VIEW = "missing_view"  # another camera of the part delivered nothing in time
+    OVERFLOW = "overflow"  # the part's frame did not fit the queue
+    ENGINE = "engine"  # the engine failed
+    STOPPED = "stopped"  # the daemon stopped before the part was inspected
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The verdict on one part.
+
+    `score` and `threshold` are in the same unit (sum of Mahalanobis distances over levels, see
+    `gaussian.score`); both are NaN where a FAULT left nothing to compare. `distances` is float32,
+    views x levels, a copy that the caller may keep.
+    """
+
+    decision: Decision
+    reason: Reason
+    score: float
+    threshold: float
+    view: str = ""  # the worst view's name
+    distances: NDArray[np.float32] | None = None
+    detail: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """True only for PASS."""
+        return self.decision is Decision.PASS
+
+
+def fault(reason: Reason, threshold: float = float("nan"), detail: str = "") -> Verdict:
+    """A FAULT verdict: no score, never a PASS."""
+    return Verdict(Decision.FAULT, reason, float("nan"), threshold, detail=detail)
