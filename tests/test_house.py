@@ -1,0 +1,105 @@
+"""The rules of the house that no single module can hold: who may import whom, lint, types."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "edge_ad"
+
+# room -> rooms it must never import: data goes one way, from the camera to the verdict.
+FORBIDDEN = {
+    "gaussian": {"capture", "backbone", "bundle", "inspector", "delivery", "daemon", "cli", "calibrate"},
+    "backbone": {"gaussian", "capture", "bundle", "inspector", "delivery", "daemon", "cli", "calibrate"},
+    "capture": {"gaussian", "backbone", "bundle", "inspector", "delivery", "daemon", "cli", "calibrate"},
+    "preprocess": {"gaussian", "backbone", "bundle", "inspector", "delivery", "daemon", "cli"},
+    "delivery": {"gaussian", "backbone", "capture", "bundle", "inspector", "daemon", "cli"},
+    "bundle": {"capture", "inspector", "delivery", "daemon", "cli", "calibrate"},
+    "inspector": {"capture", "delivery", "daemon", "cli", "calibrate", "metrics"},
+    "metrics": {"gaussian", "backbone", "capture", "inspector", "daemon", "cli"},
+    "daemon": {"cli", "evaluate"},
+    "evaluate": {"cli", "daemon", "delivery"},
+}
+HEAVY = {"torch", "timm", "torchvision", "sklearn", "scipy", "matplotlib", "onnx"}
+# The only files that may name the heavy packages; each does so inside a function or on its own extra.
+HEAVY_ALLOWED = {"backbone/export.py"}
+
+
+def _imports(path: Path) -> set[str]:
+    """Absolute names of everything a file imports, at any depth."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def _modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def _room(path: Path) -> str:
+    first = path.relative_to(PACKAGE).parts[0]
+    return first.removesuffix(".py")
+
+
+def test_rooms_import_one_way() -> None:
+    broken = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in _modules()
+        for name in _imports(path)
+        if name.startswith("edge_ad.") and name.split(".")[1] in FORBIDDEN.get(_room(path), set())
+    ]
+    assert broken == []
+
+
+def test_only_export_names_the_heavy_packages() -> None:
+    broken = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in _modules()
+        if str(path.relative_to(PACKAGE)) not in HEAVY_ALLOWED
+        for name in _imports(path)
+        if name.split(".")[0] in HEAVY
+    ]
+    assert broken == []
+
+
+def test_nothing_is_unpickled() -> None:
+    banned = ("import pickle", "allow_pickle=True", "torch.load(", "joblib", "cPickle")
+    broken = [
+        f"{path.relative_to(ROOT)}: {word}"
+        for path in _modules()
+        for word in banned
+        if word in path.read_text(encoding="utf-8")
+    ]
+    assert broken == []
+
+
+def test_import_of_the_package_loads_only_the_standard_library() -> None:
+    code = (
+        "import sys; before = set(sys.modules); import edge_ad;"
+        "new = {m.split('.')[0] for m in set(sys.modules) - before};"
+        "print(sorted(new - set(sys.stdlib_module_names) - {'edge_ad'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"]],
+    ids=["lint", "format", "types"],
+)
+def test_quality(arguments: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
