@@ -1,4 +1,4 @@
-"""Two tiers and one rule: `slow` tests run with EDGE_AD_SLOW=1, and under CI a skipped test is a failure."""
+"""Two tiers and one rule: slow tests run with EDGE_AD_SLOW=1; under CI a skipped test is a failure."""
 
 from __future__ import annotations
 
