@@ -1,0 +1,85 @@
+"""What every engine offers, whatever runs it: features for calibration, distances for inspection.
+
+An engine owns its buffers. The caller writes the pictures into `input`, calls `infer()` and reads the
+array it returns before the next `infer()`. Not thread safe: one thread uses an engine at a time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+
+class EngineIdentity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything that may move a feature, and so a threshold."""
+
+    kind: str  # "openvino"
+    runtime: str  # the runtime's full version
+    device: str  # the device's full name
+    precision: str  # "f32", "f16", "bf16"
+    backbone_sha256: str
+
+    @property
+    def key(self) -> str:
+        """The name of the bundle's section for engines of this kind and precision: "openvino-f32"."""
+        return f"{self.kind}-{self.precision}"
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The Gaussian of one level in one view: d = |whitening @ (pooled[offset : offset + d] - mean)|.
+
+    `mean` is float32 [d], `whitening` float32 [k, d] with zeros below the diagonal.
+    """
+
+    offset: int
+    mean: NDArray[np.float32]
+    whitening: NDArray[np.float32]
+
+
+class FeatureEngine(Protocol):
+    """Pictures to pooled features."""
+
+    @property
+    def identity(self) -> EngineIdentity:
+        """What runs it."""
+        ...
+
+    @property
+    def input(self) -> NDArray[np.uint8]:
+        """The engine's own [B, H, W, 3] BGR buffer, to be written by the caller."""
+        ...
+
+    def infer(self) -> NDArray[np.float32]:
+        """Features [B, D] of what `input` holds, valid until the next call."""
+        ...
+
+    def close(self) -> None:
+        """Release the engine; calling it again does nothing."""
+        ...
+
+
+class ScoreEngine(Protocol):
+    """Pictures to Mahalanobis distances, one batch row per view."""
+
+    @property
+    def identity(self) -> EngineIdentity:
+        """What runs it."""
+        ...
+
+    @property
+    def input(self) -> NDArray[np.uint8]:
+        """The engine's own [B, H, W, 3] BGR buffer, to be written by the caller."""
+        ...
+
+    def infer(self) -> NDArray[np.float32]:
+        """Distances d = sqrt(d2), [B, L], valid until the next call. NaN and Inf are never hidden."""
+        ...
+
+    def close(self) -> None:
+        """Release the engine; calling it again does nothing."""
+        ...

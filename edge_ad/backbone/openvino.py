@@ -1,0 +1,165 @@
+"""The CPU engine: OpenVINO with the precision pinned and the Gaussians' whitening in the graph."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino as ov
+from numpy.typing import NDArray
+from openvino import opset13 as ops
+
+from edge_ad.backbone.engine import EngineIdentity, Head
+from edge_ad.backbone.spec import Backbone
+from edge_ad.errors import ArtifactError, ConfigError, DeviceError
+
+PRECISIONS = {"f32": ov.Type.f32, "f16": ov.Type.f16, "bf16": ov.Type.bf16}
+
+
+class OpenVinoEngine:
+    """A compiled graph whose input and output are bound to arrays: `infer()` allocates nothing.
+
+    Owned and used by one thread at a time.
+    """
+
+    def __init__(
+        self, model: ov.Model, backbone: Backbone, batch: int, threads: int, precision: str
+    ) -> None:
+        if precision not in PRECISIONS:
+            raise ConfigError(f"engine.precision: {precision!r} is unknown; have {sorted(PRECISIONS)}")
+        core = ov.Core()
+        try:
+            compiled = core.compile_model(model, "CPU", _properties(threads, precision))
+            request = compiled.create_infer_request()
+        except RuntimeError as error:
+            raise DeviceError(
+                f"{backbone.onnx_path}: OpenVINO {ov.get_version()} cannot compile it for the CPU: "
+                f"{_first_line(error)}; export the backbone again"
+            ) from error
+        self.identity = EngineIdentity(
+            kind="openvino",
+            runtime=ov.get_version(),
+            device=str(core.get_property("CPU", "FULL_DEVICE_NAME")).strip(),
+            precision=precision,
+            backbone_sha256=backbone.sha256,
+        )
+        self.input: NDArray[np.uint8] = np.zeros((batch, backbone.height, backbone.width, 3), np.uint8)
+        self._output: NDArray[np.float32] = np.zeros(tuple(compiled.output(0).shape), np.float32)
+        request.set_input_tensor(ov.Tensor(self.input, shared_memory=True))
+        request.set_output_tensor(ov.Tensor(self._output, shared_memory=True))
+        self._request: Any = request
+
+    def infer(self) -> NDArray[np.float32]:
+        """Run what `input` holds. The result is the engine's own array, valid until the next call.
+
+        Raises DeviceError when the runtime fails or the engine is closed.
+        """
+        if self._request is None:
+            raise DeviceError("the engine is closed; open another one")
+        try:
+            self._request.infer()
+        except RuntimeError as error:
+            raise DeviceError(f"OpenVINO inference failed: {_first_line(error)}") from error
+        return self._output
+
+    def close(self) -> None:
+        """Release the compiled graph; calling it again does nothing."""
+        self._request = None
+
+
+def open_features(
+    backbone: Backbone, batch: int = 1, threads: int = 0, precision: str = "f32"
+) -> OpenVinoEngine:
+    """The bare backbone: uint8 [batch, H, W, 3] to float32 pooled features [batch, D]."""
+    return OpenVinoEngine(_read(backbone, batch), backbone, batch, threads, precision)
+
+
+def open_scorer(
+    backbone: Backbone, heads: Sequence[Sequence[Head]], threads: int = 0, precision: str = "f32"
+) -> OpenVinoEngine:
+    """The backbone with its Gaussians: uint8 [B, H, W, 3] to float32 distances [B, L].
+
+    `heads[b][l]` is level l of the view in batch row b; every row has the same number of levels.
+    """
+    batch = len(heads)
+    model = _read(backbone, batch)
+    pooled = model.output(0).get_node().input_value(0)
+    distances = _distances(pooled, backbone.dim, heads)
+    scored = ov.Model([ops.result(distances)], model.get_parameters(), "scorer")
+    return OpenVinoEngine(scored, backbone, batch, threads, precision)
+
+
+def usable_cores(root: Path = Path("/sys")) -> int:
+    """Physical cores that this process may use: affinity mask, hyper-threads and CPU quota considered."""
+    cpus = os.sched_getaffinity(0)
+    siblings = set()
+    for cpu in cpus:
+        topology = root / f"devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"
+        try:
+            siblings.add(topology.read_text().strip())
+        except OSError:
+            siblings.add(str(cpu))
+    try:
+        quota, period = (root / "fs/cgroup/cpu.max").read_text().split()
+        limit = len(siblings) if quota == "max" else int(quota) // int(period)
+    except (OSError, ValueError):
+        limit = len(siblings)
+    return max(1, min(len(siblings), limit))
+
+
+def _properties(threads: int, precision: str) -> dict[str, Any]:
+    """Latency of one frame is what counts; a hint left open would let the CPU choose bf16 by itself."""
+    return {
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": 1,
+        "INFERENCE_NUM_THREADS": threads or usable_cores(),
+        "INFERENCE_PRECISION_HINT": PRECISIONS[precision],
+        "EXECUTION_MODE_HINT": "ACCURACY",
+    }
+
+
+def _read(backbone: Backbone, batch: int) -> ov.Model:
+    """The graph with its batch fixed, its output checked against backbone.json."""
+    try:
+        model = ov.Core().read_model(backbone.onnx_path)
+        model.reshape([batch, backbone.height, backbone.width, 3])
+    except RuntimeError as error:
+        raise ArtifactError(
+            f"{backbone.onnx_path}: OpenVINO {ov.get_version()} cannot read it: {_first_line(error)}; "
+            "export the backbone again"
+        ) from error
+    shape = model.output(0).get_partial_shape()
+    if str(shape) != f"[{batch},{backbone.dim}]":
+        raise ArtifactError(
+            f"{backbone.onnx_path}: pooled has shape {shape}, backbone.json says "
+            f"[{batch},{backbone.dim}]; export the backbone again"
+        )
+    return model
+
+
+def _distances(pooled: Any, dim: int, heads: Sequence[Sequence[Head]]) -> Any:
+    """d = |W (x - mean)| of every row and level as a graph on `pooled` [B, D], output [B, L]."""
+    rows = []
+    for row, levels in enumerate(heads):
+        columns = []
+        for head in levels:
+            d = head.whitening.shape[1]
+            x = ops.slice(pooled, _ints(row, head.offset), _ints(row + 1, head.offset + d), _ints(1, 1))
+            centred = ops.subtract(x, ops.constant(head.mean[None, :].astype(np.float32)))
+            y = ops.matmul(centred, ops.constant(head.whitening.astype(np.float32)), False, True)
+            d2 = ops.reduce_sum(ops.multiply(y, y), _ints(1), keep_dims=True)
+            columns.append(ops.sqrt(d2))
+        rows.append(ops.concat(columns, 1))
+    return ops.concat(rows, 0)
+
+
+def _ints(*values: int) -> Any:
+    return ops.constant(np.array(values, np.int64))
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return next((line for line in reversed(lines) if "Check" not in line), lines[0] if lines else "")

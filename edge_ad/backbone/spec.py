@@ -1,0 +1,199 @@
+"""What a backbone is on disk: a directory with `backbone.onnx` and the `backbone.json` about it.
+
+The graph takes uint8 BGR pictures at the network's size, [batch, height, width, 3], and normalises them
+itself; its output `pooled` is float32 [batch, D]: the globally averaged channels of every level, one
+after the other in the order of `levels`. A backbone's identity is the sha256 of its ONNX file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from edge_ad.errors import ArtifactError
+
+SCHEMA = 1
+ONNX_NAME = "backbone.onnx"
+JSON_NAME = "backbone.json"
+
+
+class Level(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One level of features: `dim` columns of `pooled` from `offset` on.
+
+    `tensor` is the path of the module whose output was averaged, `stride` its step in input pixels.
+    """
+
+    name: str
+    tensor: str
+    dim: int
+    stride: int
+    offset: int
+
+
+class Input(msgspec.Struct, frozen=True, kw_only=True):
+    """The graph's input; `batch` is what it was exported with, an engine reshapes it."""
+
+    name: str = "image"
+    layout: Literal["NHWC"] = "NHWC"
+    dtype: Literal["uint8"] = "uint8"
+    color: Literal["BGR"] = "BGR"
+    batch: int = 1
+    height: int
+    width: int
+
+
+class Normalisation(msgspec.Struct, frozen=True, kw_only=True):
+    """What the graph does first: `(x * scale - mean) / std`, channels in the order of `color`."""
+
+    color: Literal["RGB", "BGR"]
+    scale: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+class Pooled(msgspec.Struct, frozen=True):
+    """The output `pooled`: float32 [batch, dim]."""
+
+    dim: int
+    levels: tuple[Level, ...]
+
+
+class Outputs(msgspec.Struct, frozen=True):
+    """The graph's outputs. `local` (features per grid position) is null in a graph without it."""
+
+    pooled: Pooled
+    local: dict[str, Any] | None = None
+
+
+class BackboneSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """`backbone.json`."""
+
+    schema: int = SCHEMA
+    name: str
+    source: dict[str, Any]
+    onnx_sha256: str
+    opset: int
+    input: Input
+    normalisation: Normalisation
+    outputs: Outputs
+    # Settings that nobody gave and the exporter chose, as "key = value".
+    defaults_used: tuple[str, ...] = ()
+    versions: dict[str, str] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Backbone:
+    """A backbone that was found whole on disk."""
+
+    directory: Path
+    spec: BackboneSpec
+
+    @property
+    def onnx_path(self) -> Path:
+        """The graph's file."""
+        return self.directory / ONNX_NAME
+
+    @property
+    def name(self) -> str:
+        """The network's name."""
+        return self.spec.name
+
+    @property
+    def sha256(self) -> str:
+        """The backbone's identity: the sha256 of its ONNX file."""
+        return self.spec.onnx_sha256
+
+    @property
+    def height(self) -> int:
+        """Rows of the input."""
+        return self.spec.input.height
+
+    @property
+    def width(self) -> int:
+        """Columns of the input."""
+        return self.spec.input.width
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """The levels of `pooled`, in order."""
+        return self.spec.outputs.pooled.levels
+
+    @property
+    def dim(self) -> int:
+        """The number of columns of `pooled`."""
+        return self.spec.outputs.pooled.dim
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file's bytes, in hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def load_backbone(directory: str | Path, verify: bool = True) -> Backbone:
+    """Read and check a backbone's directory; `verify` compares the graph's sha256 with the stated one.
+
+    Raises ArtifactError when a file is missing or unreadable, the schema is unknown, the levels do not
+    fill `pooled`, or the graph is not the one that the JSON describes.
+    """
+    directory = Path(directory).expanduser().absolute()
+    path = directory / JSON_NAME
+    try:
+        data = path.read_bytes()
+        spec = _decode(data)
+    except OSError as error:
+        raise ArtifactError(
+            f"{directory}: no backbone here ({error.strerror}: {path.name}); "
+            "'edge-ad backbone export NAME -o DIR' writes one"
+        ) from error
+    except (ValueError, msgspec.DecodeError) as error:
+        raise ArtifactError(f"{path}: not a valid backbone.json: {error}; export it again") from error
+    _check_levels(spec, path)
+    backbone = Backbone(directory, spec)
+    if not backbone.onnx_path.is_file():
+        raise ArtifactError(
+            f"{backbone.onnx_path}: missing, though {path.name} is there; export it again"
+        )
+    if verify and (found := file_sha256(backbone.onnx_path)) != spec.onnx_sha256:
+        raise ArtifactError(
+            f"{backbone.onnx_path}: sha256 is {found}, {path.name} says {spec.onnx_sha256}; "
+            "the two do not belong together, export again"
+        )
+    return backbone
+
+
+def encode_spec(spec: BackboneSpec) -> bytes:
+    """`backbone.json`'s text, the same bytes for the same spec."""
+    return msgspec.json.format(msgspec.json.encode(spec), indent=2) + b"\n"
+
+
+def _decode(data: bytes) -> BackboneSpec:
+    """The schema is looked at first: a later one may differ in anything."""
+    schema = json.loads(data).get("schema") if data.lstrip()[:1] == b"{" else None
+    if schema != SCHEMA:
+        raise ValueError(f"schema is {schema!r}, this edge_ad reads {SCHEMA}")
+    return msgspec.json.decode(data, type=BackboneSpec)
+
+
+def _check_levels(spec: BackboneSpec, path: Path) -> None:
+    pooled = spec.outputs.pooled
+    offset = 0
+    for level in pooled.levels:
+        if level.offset != offset or level.dim < 1:
+            raise ArtifactError(
+                f"{path}: level {level.name!r} has offset {level.offset} and dim {level.dim}, "
+                f"expected offset {offset}; export it again"
+            )
+        offset += level.dim
+    if offset != pooled.dim or not offset:
+        raise ArtifactError(
+            f"{path}: the levels fill {offset} columns, pooled has {pooled.dim}; export it again"
+        )
