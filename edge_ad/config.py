@@ -25,6 +25,8 @@ Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 Rate = Annotated[float, Meta(gt=0.0, lt=0.5)]
 Fraction = Annotated[float, Meta(gt=0.0, lt=1.0)]
 
+EMBEDDED_BACKBONE = Path(__file__).parent / "backbone" / "embedded"
+
 PixelFormat = Literal[
     "auto", "mono8", "mono10", "mono12", "mono16", "bayerrg8", "bayergr8", "bayergb8", "bayerbg8",
     "rgb8", "bgr8", "yuv422_yuyv", "yuv422_uyvy",
@@ -75,7 +77,8 @@ class Engine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """`[engine]`: what runs the backbone."""
 
     kind: Literal["openvino"] = "openvino"
-    # A directory with backbone.onnx and backbone.json, as `edge-ad backbone export` writes it.
+    # A directory with backbone.onnx and backbone.json, as `edge-ad backbone export` writes it;
+    # empty: the one that ships with the package.
     backbone: str = ""
     # Worker threads of the engine; 0: one per physical core that the process may use.
     threads: Annotated[int, Meta(ge=0, le=256)] = 0
@@ -161,8 +164,10 @@ class Station(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
     @property
     def backbone_path(self) -> Path:
-        """The directory of the backbone named by the file."""
+        """The directory of the backbone named by the file, else of the one that ships with the package."""
         if not self.engine.backbone:
+            if (EMBEDDED_BACKBONE / "backbone.json").is_file():
+                return EMBEDDED_BACKBONE
             raise ConfigError(
                 f"{self.path or 'configuration'}: engine.backbone is not set; give the directory that "
                 "'edge-ad backbone export' wrote"

@@ -1,0 +1,63 @@
+"""The calibration bundle: an immutable directory with everything that turns features into verdicts.
+
+    STATE/bundles/<product>/<bundle-id>/   manifest.json  manifest.sha256  gaussian.safetensors
+                                           reference/*.png  report.html
+    STATE/bundles/<product>/current        symlink to the bundle in use, swapped by rename
+    STATE/bundles/<product>/previous       symlink to the one before, for one-command rollback
+    STATE/backbones/<sha256>/              backbone.onnx  backbone.json, so that a bundle loads offline
+
+`manifest.json` holds the sha256 of every other file and `manifest.sha256` that of the manifest (it can be
+checked with `sha256sum -c`). Nothing in a bundle is ever unpickled.
+"""
+
+from __future__ import annotations
+
+from edge_ad.bundle.manifest import (
+    BackboneRef,
+    CalibrationSetRef,
+    CameraRule,
+    Chi2,
+    LevelFit,
+    Manifest,
+    Preprocess,
+    ReductionRef,
+    Section,
+    ViewRule,
+)
+from edge_ad.bundle.read import Bundle, open_bundle, tensor_name
+from edge_ad.bundle.store import (
+    Entry,
+    activate,
+    bundle_id,
+    current_path,
+    list_bundles,
+    previous_path,
+    rollback,
+    store_backbone,
+    write_bundle,
+)
+
+__all__ = [
+    "BackboneRef",
+    "Bundle",
+    "CalibrationSetRef",
+    "CameraRule",
+    "Chi2",
+    "Entry",
+    "LevelFit",
+    "Manifest",
+    "Preprocess",
+    "ReductionRef",
+    "Section",
+    "ViewRule",
+    "activate",
+    "bundle_id",
+    "current_path",
+    "list_bundles",
+    "open_bundle",
+    "previous_path",
+    "rollback",
+    "store_backbone",
+    "tensor_name",
+    "write_bundle",
+]

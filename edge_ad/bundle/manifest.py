@@ -1,0 +1,188 @@
+"""What a bundle says of itself: `manifest.json` as frozen structs."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import msgspec
+
+from edge_ad.backbone.engine import EngineIdentity
+from edge_ad.backbone.spec import Level
+from edge_ad.errors import ArtifactError
+from edge_ad.gaussian.threshold import Promise
+
+SCHEMA = 1
+MANIFEST = "manifest.json"
+MANIFEST_SHA = "manifest.sha256"
+TENSORS = "gaussian.safetensors"
+REPORT = "report.html"
+REFERENCE = "reference"
+
+
+class _Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Unknown keys are refused: what a reader does not know it cannot honour."""
+
+
+class BackboneRef(_Struct, frozen=True):
+    """The network that the statistics belong to; sha256 is that of `backbone.onnx`."""
+
+    name: str
+    sha256: str
+
+
+class CameraRule(_Struct, frozen=True):
+    """What a camera's frames must look like; width and height hold for "fixed" frames only."""
+
+    pixel_rule: str
+    frame_size: Literal["fixed", "any"]
+    width: int
+    height: int
+    channels: Literal[1, 3]
+
+
+class Preprocess(_Struct, frozen=True):
+    """How a frame becomes network input; cameras are in the order of a part's images."""
+
+    rule: str
+    height: int
+    width: int
+    cameras: dict[str, CameraRule]
+
+
+class ViewRule(_Struct, frozen=True):
+    """A scored region of one camera's frame; roi is x, y, width, height in frame pixels."""
+
+    name: str
+    camera: str
+    roi: tuple[int, int, int, int] | None = None
+
+
+class ReductionRef(_Struct, frozen=True):
+    """Which principal components were kept: "none", "pca" or "npca", and the share of variance."""
+
+    kind: Literal["none", "pca", "npca"]
+    share: float
+
+
+class CalibrationSetRef(_Struct, frozen=True):
+    """The kept set that was fitted: sha256 of its list, and how many parts were used."""
+
+    sha256: str
+    parts: int
+
+
+class LevelFit(_Struct, frozen=True):
+    """How well one Gaussian is determined: dimensions kept, Ledoit-Wolf shrinkage, condition number."""
+
+    name: str
+    k: int
+    shrinkage: float
+    condition: float
+
+
+class Chi2(_Struct, frozen=True):
+    """The paper's threshold, sqrt of the chi-squared quantile of k dimensions; for one level only."""
+
+    threshold: float
+    k: int
+    rate: float
+    observed: float  # share of the good parts whose out-of-sample distance exceeds it
+
+
+class Section(_Struct, frozen=True):
+    """Everything that belongs to one engine. `scales` has one entry per view, `levels` per view a list."""
+
+    identity: EngineIdentity
+    scales: list[float]
+    threshold: float
+    promise: Promise
+    levels: list[list[LevelFit]]
+    reference_scores: dict[str, float]
+    chi2: Chi2 | None = None
+
+
+class Manifest(_Struct, frozen=True):
+    """The whole manifest. `files` maps every other file's relative path to its sha256."""
+
+    schema: Literal[1] = 1
+    id: str
+    product: str
+    created: str  # ISO 8601, UTC
+    edge_ad: str  # version that wrote it
+    profile: str
+    backbone: BackboneRef
+    preprocess: Preprocess
+    views: list[ViewRule]
+    levels: list[Level]
+    reduction: ReductionRef
+    counts: dict[str, int]
+    calibration_set: CalibrationSetRef
+    engines: dict[str, Section]
+    qualification: None = None
+    files: dict[str, str] = {}
+
+
+class _Schema(msgspec.Struct):
+    schema: int
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """The bytes of `manifest.json`."""
+    return msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"
+
+
+def decode_manifest(data: bytes, where: str) -> Manifest:
+    """Parse and check a manifest. Raises ArtifactError naming `where`, the key, and both schemas."""
+    try:
+        schema = msgspec.json.decode(data, type=_Schema).schema
+    except msgspec.DecodeError as error:
+        raise ArtifactError(
+            f"{where}: {MANIFEST} is not a bundle manifest ({error}); restore the bundle from a copy, or calibrate again"
+        ) from error
+    if schema != SCHEMA:
+        raise ArtifactError(
+            f"{where}: {MANIFEST} has schema {schema}, this edge_ad reads schema {SCHEMA}; "
+            "calibrate again ('edge-ad calibrate --refit'), or use the edge_ad that wrote it"
+        )
+    try:
+        manifest = msgspec.json.decode(data, type=Manifest)
+    except msgspec.DecodeError as error:
+        raise ArtifactError(
+            f"{where}: {MANIFEST}: {error}; it was not written by this edge_ad: calibrate again"
+        ) from error
+    _check(manifest, where)
+    return manifest
+
+
+def _check(manifest: Manifest, where: str) -> None:
+    """What one key says of another."""
+
+    def refuse(what: str) -> None:
+        raise ArtifactError(f"{where}: {MANIFEST}: {what}; calibrate again")
+
+    cameras = set(manifest.preprocess.cameras)
+    if not manifest.views or not manifest.levels or not manifest.engines:
+        refuse("views, levels and engines must not be empty")
+    for view in manifest.views:
+        if view.camera not in cameras:
+            refuse(f"view {view.name!r} names camera {view.camera!r}, it has {sorted(cameras)}")
+    names = [level.name for level in manifest.levels]
+    for key, section in manifest.engines.items():
+        if key != section.identity.key:
+            refuse(f"section {key!r} belongs to engine {section.identity.key!r}")
+        if section.identity.backbone_sha256 != manifest.backbone.sha256:
+            refuse(
+                f"section {key!r} is of backbone {section.identity.backbone_sha256[:12]}, "
+                f"the bundle of {manifest.backbone.sha256[:12]}"
+            )
+        if len(section.scales) != len(manifest.views) or len(section.levels) != len(manifest.views):
+            refuse(f"section {key!r} has {len(section.scales)} scales for {len(manifest.views)} views")
+        if any([fit.name for fit in fits] != names for fits in section.levels):
+            refuse(f"section {key!r} does not have the levels {names} for every view")
+        numbers = [section.threshold, *section.scales]
+        if not all(math.isfinite(value) and value > 0 for value in numbers):
+            refuse(f"section {key!r} has a threshold or scale that is not a positive number: {numbers}")
+        unknown = sorted(set(section.reference_scores) - set(manifest.files))
+        if unknown:
+            refuse(f"section {key!r} scores a reference file that is not in the bundle: {unknown[0]}")

@@ -1,0 +1,232 @@
+"""Opening a bundle: every file is checked against its sha256 before a number is used."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load
+
+from edge_ad.backbone.engine import Head
+from edge_ad.backbone.spec import Backbone, load_backbone
+from edge_ad.bundle.manifest import MANIFEST, MANIFEST_SHA, TENSORS, Manifest, Section, decode_manifest
+from edge_ad.errors import ArtifactError
+from edge_ad.preprocess import RULE
+
+RESTORE = "restore the bundle from a copy, 'edge-ad bundle rollback', or calibrate again"
+
+
+def tensor_name(key: str, view: str, level: str, what: str) -> str:
+    """Name of a tensor; `what` is "mean" (float64 [d]) or "whitening" (float32 [k, d])."""
+    return f"{key}/{view}/{level}/{what}"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A verified bundle. `sha256` is of manifest.json and so names every byte of it."""
+
+    path: Path
+    manifest: Manifest
+    sha256: str
+    tensors: Mapping[str, NDArray[Any]] = field(repr=False)
+    backbone_directory: Path | None = None
+
+    def section(self, key: str) -> Section:
+        """The section of an engine. Raises ArtifactError that names what the bundle has."""
+        if key not in self.manifest.engines:
+            raise ArtifactError(
+                f"{self.path}: bundle has sections {sorted(self.manifest.engines)}, this station wants "
+                f"{key!r}; 'edge-ad calibrate --refit' fits it from the kept parts"
+            )
+        return self.manifest.engines[key]
+
+    def heads(self, key: str) -> list[list[Head]]:
+        """Per view, per level: offset into the pooled features, mean and whitening factor, float32."""
+        self.section(key)
+        return [
+            [
+                Head(
+                    offset=level.offset,
+                    mean=self.tensors[tensor_name(key, view.name, level.name, "mean")].astype(np.float32),
+                    whitening=self.tensors[tensor_name(key, view.name, level.name, "whitening")],
+                )
+                for level in self.manifest.levels
+            ]
+            for view in self.manifest.views
+        ]
+
+    def backbone(self) -> Backbone:
+        """The verified backbone. Raises ArtifactError when it is not the one of the bundle."""
+        wanted = self.manifest.backbone
+        directory = self.backbone_directory or self.path.parents[2] / "backbones" / wanted.sha256
+        if not directory.is_dir():
+            raise ArtifactError(
+                f"{self.path}: its backbone {wanted.name} is not at {directory}; give the directory that "
+                "'edge-ad backbone export' wrote"
+            )
+        backbone = load_backbone(directory)
+        if backbone.sha256 != wanted.sha256:
+            raise ArtifactError(
+                f"{directory}: backbone {backbone.name} has sha256 {backbone.sha256[:12]}, the bundle "
+                f"{self.path} was calibrated with {wanted.name} {wanted.sha256[:12]}; calibrate again "
+                "('edge-ad calibrate --refit') or give the bundle's own backbone"
+            )
+        self._check_geometry(backbone)
+        return backbone
+
+    def _check_geometry(self, backbone: Backbone) -> None:
+        """backbone.json is not covered by the bundle's hashes, so what is read from it is compared."""
+        rule = self.manifest.preprocess
+        have: object = (backbone.height, backbone.width)
+        want: object = (rule.height, rule.width)
+        known = {level.name: level for level in backbone.levels}
+        for level in self.manifest.levels:
+            if have == want and known.get(level.name) != level:
+                have, want = known.get(level.name), level
+        if have != want:
+            raise ArtifactError(
+                f"{backbone.directory}: backbone.json says {have}, the bundle {self.path} says {want}; "
+                "restore the backbone's directory"
+            )
+
+
+def open_bundle(path: str | Path, backbone: Path | None = None) -> Bundle:
+    """Verify a bundle and read it into memory.
+
+    `path` is a bundle's directory or a symlink to one; `backbone` is the network's directory where it
+    does not lie in the bundle's own state directory. Raises ArtifactError naming what was expected and
+    what was found: missing, extra, truncated or changed files, another schema or preprocess rule,
+    tensors of the wrong name, type or shape. The backbone given here is verified too.
+    """
+    directory = Path(path).absolute()
+    if not directory.exists():
+        raise ArtifactError(
+            f"{path}: no bundle here; 'edge-ad bundle list' shows what there is, 'edge-ad calibrate' "
+            "makes one"
+        )
+    directory = directory.resolve()
+    if not directory.is_dir():
+        raise ArtifactError(f"{path}: is a file; a bundle is a directory with {MANIFEST}")
+    data, sha256 = _read_manifest(directory)
+    manifest = decode_manifest(data, str(directory))
+    _check_preprocess(manifest, directory)
+    contents = _check_files(directory, manifest)
+    tensors = _read_tensors(contents, manifest, directory)
+    bundle = Bundle(directory, manifest, sha256, tensors, backbone)
+    if backbone is not None:
+        bundle.backbone()
+    return bundle
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """The manifest alone, checked against manifest.sha256, for lists."""
+    return decode_manifest(_read_manifest(directory)[0], str(directory))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ArtifactError(f"{path}: cannot be read ({error.strerror}); {RESTORE}") from error
+
+
+def _read_manifest(directory: Path) -> tuple[bytes, str]:
+    """The manifest's bytes and sha256, once they agree with manifest.sha256."""
+    data = _read(directory / MANIFEST)
+    found = hashlib.sha256(data).hexdigest()
+    line = _read(directory / MANIFEST_SHA)
+    if line != sha_line(found):
+        expected = line[:64].decode("ascii", "replace")
+        raise ArtifactError(
+            f"{directory}: {MANIFEST} has sha256 {found}, {MANIFEST_SHA} says {expected!r}; {RESTORE}"
+        )
+    return data, found
+
+
+def sha_line(sha256: str) -> bytes:
+    """The one line of manifest.sha256, in the format of `sha256sum -c`."""
+    return f"{sha256}  {MANIFEST}\n".encode("ascii")
+
+
+def _check_preprocess(manifest: Manifest, directory: Path) -> None:
+    if manifest.preprocess.rule != RULE:
+        raise ArtifactError(
+            f"{directory}: bundle was made with preprocess rule {manifest.preprocess.rule!r}, this edge_ad "
+            f"has {RULE!r}; 'edge-ad calibrate --refit' makes a bundle for it"
+        )
+
+
+def _check_files(directory: Path, manifest: Manifest) -> bytes:
+    """Compare the directory with the manifest's list; returns the bytes of the tensor file."""
+    found = {str(p.relative_to(directory)) for p in directory.rglob("*") if p.is_symlink() or not p.is_dir()}
+    expected = {MANIFEST, MANIFEST_SHA, *manifest.files}
+    missing, extra = sorted(expected - found), sorted(found - expected)
+    if missing or TENSORS not in manifest.files:
+        raise ArtifactError(f"{directory}: {(missing or [TENSORS])[0]} is missing; {RESTORE}")
+    if extra:
+        raise ArtifactError(
+            f"{directory}: {extra[0]} is not in the manifest, which lists {len(expected)} files; a bundle is "
+            "never changed: remove it, or calibrate again"
+        )
+    tensors = b""
+    for name, wanted in manifest.files.items():
+        if (directory / name).is_symlink():
+            raise ArtifactError(f"{directory}: {name} is a symlink, the manifest has a file; {RESTORE}")
+        data = _read(directory / name)
+        sha256 = hashlib.sha256(data).hexdigest()
+        if sha256 != wanted:
+            raise ArtifactError(
+                f"{directory}: {name} has sha256 {sha256}, the manifest says {wanted}: it is damaged or was "
+                f"changed; {RESTORE}"
+            )
+        if name == TENSORS:
+            tensors = data
+    return tensors
+
+
+def _expected_tensors(manifest: Manifest) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Name -> dtype and shape of every tensor that the manifest calls for."""
+    expected = {}
+    for key, section in manifest.engines.items():
+        for view, fits in zip(manifest.views, section.levels, strict=True):
+            for level, fit in zip(manifest.levels, fits, strict=True):
+                expected[tensor_name(key, view.name, level.name, "mean")] = ("float64", (level.dim,))
+                expected[tensor_name(key, view.name, level.name, "whitening")] = (
+                    "float32",
+                    (fit.k, level.dim),
+                )
+    return expected
+
+
+def _read_tensors(data: bytes, manifest: Manifest, directory: Path) -> dict[str, NDArray[Any]]:
+    """Tensors by name, read-only. A file of another format is refused by safetensors, never executed."""
+    try:
+        tensors = cast("dict[str, NDArray[Any]]", load(data))
+    except (SafetensorError, json.JSONDecodeError, KeyError, ValueError) as error:
+        raise ArtifactError(
+            f"{directory}: {TENSORS} is not a safetensors file ({error}; it starts with {data[:4]!r}); {RESTORE}"
+        ) from error
+    expected = _expected_tensors(manifest)
+    if set(tensors) != set(expected):
+        missing, extra = sorted(set(expected) - set(tensors)), sorted(set(tensors) - set(expected))
+        raise ArtifactError(
+            f"{directory}: {TENSORS} lacks {missing[:2]} and has unexpected {extra[:2]}; calibrate again"
+        )
+    for name, (dtype, shape) in expected.items():
+        tensor = tensors[name]
+        if (str(tensor.dtype), tensor.shape) != (dtype, shape):
+            raise ArtifactError(
+                f"{directory}: tensor {name} is {tensor.dtype} {list(tensor.shape)}, the manifest says "
+                f"{dtype} {list(shape)}; calibrate again"
+            )
+        if not np.isfinite(tensor).all():
+            raise ArtifactError(f"{directory}: tensor {name} is not finite; calibrate again")
+        tensor.flags.writeable = False
+    return tensors
