@@ -1,0 +1,135 @@
+"""What goes over the wire: message structs, their version, and how they become bytes.
+
+A message of the scores channel has three frames, `topic | header | body`; header and body are JSON.
+A reader ignores fields it does not know and refuses a major version it does not know, so a newer
+daemon may add fields without breaking an older reader.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import msgspec
+
+from edge_ad.errors import DeliveryError
+
+T = TypeVar("T")
+VERSION = "1.0"
+SCORES = "scores"  # every part
+REJECTS = "rejects"  # REJECT and FAULT
+SYNC = "sync"  # the echo of a control `sync`; the header frame is the token
+
+
+class Header(msgspec.Struct, frozen=True):
+    """Who the message is about. The same bytes go out on every topic."""
+
+    v: str
+    station: str
+    epoch: str  # new at every start of the daemon; orders by start time
+    seq: int  # counts the parts of this epoch from 1: a gap is a lost message
+    part: str
+    t_trigger_ns: int  # the daemon machine's monotonic clock
+    t_wall_ns: int  # a label, never a deadline
+    product: str
+    bundle: str  # sha256 of the bundle's manifest; "" without a bundle
+
+
+class ScoreBody(msgspec.Struct, frozen=True):
+    """What is said about the part. Numbers that do not exist are null."""
+
+    verdict: str  # PASS, REJECT or FAULT
+    reason: str  # a Reason value; "" for PASS
+    score: float | None = None
+    threshold: float | None = None
+    view: str = ""  # the worst view
+    latency_ms: float = 0.0  # trigger to verdict
+    rejects: int = 0  # REJECT and FAULT parts of this epoch so far: a gap on `rejects` is a lost message
+    distances: list[list[float]] | None = None  # views x levels
+    detail: str = ""
+
+
+class Request(msgspec.Struct, frozen=True):
+    """A question to the daemon over the control socket."""
+
+    v: str
+    id: int
+    command: str
+    args: dict[str, Any] = {}
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """The daemon's answer: `result` when `ok`, else `error` in words."""
+
+    v: str
+    id: int
+    ok: bool
+    result: dict[str, Any] = {}
+    error: str = ""
+
+
+_encoder = msgspec.json.Encoder()
+_headers = msgspec.json.Decoder(Header)
+_bodies = msgspec.json.Decoder(ScoreBody)
+_requests = msgspec.json.Decoder(Request)
+_replies = msgspec.json.Decoder(Reply)
+_lines = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def encode(message: Header | ScoreBody | Request | Reply) -> bytes:
+    """JSON of one message; NaN and infinity become null. Thread safe."""
+    return _encoder.encode(message)
+
+
+def decode_header(data: bytes) -> Header:
+    """Raises DeliveryError for bytes that are no header and for another major version."""
+    header = _decode(_headers, data, "header")
+    _check_version(header.v, "message")
+    return header
+
+
+def decode_body(data: bytes) -> ScoreBody:
+    """Raises DeliveryError for bytes that are no score body."""
+    return _decode(_bodies, data, "body")
+
+
+def decode_request(data: bytes) -> Request:
+    """Raises DeliveryError for garbage and for another major version."""
+    request = _decode(_requests, data, "request")
+    _check_version(request.v, "request")
+    return request
+
+
+def decode_reply(data: bytes) -> Reply:
+    """Raises DeliveryError for garbage and for another major version."""
+    reply = _decode(_replies, data, "reply")
+    _check_version(reply.v, "reply")
+    return reply
+
+
+def journal_line(header: bytes, body: bytes) -> bytes:
+    """One line of a journal: the very bytes that were published."""
+    return b'{"header":' + header + b',"body":' + body + b"}\n"
+
+
+def read_journal_line(line: bytes) -> tuple[Header, ScoreBody]:
+    """The inverse of `journal_line`. Raises DeliveryError."""
+    parts = _decode(_lines, line, "journal line")
+    try:
+        return decode_header(bytes(parts["header"])), decode_body(bytes(parts["body"]))
+    except KeyError as error:
+        raise DeliveryError(f"journal line without {error}; is the file an edge_ad journal?") from error
+
+
+def _decode(decoder: msgspec.json.Decoder[T], data: bytes, what: str) -> T:
+    try:
+        return decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DeliveryError(f"{what} is not understood ({error}); the sender is no edge_ad") from error
+
+
+def _check_version(version: str, what: str) -> None:
+    if version.partition(".")[0] != VERSION.partition(".")[0]:
+        raise DeliveryError(
+            f"{what} has protocol version {version!r}, this program speaks {VERSION!r}; "
+            "upgrade the older side"
+        )
