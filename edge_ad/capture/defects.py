@@ -1,0 +1,97 @@
+"""What can be wrong with a rendered part, drawn into its image.
+
+Each draws on `image` (uint8) where `metal` (a mask) is set. `unit`: pixels per 1/480 of the frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_ad.frame import Image
+
+DEFECTS = ("scratch", "dent", "stain", "missing_feature")
+
+Rng = np.random.Generator
+
+
+def _scratch(rng: Rng, image: Image, metal: Image, unit: float) -> None:
+    """A bright, slightly bent line with a dark lip, across the brushing."""
+    x, y = _place(rng, metal)
+    length = rng.uniform(60, 130) * unit
+    angle = rng.uniform(0.3, np.pi - 0.3)
+    t = np.linspace(-0.5, 0.5, 12)
+    bend = rng.uniform(-10, 10) * unit * (t**2 * 4 - 0.5)
+    xs = x + t * length * np.cos(angle) - bend * np.sin(angle)
+    ys = y + t * length * np.sin(angle) + bend * np.cos(angle)
+    line = np.stack([xs, ys], axis=1)
+    thick = max(1, round(rng.uniform(2.0, 3.0) * unit))
+    stroke = np.zeros_like(image)
+    cv2.polylines(stroke, [_fixed(line)], False, int(rng.integers(60, 90)), thick, cv2.LINE_AA, 4)
+    lip = np.zeros_like(image)
+    cv2.polylines(lip, [_fixed(line + thick)], False, int(rng.integers(40, 60)), thick, cv2.LINE_AA, 4)
+    cv2.subtract(image, lip, dst=image, mask=metal)
+    cv2.add(image, stroke, dst=image, mask=metal)
+
+
+def _dent(rng: Rng, image: Image, metal: Image, unit: float) -> None:
+    """A hollow: the side towards the light is dark, the far side bright."""
+    radius = rng.uniform(10, 17) * unit
+    window, dx, dy = _window(rng, image, metal, radius)
+    shape = np.exp(-(dx**2 + dy**2) / (0.5 * radius**2))
+    shade = rng.uniform(75, 110) * shape * (dx + dy) / radius
+    image[window] = _only(metal[window], image[window], image[window] + shade)
+
+
+def _stain(rng: Rng, image: Image, metal: Image, unit: float) -> None:
+    """A dark blot with an uneven rim."""
+    radius = rng.uniform(16, 30) * unit
+    window, dx, dy = _window(rng, image, metal, radius)
+    phase = rng.uniform(0, 2 * np.pi, 2)
+    angle = np.arctan2(dy, dx)
+    rim = radius * (1 + 0.2 * np.sin(2 * angle + phase[0]) + 0.12 * np.sin(5 * angle + phase[1]))
+    depth = rng.uniform(0.25, 0.4) / (1 + np.exp((np.hypot(dx, dy) - rim) / (1.5 * unit)))
+    image[window] = _only(metal[window], image[window], image[window] * (1 - depth))
+
+
+# A missing feature is not drawn: the plate is rendered without it.
+DRAW: dict[str, Callable[[Rng, Image, Image, float], None]] = {
+    "scratch": _scratch,
+    "dent": _dent,
+    "stain": _stain,
+}
+
+
+def _place(rng: Rng, metal: Image) -> tuple[int, int]:
+    """A random point of the metal."""
+    height, width = metal.shape
+    for _ in range(64):
+        x, y = int(rng.integers(width)), int(rng.integers(height))
+        if metal[y, x]:
+            return x, y
+    return width // 2, height // 4
+
+
+def _window(
+    rng: Rng, image: Image, metal: Image, radius: float
+) -> tuple[tuple[slice, slice], NDArray[np.float64], NDArray[np.float64]]:
+    """A square of 2 radii around a random point of the metal, and its pixels' offsets from there."""
+    x, y = _place(rng, metal)
+    reach = int(2 * radius) + 1
+    rows = slice(max(0, y - reach), min(image.shape[0], y + reach + 1))
+    columns = slice(max(0, x - reach), min(image.shape[1], x + reach + 1))
+    dy, dx = np.mgrid[rows, columns].astype(np.float64)
+    return (rows, columns), dx - x, dy - y
+
+
+def _only(metal: Image, before: Image, after: NDArray[np.float64]) -> Image:
+    """`after` where there is metal."""
+    return np.where(metal > 0, np.clip(after, 0, 255), before).astype(np.uint8)
+
+
+def _fixed(line: NDArray[np.float64]) -> NDArray[np.int32]:
+    """Points in OpenCV's fixed-point notation, 4 fractional bits."""
+    return np.round(line * 16).astype(np.int32).reshape(-1, 1, 2)

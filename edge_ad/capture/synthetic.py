@@ -1,0 +1,85 @@
+"""`synthetic://?seed=1&width=640&height=480&defect_rate=0.05&good_first=0&parts=0&fps=0&pool=0`:
+rendered parts, where no camera is at hand.
+
+parts: end after so many (0: never). fps: pace (0: as fast as they are read). pool: render so many parts
+once and cycle through them (0: a new part each time), where rendering must not cost anything.
+good_first: the first so many parts have no defect, so that a line can be calibrated on them.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from edge_ad.capture.parts import render_part
+from edge_ad.capture.pixels import pixel_rule
+from edge_ad.capture.source import Clock, Pacer, Stamper, parse_uri
+from edge_ad.config import Camera
+from edge_ad.errors import ConfigError
+from edge_ad.frame import Frame, Image
+
+_DEFAULTS: dict[str, int | float | str] = {
+    "seed": 1, "width": 640, "height": 480, "defect_rate": 0.05, "good_first": 0, "parts": 0, "fps": 0.0,
+    "pool": 0,
+}  # fmt: skip
+
+
+class SyntheticSource:
+    """Rendered parts as a camera. The part key is "S" and the part's number, which `render_part` takes.
+    Reopening goes on with the next part, as a camera would."""
+
+    live = False
+
+    def __init__(self, camera: Camera, clock: Clock = time.monotonic_ns) -> None:
+        uri = parse_uri(camera, _DEFAULTS)
+        if camera.pixel_format not in ("auto", "mono8"):
+            raise ConfigError(
+                f"camera {camera.name!r}: pixel_format {camera.pixel_format!r} is not what a synthetic "
+                "source renders; use mono8 or auto"
+            )
+        self.pixel_rule_name = pixel_rule(camera.pixel_format, camera.bit_depth).name
+        self.name = camera.name
+        self._seed, self._parts = uri.integer("seed"), uri.integer("parts")
+        self._width, self._height = uri.integer("width"), uri.integer("height")
+        self._rate, self._good_first = uri.number("defect_rate"), uri.integer("good_first")
+        self._check(camera)
+        self._pool_size = uri.integer("pool")
+        self._pool: list[Image] = []
+        self._stamper = Stamper(camera.name, clock)
+        self._closed = threading.Event()
+        self._pacer = Pacer(uri.number("fps"), clock, self._closed.wait)
+
+    def _check(self, camera: Camera) -> None:
+        where = f"camera {camera.name!r}: uri {camera.uri!r}"
+        if not (32 <= self._width <= 8192 and 32 <= self._height <= 8192):
+            raise ConfigError(f"{where}: width and height are 32 to 8192")
+        if self._width * self._height > camera.max_megapixels * 1e6:
+            raise ConfigError(f"{where}: larger than max_megapixels = {camera.max_megapixels:g}")
+        if not 0 <= self._rate <= 1:
+            raise ConfigError(f"{where}: defect_rate is 0 to 1")
+
+    def open(self) -> None:
+        """Render the pool, if there is one."""
+        self._closed.clear()
+        while len(self._pool) < self._pool_size:
+            self._pool.append(self._render(len(self._pool)))
+
+    def read(self) -> Frame | None:
+        """The next part."""
+        index = self._stamper.count
+        if self._closed.is_set() or (self._parts and index >= self._parts):
+            return None
+        image = self._pool[index % len(self._pool)] if self._pool else self._render(index)
+        self._pacer.pace()
+        return self._stamper.frame(image, f"S{index:08d}")
+
+    def _render(self, index: int) -> Image:
+        image, _ = render_part(
+            self._seed, index, self._width, self._height, self._rate, self._good_first
+        )
+        image.flags.writeable = False
+        return image
+
+    def close(self) -> None:
+        """End the stream."""
+        self._closed.set()
