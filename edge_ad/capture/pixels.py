@@ -48,7 +48,7 @@ class PixelRule:
 
     def raster(self, raw: Raw, width: int, height: int) -> Raw:
         """A driver's buffer, which may be a flat run of bytes, as height x width [x channels]."""
-        if self.channels == 0 or raw.shape[:2] == (height, width):
+        if self.channels == 0 or (raw.ndim > 1 and 1 not in raw.shape[:2]):
             return raw
         data = np.ascontiguousarray(raw).reshape(-1).view(np.uint8)
         pixel = np.dtype(self.sample).itemsize * self.channels
