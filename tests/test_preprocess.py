@@ -50,6 +50,14 @@ def naive_bilinear(image: np.ndarray, size: int) -> np.ndarray:
     return ((x + (1 << 15)) >> 16).astype(np.uint8)
 
 
+@pytest.mark.parametrize("shape", [(8, 8), (9, 8), (8, 9), (31, 17), (2, 3), (64, 65, 3), (33, 40, 3)])
+def test_halving_is_the_stated_integer_formula(shape: tuple[int, ...]) -> None:
+    image = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    out = np.zeros(((shape[0] + 1) // 2, (shape[1] + 1) // 2, *shape[2:]), np.uint8)
+    halve(image, out)
+    np.testing.assert_array_equal(out, naive_halve(image))
+
+
 @pytest.mark.parametrize(
     "shape",
     [

@@ -27,32 +27,30 @@ def render_part(
 ) -> tuple[Image, str]:
     """Part `index` of the stream `seed`: uint8 height x width, and its defect of `DEFECTS`, "" for a
     good part. The first `good_first` parts are good."""
-    rng = np.random.default_rng((seed, index))
-    defect = _defect(rng, index, defect_rate, good_first)
-    return _plate(seed, width, height).render(rng, defect), defect
+    defect = part_defect(seed, index, defect_rate, good_first)
+    return plate(seed, width, height).render(index, defect), defect
 
 
 def part_defect(seed: int, index: int, defect_rate: float, good_first: int = 0) -> str:
     """The defect that `render_part` draws into this part: the ground truth, without rendering."""
-    return _defect(np.random.default_rng((seed, index)), index, defect_rate, good_first)
-
-
-def _defect(rng: Rng, index: int, defect_rate: float, good_first: int) -> str:
+    rng = np.random.default_rng((seed, index))
     defective = rng.random() < defect_rate and index >= good_first
     return DEFECTS[int(rng.integers(len(DEFECTS)))] if defective else ""
 
 
 @lru_cache(maxsize=4)
-def _plate(seed: int, width: int, height: int) -> _Plate:
-    return _Plate(seed, width, height)
+def plate(seed: int, width: int, height: int) -> Plate:
+    """The plate of a stream, drawn once."""
+    return Plate(seed, width, height)
 
 
-class _Plate:
+class Plate:
     """What all parts of a stream share: the drawing, with and without each hole, and stores of grain and
     noise to cut pieces from. Lengths are in units of 1/480 of the frame's shorter side."""
 
     def __init__(self, seed: int, width: int, height: int) -> None:
         rng = np.random.default_rng(seed)
+        self.seed = seed
         self.width, self.height = width, height
         self.unit = min(width, height) / 480
         self.center = np.array([width / 2, height / 2])
@@ -63,15 +61,18 @@ class _Plate:
         self.noise = np.clip(rng.normal(0, 2.2, store), -12, 12).astype(np.int8)
         self.drawings = [self._draw(missing) for missing in (-1, 0, 1, 2, 3)]
 
-    def render(self, rng: Rng, defect: str) -> Image:
-        """One part, with a defect of `DEFECTS` or "" for none."""
-        which = 1 + int(rng.integers(4)) if defect == "missing_feature" else 0
+    def render(self, index: int, defect: str) -> Image:
+        """Part number `index`, with a defect of `DEFECTS` or "" for none; but for the defect the two are
+        the same picture."""
+        rng = np.random.default_rng((self.seed, index, 1))
+        flaw = np.random.default_rng((self.seed, index, 2))
+        which = 1 + int(flaw.integers(4)) if defect == "missing_feature" else 0
         drawing, metal = self.drawings[which]
         image = cv2.add(
             drawing, self._cut(rng, self.grain), dst=drawing.copy(), mask=metal, dtype=cv2.CV_8U
         )
         if defect in DRAW:
-            DRAW[defect](rng, image, metal, self.unit)
+            DRAW[defect](flaw, image, metal, self.unit)
         image = cv2.warpAffine(
             image, self._placement(rng), (self.width, self.height), borderMode=cv2.BORDER_REPLICATE
         )
