@@ -89,8 +89,9 @@ def promise_text(promise: Promise) -> str:
 
 
 def percent(share: float) -> str:
-    """A share in per cent, with two significant digits: 0.0164 is "1.6 %"."""
-    return f"{float(f'{100 * share:.2g}'):g} %"
+    """A share in per cent, with two digits below 10 % and one decimal above: "1.6 %", "99.7 %"."""
+    value = 100 * share
+    return f"{float(f'{value:.1f}' if value >= 10 else f'{value:.2g}'):g} %"
 
 
 def beta_quantile(p: float, a: int, b: int) -> float:
