@@ -102,7 +102,7 @@ class Section(_Struct, frozen=True):
     chi2: Chi2 | None = None
 
 
-class Manifest(_Struct, frozen=True):
+class Manifest(_Struct, frozen=True, kw_only=True):
     """The whole manifest. `files` maps every other file's relative path to its sha256."""
 
     schema: Literal[1] = 1

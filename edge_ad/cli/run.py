@@ -1,0 +1,42 @@
+"""`edge-ad run`: the inspection daemon."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+import click
+
+# Before NumPy is imported: with one thread, BLAS does not fight the engine's pool for the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
+@click.command()
+@click.option("-c", "--config", required=True, type=click.Path(path_type=Path), help="The station file.")
+@click.option(
+    "--journal",
+    type=click.Path(path_type=Path),
+    help="Append every verdict to this file, as JSON lines.",
+)
+def command(config: Path, journal: Path | None) -> None:
+    """Inspect every part until SIGTERM, or until the cameras end (a video file, a folder).
+
+    SIGTERM inspects what is queued, then stops. SIGHUP reads the station file and the active bundle
+    again. Exit code 0: stopped or ended; 2: configuration; 3: bundle refused; 5: port, disk or engine.
+    """
+    from edge_ad.config import load_station
+    from edge_ad.daemon import Daemon
+
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    daemon = Daemon(load_station(config), journal, own_process=True)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: daemon.stop())
+    signal.signal(signal.SIGHUP, lambda *_: daemon.request_reload())
+    daemon.start()
+    sys.exit(daemon.run())

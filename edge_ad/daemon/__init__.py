@@ -1,0 +1,15 @@
+"""The daemon: capture, inspection and publishing in threads of their own, and what holds them together.
+
+    capture-<camera>   reads frames into a bounded queue               cameras.py, parts.py
+    inspect            takes parts, judges them, hands verdicts over   inspection.py
+    publish            encodes, sends, counts, journals                publishing.py
+    control, reload, metrics, collect, and the main thread             service.py, collecting.py
+
+The inspection thread waits for parts and for nothing else: no consumer, disk, log or metric.
+"""
+
+from __future__ import annotations
+
+from edge_ad.daemon.service import Daemon
+
+__all__ = ["Daemon"]

@@ -1,0 +1,226 @@
+"""A camera's capture thread, and who notices when it is lost, stuck or back.
+
+A camera that fails is a state, not an end: it is opened again after 0.5 s, then twice as long up to
+10 s, forever. A `read` that never returns is noticed from outside by the age of the wait; the stuck
+thread is abandoned (what it may still deliver is dropped) and another one opens the camera.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable
+
+from edge_ad.capture.source import Source
+from edge_ad.config import Camera
+from edge_ad.daemon.parts import Lane, PartQueue
+from edge_ad.errors import EdgeAdError
+
+BACKOFF_S = (0.5, 10.0)
+OPEN_LIMIT_S = 15.0  # an `open` may take this long before it counts as stuck
+MAX_STUCK = 8  # abandoned threads of one camera that may exist before no further one is started
+
+Clock = Callable[[], int]
+Tell = Callable[[str, str], None]  # level, text
+
+
+class CameraFeed:
+    """Reads one camera into its lane of the part queue. Started, supervised and stopped by one thread.
+
+    `make` builds a source that is not opened yet. `tell` takes one line per event and must not block.
+    `state` is "opening", "up", "lost" or "ended".
+    """
+
+    def __init__(
+        self,
+        camera: Camera,
+        make: Callable[[], Source],
+        lane: Lane,
+        parts: PartQueue,
+        tell: Tell,
+        clock: Clock,
+        wall: Clock,
+        rng: random.Random,
+        backoff_s: tuple[float, float] = BACKOFF_S,
+    ) -> None:
+        self.name = camera.name
+        self.state = "opening"
+        self.frames = 0
+        self.reconnects = 0
+        self.last_frame_ns = clock()
+        self.last_frame_wall_ns = 0
+        self.size = (0, 0, 0)  # width, height, channels of the last good frame
+        self.pixel_rule = ""
+        self._camera = camera
+        self._make = make
+        self._lane = lane
+        self._parts = parts
+        self._tell = tell
+        self._clock = clock
+        self._wall = wall
+        self._rng = rng
+        self._backoff_s = backoff_s
+        self._delay_s = backoff_s[0]
+        self._opening = 0
+        self._turn = 0  # of the thread that is in charge; older ones are abandoned
+        self._waiting: tuple[int, float] | None = None  # since when (ns) in the source, limit (s)
+        self._retry_ns: int | None = None  # when to start the next thread after a stuck one
+        self._source: Source | None = None
+        self._go = threading.Event()
+        self._stop = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    def start(self) -> None:
+        """Open the camera in its thread; it reads nothing before `go`."""
+        self._start_thread()
+
+    def go(self) -> None:
+        """Begin to read."""
+        self._go.set()
+
+    def stop(self) -> None:
+        """Tell the thread to end after the frame at hand. Returns at once."""
+        self._stop.set()
+        self._go.set()
+        self._close_source()
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for the thread in charge to end, and end the lane either way. False when it is stuck."""
+        thread = self._threads[-1]
+        thread.join(timeout_s)
+        self._turn += 1
+        self._parts.end(self._lane)
+        return not thread.is_alive()
+
+    def age_s(self) -> float:
+        """Seconds since the last frame, or since the start."""
+        return (self._clock() - self.last_frame_ns) / 1e9
+
+    @property
+    def skipped(self) -> int:
+        """Frames that went for newer ones."""
+        return self._lane.skipped
+
+    @property
+    def unmatched(self) -> int:
+        """Frames that came after their part had been judged without them."""
+        return self._lane.unmatched
+
+    def status(self) -> dict[str, object]:
+        """For `status` on the control socket."""
+        return {
+            "state": self.state,
+            "frames": self.frames,
+            "skipped": self.skipped,
+            "unmatched": self.unmatched,
+            "reconnects": self.reconnects,
+            "age_s": self.age_s(),
+            "pixel_rule": self.pixel_rule,
+            "size": self.size,
+        }
+
+    def supervise(self) -> None:
+        """Notice a stuck source and start over; called a few times per `stale_ms`."""
+        now = self._clock()
+        waiting = self._waiting
+        if self._retry_ns is None and waiting is not None and (now - waiting[0]) / 1e9 > waiting[1]:
+            self._turn += 1
+            self._waiting = None
+            self._lost(f"no frame for {waiting[1]:g} s and the source does not return")
+            self._close_source()
+            self._retry_ns = now + int(self._next_delay() * 1e9)
+        if self._retry_ns is not None and now >= self._retry_ns and not self._stop.is_set():
+            self._threads = [thread for thread in self._threads if thread.is_alive()]
+            if len(self._threads) < MAX_STUCK:
+                self._retry_ns = None
+                self._start_thread()
+
+    def _start_thread(self) -> None:
+        self._turn += 1
+        name = f"capture-{self.name}"
+        thread = threading.Thread(target=self._run, args=(self._turn,), name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _in_charge(self, turn: int) -> bool:
+        return turn == self._turn and not self._stop.is_set()
+
+    def _run(self, turn: int) -> None:
+        while self._in_charge(turn):
+            try:
+                self._capture(turn)
+            except EdgeAdError as error:
+                self._failed(turn, str(error))
+            except Exception as error:  # noqa: BLE001 - a thread's top: any failure is a lost camera
+                self._failed(turn, repr(error))
+            else:
+                break
+            self._stop.wait(self._next_delay())
+        if turn == self._turn:
+            self.state = "ended"
+            self._parts.end(self._lane)
+
+    def _capture(self, turn: int) -> None:
+        """Open and read until the source ends or this thread is to stop; raises when it fails."""
+        stale_s = self._camera.stale_ms / 1000
+        source = self._make()
+        self._source = source
+        try:
+            self._waiting = (self._clock(), max(stale_s, OPEN_LIMIT_S))
+            source.open()
+            if not self._in_charge(turn):
+                return
+            self._waiting = None
+            self._opening += 1
+            self.pixel_rule = source.pixel_rule_name
+            self._go.wait()
+            while self._in_charge(turn):
+                self._waiting = (self._clock(), stale_s)
+                frame = source.read()
+                if turn != self._turn:
+                    return
+                self._waiting = None
+                if frame is None:
+                    return
+                self.frames += 1
+                self.last_frame_ns = self._clock()
+                self.last_frame_wall_ns = self._wall()
+                if frame.image is not None:
+                    height, width = frame.image.shape[:2]
+                    self.size = (width, height, 1 if frame.image.ndim == 2 else frame.image.shape[2])
+                if self.state != "up":
+                    self._up()
+                self._parts.put(self._lane, frame, self._opening)
+        finally:
+            source.close()
+
+    def _up(self) -> None:
+        if self._opening > 1 or self.state == "lost":
+            self.reconnects += 1
+            self._tell("info", f"camera {self.name}: back")
+        else:
+            self._tell("info", f"camera {self.name}: up, {self.pixel_rule}")
+        self.state = "up"
+        self._delay_s = self._backoff_s[0]
+
+    def _failed(self, turn: int, why: str) -> None:
+        if self._in_charge(turn):
+            self._waiting = None
+            self._lost(why)
+
+    def _lost(self, why: str) -> None:
+        if self.state != "lost":  # said once, not at every attempt
+            text = f"camera {self.name}: lost: {why}; trying again until it is back"
+            self._tell("warning", text)
+        self.state = "lost"
+        self._parts.set_down(self._lane, True)
+
+    def _next_delay(self) -> float:
+        delay = self._delay_s
+        self._delay_s = min(2 * delay, self._backoff_s[1])
+        return delay * (0.75 + 0.5 * self._rng.random())
+
+    def _close_source(self) -> None:
+        """Close from outside, which ends a waiting `read`; in a thread, for `close` may hang too."""
+        if self._source is not None:
+            threading.Thread(target=self._source.close, name=f"close-{self.name}", daemon=True).start()

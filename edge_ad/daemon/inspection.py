@@ -1,0 +1,217 @@
+"""The inspection thread: takes parts, judges them, hands the verdicts over. It waits for parts only."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from edge_ad.backbone.engine import EngineIdentity
+from edge_ad.bundle import Bundle
+from edge_ad.daemon.cameras import CameraFeed
+from edge_ad.daemon.collecting import Collector
+from edge_ad.daemon.parts import Part, PartQueue
+from edge_ad.daemon.publishing import Outcome, Publisher
+from edge_ad.frame import Frame, Image
+from edge_ad.verdict import Decision, Reason, Verdict, fault
+
+ENGINE_FAILURES = 3  # in a row, then the inspector is built anew
+
+
+class PartInspector(Protocol):
+    """What the loop needs of an `Inspector`; a wrapper with these may stand in for it."""
+
+    @property
+    def bundle(self) -> Bundle:
+        """What it judges by."""
+        ...
+
+    @property
+    def identity(self) -> EngineIdentity:
+        """What scores."""
+        ...
+
+    @property
+    def cameras(self) -> Sequence[str]:
+        """Order of a part's images."""
+        ...
+
+    @property
+    def stamps(self) -> Sequence[int]:
+        """Times of the last part, ns: start, preprocessed, scored, judged."""
+        ...
+
+    def inspect_part(self, images: Sequence[Image]) -> Verdict:
+        """Judge one image per camera."""
+        ...
+
+    def warm_up(self) -> None:
+        """Make the first part as quick as the others."""
+        ...
+
+    def close(self) -> None:
+        """Release the engine."""
+        ...
+
+
+class Active:
+    """What parts are judged by, swapped as one: the inspector (None without a bundle), the product."""
+
+    def __init__(
+        self, inspector: PartInspector | None, product: str, feeds: Sequence[CameraFeed]
+    ) -> None:
+        self.inspector = inspector
+        self.product = product
+        self.bundle = ""
+        self.views: list[tuple[int, CameraFeed, str]] = []  # place in Part.frames, feed, pixel rule
+        if inspector is not None:
+            names = [feed.name for feed in feeds]
+            rules = inspector.bundle.manifest.preprocess.cameras
+            self.bundle = inspector.bundle.sha256
+            self.views = [
+                (names.index(c), feeds[names.index(c)], rules[c].pixel_rule) for c in inspector.cameras
+            ]
+
+
+class InspectionLoop:
+    """One thread runs `run`; others set `collector`, `offer` a replacement, or `abandon` the rest."""
+
+    def __init__(
+        self,
+        parts: PartQueue,
+        publisher: Publisher,
+        active: Active,
+        station: str,
+        epoch: str,
+        deadline_ns: int,
+        clock: Callable[[], int],
+        ask_rebuild: Callable[[str], None],
+    ) -> None:
+        self.seq = 0
+        self.rejects = 0
+        self.active = active
+        self.collector: Collector | None = None
+        self._parts = parts
+        self._publisher = publisher
+        self._name = f"{station}-{epoch}"
+        self._deadline_ns = deadline_ns
+        self._clock = clock
+        self._ask_rebuild = ask_rebuild
+        self._failures = 0
+        self._abandoned = False
+        self._taken_over = False
+        self._current: Part | None = None  # the part at hand
+        self._offered: tuple[Active, threading.Event] | None = None
+
+    def offer(self, active: Active) -> threading.Event:
+        """Put `active` in use before the next part; the event is set when the old one is free."""
+        swapped = threading.Event()
+        self._offered = (active, swapped)
+        return swapped
+
+    def abandon(self) -> None:
+        """From now on every part is FAULT `stopped`."""
+        self._abandoned = True
+
+    def run(self) -> None:
+        """Judge parts until there are no more."""
+        while True:
+            part = self._parts.take(0.1)
+            if self._offered is not None:
+                (self.active, swapped), self._offered = self._offered, None
+                self._failures = 0
+                swapped.set()
+            if part is not None:
+                self.judge(part)
+            elif self._parts.finished:
+                return
+
+    def judge(self, part: Part) -> None:
+        """Judge one part and hand its verdict over."""
+        self._current = part
+        start = self._clock()
+        active = self.active
+        verdict, inspected = self._verdict(part, active)
+        now = self._clock()
+        if self._taken_over:
+            return
+        if verdict.decision is not Decision.FAULT and now - part.t_trigger_ns > self._deadline_ns:
+            verdict = replace(verdict, decision=Decision.FAULT, reason=Reason.LATE)
+        stages = (0, 0, 0)
+        if inspected and active.inspector is not None:
+            began, prepared, scored, judged = active.inspector.stamps
+            stages = (prepared - began, scored - prepared, judged - scored)
+        self._current = None
+        self._hand_over(part, verdict, now, (start - part.t_queued_ns, *stages))
+
+    def take_over(self) -> None:
+        """For a thread that is stuck or dead: the caller answers what it has left, FAULT `stopped`."""
+        self._abandoned = self._taken_over = True
+        left, self._current = self._current, None
+        while left is not None or (left := self._parts.take(0.0)) is not None:
+            now = self._clock()
+            self._hand_over(left, fault(Reason.STOPPED), now, (now - left.t_queued_ns, 0, 0, 0))
+            left = None
+
+    def _hand_over(
+        self, part: Part, verdict: Verdict, now: int, stages_ns: tuple[int, int, int, int]
+    ) -> None:
+        self.seq += 1
+        self.rejects += not verdict.passed
+        self._publisher.offer(
+            Outcome(
+                self.seq,
+                part.key or f"{self._name}-{self.seq:08d}",
+                part.t_trigger_ns,
+                part.t_wall_ns,
+                now,
+                verdict,
+                self.active.product,
+                self.active.bundle,
+                self.rejects,
+                stages_ns,
+            )
+        )
+
+    def _verdict(self, part: Part, active: Active) -> tuple[Verdict, bool]:
+        """The verdict but for its lateness, and whether the inspector was asked."""
+        if self._abandoned:
+            return fault(Reason.STOPPED), False
+        collector = self.collector
+        collecting = collector is not None and collector.active
+        if active.inspector is None and not collecting:
+            return fault(Reason.UNCALIBRATED), False
+        frames: list[Frame] = []
+        for frame in part.frames:
+            if frame is None:
+                return fault(Reason.MISSING_VIEW), False
+            if frame.image is None or frame.fault:
+                return fault(Reason(frame.fault or Reason.UNREADABLE), detail=frame.detail), False
+            frames.append(frame)
+        if collecting and collector is not None:
+            collector.offer(frames)
+            return fault(Reason.CALIBRATING), False
+        assert active.inspector is not None
+        return self._inspect(frames, active, active.inspector)
+
+    def _inspect(
+        self, frames: Sequence[Frame], active: Active, inspector: PartInspector
+    ) -> tuple[Verdict, bool]:
+        images: list[Image] = []
+        for place, feed, rule in active.views:
+            if feed.pixel_rule != rule:
+                detail = f"camera {feed.name}: pixel rule {feed.pixel_rule!r}, the bundle has {rule!r}"
+                return fault(Reason.PIXEL_FORMAT, detail=detail), False
+            image = frames[place].image
+            assert image is not None
+            images.append(image)
+        try:
+            verdict = inspector.inspect_part(images)
+        except Exception as error:  # noqa: BLE001 - the thread's top: a failing engine is FAULT
+            self._failures += 1
+            if self._failures % ENGINE_FAILURES == 0:
+                self._ask_rebuild(f"{self._failures} engine failures in a row, the last: {error}")
+            return fault(Reason.ENGINE, detail=str(error)), False
+        self._failures = 0
+        return verdict, True

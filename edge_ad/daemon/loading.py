@@ -1,0 +1,64 @@
+"""From a configuration to a warm inspector, and what a running daemon takes over from a new one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from edge_ad.bundle import Bundle, current_path, open_bundle
+from edge_ad.config import Station
+from edge_ad.daemon.inspection import PartInspector
+from edge_ad.errors import ArtifactError, ConfigError
+from edge_ad.inspector import open_inspector
+
+Build = Callable[[Station], "PartInspector | None"]
+
+# Bound to sockets, threads, histograms and the epoch; everything else is taken over by a reload.
+FIXED_KEYS = ("station", "state_dir", "deadline_ms", "camera", "scores", "control", "metrics")
+
+
+def build_inspector(station: Station) -> PartInspector | None:
+    """The product's active bundle, compiled and warmed up; None when there is none yet.
+
+    Raises ArtifactError when the bundle is refused or made for other cameras or views.
+    """
+    path = current_path(station.state_path, station.product)
+    if path is None:
+        return None
+    bundle = open_bundle(path)
+    check_fits(bundle, station)
+    inspector = open_inspector(
+        bundle, station.engine.threads, station.engine.precision, time.perf_counter_ns
+    )
+    inspector.warm_up()
+    return inspector
+
+
+def check_fits(bundle: Bundle, station: Station) -> None:
+    """Raise ArtifactError unless the bundle was made for these cameras and views."""
+    manifest = bundle.manifest
+    pairs = [
+        ("cameras", sorted(manifest.preprocess.cameras), sorted(c.name for c in station.camera)),
+        ("views", _views(manifest.views), _views(station.views)),
+    ]
+    for what, have, want in pairs:
+        if have != want:
+            where = station.path or "the station"
+            raise ArtifactError(
+                f"{bundle.path}: was made for {what} {have}, {where} has {want}; "
+                "calibrate again or restore the station file"
+            )
+
+
+def check_reloadable(old: Station, new: Station) -> None:
+    """Raise ConfigError when the new file changes a key that only a restart can change."""
+    changed = [key for key in FIXED_KEYS if getattr(old, key) != getattr(new, key)]
+    if changed:
+        raise ConfigError(
+            f"{new.path}: {', '.join(changed)} changed, which needs a restart; the old one stays in use"
+        )
+
+
+def _views(views: object) -> list[tuple[str, str, object]]:
+    assert isinstance(views, (list, tuple))
+    return sorted((v.name, v.camera, v.roi) for v in views)

@@ -1,0 +1,191 @@
+"""Frames of one or several cameras -> parts: the bounded queues between capture and inspection.
+
+Frames of a part are joined by their index. Where cameras run free, the time of the trigger decides what
+the index cannot: a frame more than `join_ms` after the part's first one belongs to a later part (its
+camera missed a trigger), and from then on that camera counts one further. So `join_ms` must be less than
+the time between two parts. A view that does not come in time is missing; the others do not wait longer.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from edge_ad.frame import Frame
+
+_LONG = 3600.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One frame per camera, None where it is missing, in the order of the station's cameras."""
+
+    frames: tuple[Frame | None, ...]
+    key: str | None
+    t_trigger_ns: int
+    t_wall_ns: int
+    t_queued_ns: int  # when its last frame was queued
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    frame: Frame
+    opening: int  # how often the camera had been opened
+    t_queued_ns: int
+
+
+class Lane:
+    """One camera's queue, guarded by the PartQueue's lock; counters may be read without it."""
+
+    def __init__(self, limit: int, skip: bool) -> None:
+        self.limit = limit
+        self.skip = skip
+        self.entries: deque[_Entry] = deque()
+        self.down = False  # nothing is to be expected now
+        self.ended = False  # nothing will ever come again
+        self.skipped = 0  # dropped because a newer frame came
+        self.unmatched = 0  # dropped because their part had been judged without them
+        self.opening = -1
+        self.offset = 0  # part number = frame index + offset
+
+    def number(self) -> int:
+        """The part number of the oldest waiting frame."""
+        return self.entries[0].frame.index + self.offset
+
+
+class PartQueue:
+    """Where capture threads put frames and the inspection thread takes parts. Thread safe.
+
+    `timed`: cameras run free, so time joins and times out; otherwise a part waits for all its views
+    unless their camera is down.
+    """
+
+    def __init__(
+        self, lanes: Sequence[Lane], join_ns: int, timed: bool, clock: Callable[[], int]
+    ) -> None:
+        self.lanes = lanes
+        self.join_ns = join_ns
+        self._timed = timed
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._ready = threading.Condition(self._lock)
+        self._room = threading.Condition(self._lock)
+        self._closing = False
+        self._next = 0  # number of the part being assembled
+        self._last_trigger_ns = 0
+
+    def put(self, lane: Lane, frame: Frame, opening: int) -> None:
+        """Queue a frame. A full lane makes room by its policy: the caller waits, or the oldest goes."""
+        with self._lock:
+            if lane.skip:
+                while len(lane.entries) >= lane.limit:
+                    lane.entries.popleft()
+                    lane.skipped += 1
+            else:
+                while len(lane.entries) >= lane.limit and not self._closing:
+                    self._room.wait()
+            lane.down = False
+            lane.entries.append(_Entry(frame, opening, self._clock()))
+            self._ready.notify()
+
+    def set_down(self, lane: Lane, down: bool) -> None:
+        """Say that nothing is to be expected from the lane now, so that no part waits for it."""
+        with self._lock:
+            lane.down = down
+            self._ready.notify()
+
+    def end(self, lane: Lane) -> None:
+        """Say that nothing will ever come again from the lane."""
+        with self._lock:
+            lane.ended = True
+            self._ready.notify()
+
+    def close(self) -> None:
+        """Let waiting producers put their last frame at once."""
+        with self._lock:
+            self._closing = True
+            self._room.notify_all()
+
+    @property
+    def finished(self) -> bool:
+        """True when every lane has ended and every part was taken."""
+        with self._lock:
+            return all(lane.ended and not lane.entries for lane in self.lanes)
+
+    def take(self, timeout_s: float) -> Part | None:
+        """The next part; None when there is none in time, or never again (see `finished`)."""
+        end = self._clock() + int(timeout_s * 1e9)
+        with self._lock:
+            while True:
+                now = self._clock()
+                part, wait_s = self._assemble(now)
+                if part is not None:
+                    self._room.notify_all()
+                    return part
+                left_s = (end - now) / 1e9
+                if left_s <= 0 or all(lane.ended and not lane.entries for lane in self.lanes):
+                    return None
+                self._ready.wait(min(left_s, wait_s))
+
+    def _assemble(self, now: int) -> tuple[Part | None, float]:
+        """The next part, or how long at most to wait for it (seconds). Lock must be held by caller."""
+        if len(self.lanes) == 1:
+            entries = self.lanes[0].entries
+            return (_part([entries.popleft()]), 0.0) if entries else (None, _LONG)
+        waiting = [lane for lane in self.lanes if self._align(lane)]
+        if not waiting:
+            return None, _LONG
+        number = min(lane.number() for lane in waiting)
+        members = [lane for lane in waiting if lane.number() == number]
+        first_ns = min(lane.entries[0].frame.t_trigger_ns for lane in members)
+        if self._timed:
+            for lane in list(members):
+                if lane.entries[0].frame.t_trigger_ns - first_ns > self.join_ns:
+                    lane.offset += 1
+                    members.remove(lane)
+        age_ns = now - first_ns
+        expired = self._timed and age_ns >= self.join_ns
+        if not expired and any(
+            not (lane.entries or lane.down or lane.ended or self._closing) for lane in self.lanes
+        ):
+            return None, (self.join_ns - age_ns) / 1e9 if self._timed else _LONG
+        self._next = number + 1
+        self._last_trigger_ns = first_ns
+        return _part([lane.entries.popleft() if lane in members else None for lane in self.lanes]), 0.0
+
+    def _align(self, lane: Lane) -> bool:
+        """Give the lane's oldest frame its part number, dropping frames that come too late for theirs.
+
+        Returns whether a frame is left. Lock must be held by caller.
+        """
+        while lane.entries:
+            entry = lane.entries[0]
+            if (
+                entry.opening != lane.opening
+            ):  # the camera was opened anew and counts from somewhere else
+                lane.opening = entry.opening
+                lane.offset = self._next - entry.frame.index
+            if lane.number() >= self._next:
+                return True
+            if self._timed and entry.frame.t_trigger_ns - self._last_trigger_ns > self.join_ns:
+                lane.offset = self._next - entry.frame.index
+                return True
+            lane.entries.popleft()
+            lane.unmatched += 1
+            self._room.notify_all()
+        return False
+
+
+def _part(entries: Sequence[_Entry | None]) -> Part:
+    present = [entry for entry in entries if entry is not None]
+    first = min(present, key=lambda entry: entry.frame.t_trigger_ns).frame
+    key = next((e.frame.part_key for e in present if e.frame.part_key is not None), None)
+    return Part(
+        tuple(None if entry is None else entry.frame for entry in entries),
+        key,
+        first.t_trigger_ns,
+        first.t_wall_ns,
+        max(entry.t_queued_ns for entry in present),
+    )

@@ -1,0 +1,193 @@
+"""The publishing thread: encodes, sends, counts and journals what the inspection thread hands over."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty, SimpleQueue
+
+from edge_ad.delivery import wire
+from edge_ad.delivery.scores import ScorePublisher
+from edge_ad.delivery.wire import VERSION, Header, ScoreBody
+from edge_ad.errors import DeviceError, EdgeAdError
+from edge_ad.metrics import Metrics
+from edge_ad.verdict import Decision, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A judged part without its pictures. Stages in ns: queue, preprocess, engine, verdict."""
+
+    seq: int
+    part: str
+    t_trigger_ns: int
+    t_wall_ns: int
+    t_verdict_ns: int
+    verdict: Verdict
+    product: str
+    bundle: str
+    rejects: int  # parts of this epoch that did not pass, this one included
+    stages_ns: tuple[int, int, int, int]
+
+
+class Journal:
+    """Appends lines to a file, past every buffer of this process. Raises DeviceError on opening."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise DeviceError(
+                f"--journal: {path} cannot be opened ({error.strerror}); give a writable path"
+            ) from error
+
+    def write(self, line: bytes) -> None:
+        """Append one line. Raises OSError."""
+        while line:
+            line = line[os.write(self._handle, line) :]
+
+    def close(self) -> None:
+        """Idempotent."""
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
+
+
+class Publisher:
+    """Owns the publishing thread, its backlog, the PUB socket and the journal.
+
+    `offer` is for the inspection thread: it never waits, and drops the oldest record of a full backlog.
+    """
+
+    def __init__(
+        self,
+        scores: ScorePublisher,
+        metrics: Metrics,
+        station: str,
+        epoch: str,
+        backlog: int,
+        journal: Journal | None,
+        tell: Callable[[str, str], None],
+        clock: Callable[[], int],
+    ) -> None:
+        self.dropped = 0
+        self.published = 0
+        self._scores = scores
+        self._metrics = metrics
+        self._station = station
+        self._epoch = epoch
+        self._backlog = backlog
+        self._journal = journal
+        self._journal_fails = False
+        self._tell = tell
+        self._clock = clock
+        # A SimpleQueue's `put` is a few machine instructions; it holds no Python lock.
+        self._queue: SimpleQueue[Outcome | str | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="publish", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def offer(self, outcome: Outcome) -> None:
+        """Hand over a judged part. Never blocks."""
+        if self._queue.qsize() >= self._backlog:
+            try:
+                self._queue.get_nowait()
+                self.dropped += 1
+            except Empty:
+                pass
+        self._queue.put(outcome)
+
+    def sync(self, token: str) -> None:
+        """Publish an echo for a subscriber, behind everything handed over so far."""
+        self._queue.put(token)
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """Publish what is left, then close socket and journal."""
+        self._queue.put(None)
+        self._thread.join(timeout_s)
+        if (
+            self._thread.is_alive()
+        ):  # stuck in a write; the socket is the thread's, it goes with the process
+            self._tell(
+                "warning",
+                f"publishing: {self._queue.qsize()} verdicts not written within {timeout_s:g} s",
+            )
+            return
+        self._scores.close()
+        if self._journal is not None:
+            self._journal.close()
+
+    def _run(self) -> None:
+        while True:
+            item = self._queue.get()
+            try:
+                if item is None:
+                    return
+                if isinstance(item, str):
+                    self._scores.send_sync(item)
+                else:
+                    self._publish(item)
+            except (EdgeAdError, OSError, ValueError) as error:
+                self._tell("warning", f"publishing: {error}")
+
+    def _publish(self, outcome: Outcome) -> None:
+        verdict = outcome.verdict
+        latency_ns = outcome.t_verdict_ns - outcome.t_trigger_ns
+        header = wire.encode(
+            Header(
+                VERSION,
+                self._station,
+                self._epoch,
+                outcome.seq,
+                outcome.part,
+                outcome.t_trigger_ns,
+                outcome.t_wall_ns,
+                outcome.product,
+                outcome.bundle,
+            )
+        )
+        distances = None if verdict.distances is None else verdict.distances.tolist()
+        body = wire.encode(
+            ScoreBody(
+                verdict.decision.value,
+                verdict.reason.value,
+                verdict.score,
+                verdict.threshold,
+                verdict.view,
+                latency_ns / 1e6,
+                outcome.rejects,
+                distances,
+                verdict.detail,
+            )
+        )
+        self._scores.send(header, body, rejected=verdict.decision is not Decision.PASS)
+        published_s = (self._clock() - outcome.t_verdict_ns) / 1e9
+        self._metrics.part(
+            verdict.decision,
+            verdict.reason,
+            latency_ns / 1e9,
+            verdict.score / verdict.threshold,
+            (*(ns / 1e9 for ns in outcome.stages_ns), published_s),
+        )
+        self.published += 1
+        if self._journal is not None:
+            self._write(self._journal, wire.journal_line(header, body))
+
+    def _write(self, journal: Journal, line: bytes) -> None:
+        try:
+            journal.write(line)
+        except OSError as error:
+            self._metrics.journal_errors.inc()
+            if not self._journal_fails:  # said once, not for every part
+                self._tell(
+                    "warning", f"journal {journal.path}: not written ({error.strerror}); free some space"
+                )
+            self._journal_fails = True
+        else:
+            self._journal_fails = False

@@ -1,0 +1,446 @@
+"""The daemon of one station: wires the threads, keeps the states, obeys signals and commands."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import platform
+import random
+import secrets
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import cv2
+from prometheus_client.registry import CollectorRegistry
+
+from edge_ad import __version__
+from edge_ad.capture.source import Source, open_source
+from edge_ad.config import Camera, Station, load_station
+from edge_ad.daemon.cameras import BACKOFF_S, CameraFeed
+from edge_ad.daemon.collecting import Collector
+from edge_ad.daemon.inspection import Active, InspectionLoop
+from edge_ad.daemon.loading import Build, build_inspector, check_reloadable
+from edge_ad.daemon.parts import Lane, PartQueue
+from edge_ad.daemon.publishing import Journal, Publisher
+from edge_ad.delivery.control import Answer, ControlServer
+from edge_ad.delivery.lock import StateLock
+from edge_ad.delivery.scores import ScorePublisher
+from edge_ad.errors import ConfigError, DeliveryError, EdgeAdError
+from edge_ad.metrics import STATES, Metrics, MetricsServer
+
+log = logging.getLogger("edge_ad")
+_LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+DRAIN_S = 5.0  # after a stop, queued parts are inspected for so long; the rest is FAULT `stopped`
+# Python lets a thread keep the interpreter for 5 ms, which a metrics scrape would take from a verdict.
+SWITCH_INTERVAL_S = 0.0005
+# Nothing that lives from part to part is cyclic; what reloads and scrapes leave is collected so often.
+GC_PERIOD_S = 10.0
+
+
+class Daemon:
+    """One station from `start` to the end of `run`. Other threads may call `stop`, `reload`, `status`.
+
+    `build` makes the inspector of a configuration (None: no bundle yet), `make_source` a camera's
+    source. With `own_process` the interpreter is tuned for this one purpose. Raises ConfigError for a
+    camera's URI that is wrong.
+    """
+
+    def __init__(
+        self,
+        station: Station,
+        journal: Path | None = None,
+        *,
+        registry: CollectorRegistry | None = None,
+        build: Build = build_inspector,
+        make_source: Callable[[Camera, Path], Source] = open_source,
+        clock: Callable[[], int] = time.monotonic_ns,
+        wall: Callable[[], int] = time.time_ns,
+        rng: random.Random | None = None,
+        backoff_s: tuple[float, float] = BACKOFF_S,
+        drain_s: float = DRAIN_S,
+        own_process: bool = False,
+    ) -> None:
+        self.station = station
+        self.epoch = f"{wall():016x}-{secrets.token_hex(2)}"
+        self.metrics = Metrics(registry or CollectorRegistry(), station.deadline_ms)
+        self._journal = journal
+        self._build = build
+        self._clock = clock
+        self._drain_s = drain_s
+        self._own_process = own_process
+        self._started = self._stopping = self._rebuilding = False
+        self._state = ""
+        self._inbox: SimpleQueue[tuple[str, str]] = SimpleQueue()  # put is safe in signal handlers
+        self._closing = ExitStack()
+        self._reloader = ThreadPoolExecutor(1, "reload")
+        base = Path(station.path).parent if station.path else Path()
+        live = [make_source(camera, base).live for camera in station.camera]
+        lanes = [
+            _lane(camera, alive, len(live)) for camera, alive in zip(station.camera, live, strict=True)
+        ]
+        self._parts = PartQueue(lanes, int(station.join_ms * 1e6), any(live), clock)
+        rng = rng or random.Random()
+        self.feeds = [
+            CameraFeed(
+                camera,
+                lambda camera=camera: make_source(camera, base),  # type: ignore[misc]
+                lane, self._parts, self._tell, clock, wall, rng, backoff_s,
+            )
+            for camera, lane in zip(station.camera, lanes, strict=True)
+        ]  # fmt: skip
+
+    def start(self) -> None:
+        """Take the state directory and the ports, open cameras and bundle, begin to judge.
+
+        Raises DeviceError or DeliveryError (state directory, port, journal) and ArtifactError (bundle);
+        whatever was opened is closed again then.
+        """
+        with ExitStack() as stack:
+            self._start(stack)
+            self._closing = stack.pop_all()
+
+    def run(self) -> int:
+        """Supervise until `stop`, or until every camera has ended; returns the exit code."""
+        tick_s = min(0.1, max(0.01, min(c.stale_ms for c in self.station.camera) / 5000))
+        collect_at = time.monotonic() + GC_PERIOD_S
+        code: int | None = None
+        while code is None:
+            with suppress(Empty):
+                code = self._obey(*self._inbox.get(timeout=tick_s))
+            for feed in self.feeds:
+                feed.supervise()
+            self._say_state()
+            if self._own_process and time.monotonic() >= collect_at:
+                gc.collect()
+                collect_at = time.monotonic() + GC_PERIOD_S
+        return self._shut_down(code)
+
+    def stop(self) -> None:
+        """Ask `run` to drain and return. Returns at once; safe in a signal handler."""
+        self._inbox.put(("stop", ""))
+
+    def request_reload(self) -> None:
+        """Ask for a reload whose outcome goes to the log. Returns at once; safe in a signal handler."""
+        self._inbox.put(("reload", ""))
+
+    def reload(self) -> Future[Answer]:
+        """Read the station file again, build its inspector, swap it in between two parts.
+
+        The future fails with the reason in words when the old configuration and bundle stay in use.
+        """
+        return self._reloader.submit(self._reload, "")
+
+    @property
+    def state(self) -> str:
+        """STARTING, LEARNING, COLLECTING, RUNNING or STOPPING."""
+        if self._stopping:
+            return "STOPPING"
+        if not self._started:
+            return "STARTING"
+        if self._loop.collector is not None and self._loop.collector.active:
+            return "COLLECTING"
+        return "LEARNING" if self._loop.active.inspector is None else "RUNNING"
+
+    def status(self) -> Answer:
+        """What `status` on the control socket answers."""
+        answer: Answer = {
+            "state": self.state,
+            "station": self.station.station,
+            "product": self.station.product,
+            "epoch": self.epoch,
+            "pid": os.getpid(),
+            "version": __version__,
+            "scores": self._scores.endpoint,
+            "metrics": self._http.url,
+            "cameras": {feed.name: feed.status() for feed in self.feeds},
+        }
+        if self._started:
+            collector = self._loop.collector
+            answer |= {
+                "bundle": self._loop.active.bundle,
+                "parts": self._loop.seq,
+                "rejects": self._loop.rejects,
+                "published": self._publisher.published,
+                "publish_dropped": self._publisher.dropped,
+                "collect": None if collector is None else collector.progress(),
+            }
+        return answer
+
+    def _start(self, stack: ExitStack) -> None:
+        station = self.station
+        lock = StateLock(station.state_path)
+        stack.callback(lock.release)
+        journal = None
+        if self._journal is not None:
+            journal = Journal(self._journal)
+            stack.callback(journal.close)
+        self._scores = ScorePublisher(station.scores.endpoint, station.scores.high_water_mark)
+        stack.callback(self._scores.close)
+        self._http = MetricsServer(self.metrics.registry, station.metrics.host, station.metrics.port)
+        stack.callback(self._http.close)
+        control = ControlServer(station.control_endpoint, self._command)
+        stack.callback(control.close)
+        self._say_state()
+        control.start()
+        for feed in self.feeds:
+            feed.start()
+            stack.callback(feed.stop)
+        active = Active(self._build(station), station.product, self.feeds)
+        self._publisher = Publisher(
+            self._scores, self.metrics, station.station, self.epoch, station.scores.backlog, journal,
+            self._tell, self._clock,
+        )  # fmt: skip
+        self._loop = InspectionLoop(
+            self._parts, self._publisher, active, station.station, self.epoch,
+            int(station.deadline_ms * 1e6), self._clock,
+            lambda why: self._inbox.put(("rebuild", why)),
+        )  # fmt: skip
+        self._watch()
+        self._describe(active)
+        if self._own_process:
+            _tune_process()
+        self._inspection = threading.Thread(target=self._inspect, name="inspect", daemon=True)
+        self._started = True
+        self._publisher.start()
+        self._inspection.start()
+        for feed in self.feeds:
+            feed.go()
+        log.info(
+            "%s: scores %s, control %s, metrics %s",
+            station.station, self._scores.endpoint, control.endpoint, self._http.url,
+        )  # fmt: skip
+        self._say_state()
+
+    def _inspect(self) -> None:
+        try:
+            self._loop.run()
+        except Exception as error:  # noqa: BLE001 - the thread's top: nothing would judge any more
+            self._inbox.put(("fatal", repr(error)))
+        else:
+            self._inbox.put(("ended", ""))
+
+    def _obey(self, order: str, text: str) -> int | None:
+        """Do what the inbox says; an exit code ends the daemon."""
+        if order in _LEVELS:
+            log.log(_LEVELS[order], "%s", text)
+        elif order == "reload":
+            self.reload()
+        elif order == "rebuild":
+            log.error("%s; building the inspector anew", text)
+            if not self._rebuilding:
+                self._rebuilding = True
+                self._reloader.submit(self._reload, text)
+        elif order == "stop":
+            return 0
+        elif order == "ended":
+            log.info("every camera has ended")
+            return 0
+        elif order == "fatal":
+            log.critical("the inspection thread died: %s", text)
+            return 1
+        return None
+
+    def _shut_down(self, code: int) -> int:
+        """Drain within bounds, answer every part that was triggered, close everything."""
+        self._stopping = True
+        self._say_state()
+        self._parts.close()
+        for feed in self.feeds:
+            feed.stop()
+        for feed in self.feeds:
+            if not feed.join(1.0):
+                log.warning("camera %s: its source does not return; left behind", feed.name)
+        self._inspection.join(self._drain_s)
+        if self._inspection.is_alive():
+            self._loop.abandon()
+            self._inspection.join(1.0)
+        if self._inspection.is_alive() or code:
+            log.error("the engine does not return; parts at hand are FAULT stopped")
+            self._loop.take_over()
+            code = code or 5
+        self._reloader.shutdown(wait=False, cancel_futures=True)
+        if self._loop.collector is not None:
+            self._loop.collector.cancel()
+            self._loop.collector.join(2.0)
+        self._publisher.close()
+        self._closing.close()
+        if not self._inspection.is_alive() and self._loop.active.inspector is not None:
+            self._loop.active.inspector.close()
+        while not self._inbox.empty():
+            self._obey(*self._inbox.get())
+        log.info("stopped after %d parts, %d rejected", self._loop.seq, self._loop.rejects)
+        return code
+
+    def _reload(self, why: str) -> Answer:
+        """In the reload thread. `why` is set where only the engine is built anew."""
+        try:
+            if not why and not self.station.path:
+                raise ConfigError("the configuration is not from a file; restart to change it")
+            station = self.station if why else load_station(self.station.path)
+            check_reloadable(self.station, station)
+            active = Active(self._build(station), station.product, self.feeds)
+            old = self._loop.active.inspector
+            if not self._loop.offer(active).wait(30.0):
+                raise DeliveryError("the inspection thread did not take the new bundle within 30 s")
+        except Exception as error:
+            self.metrics.reload_failures.inc()
+            text = str(error) if isinstance(error, EdgeAdError) else repr(error)
+            self._tell("error", f"reload refused, the old configuration and bundle stay in use: {text}")
+            raise
+        finally:
+            self._rebuilding = False
+        if old is not None:
+            old.close()
+        self.station = station
+        self._parts.join_ns = int(station.join_ms * 1e6)
+        self._describe(active)
+        log.info("reloaded: product %s, bundle %s", station.product, active.bundle[:12] or "none")
+        return {"state": self.state, "product": station.product, "bundle": active.bundle}
+
+    def _command(self, command: str, args: dict[str, Any]) -> Answer | Future[Answer]:
+        """A request of the control socket, in its thread."""
+        if command == "status":
+            return self.status()
+        if command == "stop":
+            self.stop()
+            return {}
+        if not self._started or self._stopping:
+            raise DeliveryError(f"{command}: the daemon is {self.state}; ask again later")
+        if command == "reload":
+            return self.reload()
+        if command == "sync":
+            self._publisher.sync(str(args.get("token", "")))
+            return {}
+        if command == "collect":
+            return self._collect(args)
+        if command == "collect_cancel":
+            collector = self._loop.collector
+            if collector is not None:
+                collector.cancel()
+            return {"collect": None if collector is None else collector.progress()}
+        raise DeliveryError(
+            f"unknown command {command!r}; is the client newer than edge_ad {__version__}?"
+        )
+
+    def _collect(self, args: dict[str, Any]) -> Answer:
+        parts, directory = args.get("parts"), args.get("directory")
+        if not isinstance(parts, int) or parts < 1 or not isinstance(directory, str):
+            raise DeliveryError(f"collect: needs parts >= 1 and a directory, got {args}")
+        if not Path(directory).is_absolute():
+            raise DeliveryError(f"collect: directory {directory!r} is relative; give an absolute one")
+        if self._loop.collector is not None and not self._loop.collector.done:
+            raise DeliveryError("collect: a collection is running; 'collect_cancel' ends it")
+        names = [feed.name for feed in self.feeds]
+        self._loop.collector = Collector(Path(directory), parts, names, self._clock)
+        return {"collect": self._loop.collector.progress()}
+
+    def _tell(self, level: str, text: str) -> None:
+        """Have the main thread log a line, for threads that must not wait for the log."""
+        self._inbox.put((level, text))
+
+    def _say_state(self) -> None:
+        state = self.state
+        if state != self._state:
+            self._state = state
+            log.info("%s: %s", self.station.station, state)
+
+    def _describe(self, active: Active) -> None:
+        self.metrics.describe_build(__version__, platform.python_version())
+        if active.inspector is None:
+            self.metrics.describe_bundle(None, 0.0, {})
+            return
+        bundle = active.inspector.bundle
+        identity = active.inspector.identity
+        section = bundle.section(identity.key)
+        labels = (
+            bundle.manifest.product, bundle.manifest.id, bundle.sha256, bundle.manifest.backbone.name,
+            identity.key,
+        )  # fmt: skip
+        promise = {"expected": section.promise.expected, "confident": section.promise.confident}
+        self.metrics.describe_bundle(labels, section.threshold, promise)
+
+    def _watch(self) -> None:
+        """Export what the threads count in plain attributes."""
+        feeds, watch = self.feeds, self.metrics.watch
+        watch(
+            "counter",
+            "edge_ad_frames",
+            "Frames that the camera delivered.",
+            "camera",
+            lambda: {f.name: f.frames for f in feeds},
+        )
+        watch(
+            "counter",
+            "edge_ad_frames_skipped",
+            "Frames dropped for newer ones.",
+            "camera",
+            lambda: {f.name: f.skipped for f in feeds},
+        )
+        watch(
+            "counter",
+            "edge_ad_frames_unmatched",
+            "Frames that came too late for their part.",
+            "camera",
+            lambda: {f.name: f.unmatched for f in feeds},
+        )
+        watch(
+            "counter",
+            "edge_ad_camera_reconnects",
+            "Times a lost camera came back.",
+            "camera",
+            lambda: {f.name: f.reconnects for f in feeds},
+        )
+        watch(
+            "gauge",
+            "edge_ad_camera_up",
+            "1 while the camera delivers.",
+            "camera",
+            lambda: {f.name: f.state == "up" for f in feeds},
+        )
+        watch(
+            "gauge",
+            "edge_ad_camera_frame_age_seconds",
+            "Time since the last frame.",
+            "camera",
+            lambda: {f.name: f.age_s() for f in feeds},
+        )
+        watch(
+            "gauge",
+            "edge_ad_camera_last_frame_timestamp_seconds",
+            "When the last frame came.",
+            "camera",
+            lambda: {f.name: f.last_frame_wall_ns / 1e9 for f in feeds},
+        )
+        watch(
+            "counter",
+            "edge_ad_publish_dropped",
+            "Verdicts dropped from a full backlog.",
+            "",
+            lambda: {"": self._publisher.dropped},
+        )
+        watch("gauge", "edge_ad_state", "1 for the state the daemon is in.", "state",
+              lambda: {state: state == self.state for state in STATES})  # fmt: skip
+
+
+def _lane(camera: Camera, live: bool, cameras: int) -> Lane:
+    """Free-running cameras skip, the others wait; several cameras never skip, lest parts are mixed."""
+    skip = camera.overflow == "skip" or (camera.overflow == "auto" and live and cameras == 1)
+    return Lane(camera.queue, skip)
+
+
+def _tune_process() -> None:
+    """Make the interpreter predictable: short turns, no collection in the middle of a part."""
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    cv2.setNumThreads(1)
+    gc.collect()
+    gc.freeze()
+    gc.disable()

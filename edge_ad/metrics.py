@@ -1,0 +1,185 @@
+"""Every Prometheus metric of the daemon, with its unit and labels.
+
+Only the publishing thread and the main thread write here. What other threads count they keep in plain
+attributes, which are read at scrape time through `watch`, so no scrape can hold them up.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from socketserver import TCPServer, ThreadingMixIn
+from threading import Thread
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics, make_wsgi_app
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector, CollectorRegistry
+
+from edge_ad.errors import DeliveryError
+from edge_ad.verdict import Decision, Reason
+
+STAGES = ("queue", "preprocess", "engine", "verdict", "publish")
+STATES = ("STARTING", "LEARNING", "COLLECTING", "RUNNING", "DEGRADED", "STOPPING")
+LATENCY_BUCKETS_MS = (1, 2, 4, 6, 8, 10, 12.5, 15, 20, 25, 30, 40, 50, 75, 100, 150, 250, 500, 1000)
+RATIO_BUCKETS = (
+    0.25, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.925, 0.95, 0.96, 0.97, 0.98, 0.99, 1.0,
+    1.01, 1.02, 1.03, 1.04, 1.05, 1.075, 1.1, 1.15, 1.2, 1.3, 1.5, 2.0, 3.0, 5.0, 10.0,
+)  # fmt: skip
+
+Reading = Callable[[], Mapping[str, float]]
+
+
+class Metrics:
+    """The metrics of one daemon in one registry. `deadline_ms` becomes an exact bucket."""
+
+    def __init__(self, registry: CollectorRegistry, deadline_ms: float) -> None:
+        self.registry = registry
+        # Half of a scrape would be times of creation.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        buckets = latency_buckets(deadline_ms)
+        self._parts = Counter("edge_ad_parts", "Parts judged.", ["verdict", "reason"], registry=registry)
+        self._stage = Histogram(
+            "edge_ad_stage_seconds", "Time of one part in one stage.", ["stage"], buckets=buckets,
+            registry=registry,
+        )  # fmt: skip
+        self._part_seconds = Histogram(
+            "edge_ad_part_seconds", "Trigger to verdict.", buckets=buckets, registry=registry
+        )
+        self._ratio = Histogram(
+            "edge_ad_score_ratio", "Score over threshold; above 1 is a reject.", buckets=RATIO_BUCKETS,
+            registry=registry,
+        )  # fmt: skip
+        self._build = Gauge(
+            "edge_ad_build_info", "Always 1; the labels say what runs.", ["version", "python"],
+            registry=registry,
+        )  # fmt: skip
+        self._bundle = Gauge(
+            "edge_ad_bundle_info", "Always 1 while a bundle is in use; the labels say which.",
+            ["product", "bundle", "sha256", "backbone", "engine"], registry=registry,
+        )  # fmt: skip
+        self._threshold = Gauge("edge_ad_threshold", "Score threshold of the bundle.", registry=registry)
+        self._promise = Gauge(
+            "edge_ad_promised_false_reject_ratio",
+            "Share of good parts that the bundle promises to reject at most: on average, and with 95 % "
+            "confidence.", ["kind"], registry=registry,
+        )  # fmt: skip
+        self.reload_failures = Counter(
+            "edge_ad_reload_failures", "Reloads that kept the old configuration and bundle.",
+            registry=registry,
+        )  # fmt: skip
+        self.journal_errors = Counter(
+            "edge_ad_journal_errors", "Verdicts that the journal's disk refused.", registry=registry
+        )
+        # A counter that first appears with its first increment is invisible to rate().
+        self._outcomes = {pair: self._parts.labels(*_labels(*pair)) for pair in _outcomes()}
+        self._stages = [self._stage.labels(stage) for stage in STAGES]
+
+    def part(
+        self, verdict: Decision, reason: Reason, seconds: float, ratio: float, stages_s: Sequence[float]
+    ) -> None:
+        """Count one part. `ratio` is NaN where there is no score; `stages_s` in the order of STAGES."""
+        self._outcomes[verdict, reason].inc()
+        self._part_seconds.observe(seconds)
+        if ratio == ratio:
+            self._ratio.observe(ratio)
+        for child, value in zip(self._stages, stages_s, strict=True):
+            child.observe(value)
+
+    def describe_build(self, version: str, python: str) -> None:
+        """Say which program this is."""
+        self._build.labels(version, python).set(1)
+
+    def describe_bundle(
+        self,
+        labels: tuple[str, str, str, str, str] | None,
+        threshold: float,
+        promise: Mapping[str, float],
+    ) -> None:
+        """Say which bundle is in use: product, id, sha256, backbone, engine; None for no bundle."""
+        self._bundle.clear()
+        self._promise.clear()
+        if labels is not None:
+            self._bundle.labels(*labels).set(1)
+        self._threshold.set(threshold)
+        for kind, value in promise.items():
+            self._promise.labels(kind).set(value)
+
+    def watch(self, kind: str, name: str, text: str, label: str, read: Reading) -> None:
+        """Export what `read` returns at each scrape: values by the label's value, "" without a label."""
+        self.registry.register(_Watched(kind, name, text, label, read))
+
+
+class _Watched(Collector):
+    def __init__(self, kind: str, name: str, text: str, label: str, read: Reading) -> None:
+        self._family = CounterMetricFamily if kind == "counter" else GaugeMetricFamily
+        self._name, self._text, self._label, self._read = name, text, label, read
+
+    def collect(self) -> Iterable[Metric]:
+        family = self._family(self._name, self._text, labels=[self._label] if self._label else [])
+        for value, number in self._read().items():
+            family.add_metric([value] if self._label else [], number)
+        return [family]
+
+
+def latency_buckets(deadline_ms: float) -> list[float]:
+    """Upper bounds in seconds: the fixed ones and the deadline, so that the miss ratio is exact."""
+    return sorted({ms / 1000 for ms in (*LATENCY_BUCKETS_MS, deadline_ms)})
+
+
+def _outcomes() -> list[tuple[Decision, Reason]]:
+    faults = [r for r in Reason if r not in (Reason.NONE, Reason.SCORE)]
+    return [
+        (Decision.PASS, Reason.NONE),
+        (Decision.REJECT, Reason.SCORE),
+        *((Decision.FAULT, reason) for reason in faults),
+    ]
+
+
+def _labels(verdict: Decision, reason: Reason) -> tuple[str, str]:
+    return verdict.value, reason.value or "none"
+
+
+class MetricsServer:
+    """Serves a registry over HTTP in threads of its own. `url` has the port that was taken."""
+
+    def __init__(self, registry: CollectorRegistry, host: str, port: int) -> None:
+        server = _Server6 if ":" in host else _Server
+        try:
+            self._server = make_server(host, port, make_wsgi_app(registry), server, _Handler)
+        except OSError as error:
+            raise DeliveryError(
+                f"metrics.port: {host}:{port} cannot be opened ({error.strerror or error}); stop the "
+                "other program or set another metrics.port"
+            ) from error
+        shown = f"[{host}]" if ":" in host else host
+        self.url = f"http://{shown}:{self._server.server_port}/metrics"
+        self._thread = Thread(target=self._server.serve_forever, name="metrics", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop serving."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(2.0)
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+    def server_bind(self) -> None:
+        # HTTPServer would look its own name up in the DNS, which takes seconds where there is none.
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+        self.setup_environ()
+
+
+class _Server6(_Server):
+    address_family = socket.AF_INET6
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = 10  # seconds; a client that says nothing is dropped
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Scrapes are not events."""
