@@ -1,0 +1,44 @@
+"""The cameras that the kernel knows."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A camera of this machine: the URI to configure, its name, and what stands in the way of using it."""
+
+    uri: str
+    name: str
+    note: str = ""
+
+
+def list_devices(
+    sys_root: Path = Path("/sys/class/video4linux"), dev_root: Path = Path("/dev")
+) -> list[Device]:
+    """Every v4l2 capture device. The URI is by serial number where udev knows it, so that it survives
+    another order of plugging in."""
+    stable = {link.resolve(): link for link in sorted((dev_root / "v4l" / "by-id").glob("*"))}
+    found = []
+    for entry in sorted(sys_root.glob("video*"), key=lambda p: (len(p.name), p.name)):
+        if _read(entry / "index") not in ("", "0"):
+            continue  # a camera's metadata node, not a picture
+        node = dev_root / entry.name
+        note = ""
+        if not node.exists():
+            note = f"{node} is missing"
+        elif not os.access(node, os.R_OK | os.W_OK):
+            note = "no permission; add this user to the group 'video'"
+        path = stable.get(node.resolve(), node)
+        found.append(Device(f"v4l2://{path}", _read(entry / "name") or entry.name, note))
+    return found
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""

@@ -1,0 +1,28 @@
+"""One picture from a camera, for people and for checks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edge_ad.capture.source import open_source
+from edge_ad.config import Camera
+from edge_ad.errors import CaptureError
+from edge_ad.frame import Image
+
+WARM_UP_FRAMES = 5  # a live camera's first frames are often dark, until its exposure has settled
+
+
+def grab(camera: Camera, base: Path) -> tuple[Image, str]:
+    """A picture (uint8, H x W grey or H x W x 3 BGR) and its pixel rule. Raises CaptureError."""
+    source = open_source(camera, base)
+    source.open()
+    try:
+        for _ in range(1 + WARM_UP_FRAMES * source.live):
+            frame = source.read()
+        if frame is None:
+            raise CaptureError(f"camera {camera.name!r}: {camera.uri} delivered no frame; check the uri")
+        if frame.image is None:
+            raise CaptureError(f"camera {camera.name!r}: {frame.detail or frame.fault}")
+        return frame.image, source.pixel_rule_name
+    finally:
+        source.close()

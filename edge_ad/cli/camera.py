@@ -1,0 +1,101 @@
+"""`edge-ad camera`: find a camera's URI, take a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+import click
+
+from edge_ad.config import Camera, PixelFormat, Station, load_station
+from edge_ad.errors import ConfigError, DeviceError
+
+_OTHERS = """
+Other sources, for the key `uri` of [[camera]]:
+  rtsp://user:password@host/path        a network camera
+  file:///video.mp4?loop=1              a video file
+  folder:///directory?loop=0&fps=0      image files, sorted by path
+  synthetic://?seed=1&defect_rate=0.05  rendered parts, where there is no camera"""
+
+
+@click.group()
+def command() -> None:
+    """List cameras, take a picture."""
+
+
+@command.command("list")
+def list_command() -> None:
+    """The cameras of this machine and their URIs."""
+    from edge_ad.capture.devices import list_devices
+
+    devices = list_devices()
+    if not devices:
+        click.echo("no camera is connected to this machine (no /sys/class/video4linux/video*)")
+    for device in devices:
+        note = f"  ({device.note})" if device.note else ""
+        click.echo(f"{device.uri}  {device.name}{note}")
+    click.echo(_OTHERS)
+
+
+@command.command("grab")
+@click.option("--uri", help="The camera's URI.")
+@click.option("-c", "--config", type=click.Path(path_type=Path), help="A station file.")
+@click.option("--camera", "name", help="Which camera of the station file; needed when it has several.")
+@click.option(
+    "--pixel-format", type=click.Choice(get_args(PixelFormat)), default="auto", show_default=True
+)
+@click.option("--bit-depth", type=click.IntRange(0, 16), default=0, help="Of mono10, mono12, mono16.")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), metavar="FILE.png")
+def grab_command(
+    uri: str | None,
+    config: Path | None,
+    name: str | None,
+    pixel_format: str,
+    bit_depth: int,
+    output: Path,
+) -> None:
+    """Take one picture with --uri, or as -c FILE [--camera NAME] says, and write it losslessly."""
+    import cv2
+
+    from edge_ad.capture.grab import grab
+
+    if (uri is None) == (config is None):
+        raise ConfigError("camera grab: give either --uri URI or -c FILE")
+    if output.suffix.lower() != ".png":
+        raise ConfigError(f"-o {output}: pictures are kept losslessly; give a name that ends in .png")
+    base = Path()
+    if config is not None:
+        station = load_station(config)
+        camera, base = _choose(station, name), Path(station.path).parent
+    else:
+        assert uri is not None
+        camera = Camera(
+            name="camera",
+            uri=uri,
+            pixel_format=pixel_format,  # type: ignore[arg-type]
+            bit_depth=bit_depth,
+        )
+    image, rule = grab(camera, base)
+    _, data = cv2.imencode(".png", image)
+    try:
+        output.write_bytes(data.tobytes())
+    except OSError as error:
+        raise DeviceError(
+            f"{output}: cannot be written ({error.strerror}); give another path"
+        ) from error
+    kind = "grey" if image.ndim == 2 else "colour"
+    clipped = 100 * float((image == 255).mean())
+    click.echo(
+        f"{output}: {image.shape[1]} x {image.shape[0]} {kind}, pixel rule {rule}, "
+        f"mean {image.mean():.0f}, {clipped:.1f} % saturated"
+    )
+
+
+def _choose(station: Station, name: str | None) -> Camera:
+    names = [camera.name for camera in station.camera]
+    if name is None and len(names) > 1:
+        raise ConfigError(f"{station.path}: has cameras {', '.join(names)}; choose one with --camera")
+    for camera in station.camera:
+        if name in (None, camera.name):
+            return camera
+    raise ConfigError(f"--camera: {station.path} has no camera {name!r}; have {', '.join(names)}")

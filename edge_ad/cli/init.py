@@ -1,0 +1,123 @@
+"""`edge-ad init`: a station file with every key, its default, unit and bound."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edge_ad.errors import ConfigError, DeviceError
+
+# Lines that begin with "#" and no space are keys at their defaults; a test reads them back.
+TEMPLATE = """\
+# A station of edge_ad: one daemon, one stream of parts, one gate.
+# Keys that are commented out are at their defaults. Relative paths are relative to this file.
+# 'edge-ad check -c FILE' says what would fail; 'edge-ad run -c FILE' inspects.
+
+schema = 1
+station = "line1"
+
+# What is being made now; it names the bundle that parts are judged by.
+#product = "default"
+# Bundles, kept good parts and sockets live here.
+#state_dir = "state"
+# From trigger to verdict, milliseconds; a later verdict is FAULT, never PASS.
+#deadline_ms = 500.0
+# How long a part waits for the frames of its other cameras, milliseconds.
+#join_ms = 200.0
+
+# Where frames come from; one [[camera]] or more. 'edge-ad camera list' shows this machine's.
+[[camera]]
+name = "top"
+# v4l2:///dev/video0?width=0&height=0&fps=0   a camera of this machine; 0 leaves the driver's setting
+# rtsp://user:password@host/path              a network camera
+# file:///video.mp4?loop=0&fps=0              a video file
+# folder:///directory?loop=0&fps=0            image files, sorted by path
+# synthetic://?seed=1&defect_rate=0.05&fps=0  rendered parts
+uri = "v4l2:///dev/video0"
+# auto (8-bit grey or colour as delivered), mono8, mono10, mono12, mono16, bayerrg8, bayergr8, bayergb8,
+# bayerbg8 (red at 0,0 is rg), rgb8, bgr8, yuv422_yuyv, yuv422_uyvy.
+#pixel_format = "auto"
+# Significant bits of mono10, mono12 and mono16 samples; 0: the format's own number.
+#bit_depth = 0
+# "fixed": a frame of another size than calibrated is FAULT. "any": squashed to the network's size.
+# "auto": any for folders, fixed for everything else.
+#frame_size = "auto"
+# What a full queue does. "wait": the source waits. "skip": the oldest waiting frame goes, counted.
+# "auto": skip for a free-running camera, wait for files and rendered parts.
+#overflow = "auto"
+# Frames that may wait for the inspection, 1 to 256.
+#queue = 2
+# A camera silent for this long is lost, and opened again with backoff, milliseconds.
+#stale_ms = 5000.0
+# Larger frames and files are refused, megapixels.
+#max_megapixels = 64.0
+
+# A region of a camera's frame, scored by Gaussians of its own. Without any [[view]] each camera is one.
+#[[view]]
+#name = "left"
+#camera = "top"
+# x, y, width, height in frame pixels; without it the whole frame.
+#roi = [0, 0, 320, 480]
+
+[engine]
+#kind = "openvino"
+# The directory that 'edge-ad backbone export' wrote.
+#backbone = ""
+# Worker threads; 0: one per physical core that the process may use.
+#threads = 0
+# f32, f16 or bf16. A threshold belongs to its precision: after a change run 'edge-ad calibrate --refit'.
+#precision = "f32"
+
+[calibration]
+#profile = "paper"
+# Names of the backbone's levels to use; empty: all.
+#levels = []
+# Keep the components that explain the last (npca) or first (pca) share of variance; 0: off.
+#npca = 0.0
+#pca = 0.0
+# The share of good parts that may be rejected; 0.01 needs 99 parts, 299 for 95 % confidence.
+#false_reject_rate = 0.01
+# "conformal", or "chi2" as in the paper (one level only).
+#threshold = "conformal"
+# Repetitions of the whole fit with pca and npca, 2 to 200.
+#folds = 20
+# Fewer good parts than this are refused.
+#min_parts = 20
+
+# The ZeroMQ PUB channel: every verdict, lossy by contract.
+[scores]
+#endpoint = "tcp://127.0.0.1:5570"
+# Verdicts that may wait for the publisher before the oldest is dropped and counted.
+#backlog = 10000
+# ZeroMQ's own queue per subscriber, messages.
+#high_water_mark = 10000
+
+# Where 'edge-ad calibrate' and 'edge-ad bundle' reach the daemon; empty: a socket in state_dir.
+[control]
+#endpoint = ""
+
+# The Prometheus endpoint, http://HOST:PORT/metrics; port 0 takes a free one and logs it.
+[metrics]
+#host = "127.0.0.1"
+#port = 9570
+"""
+
+
+@click.command()
+@click.option("-o", "--output", type=click.Path(path_type=Path), default="line.toml", show_default=True)
+@click.option("--force", is_flag=True, help="Overwrite an existing file.")
+def command(output: Path, force: bool) -> None:
+    """Write a commented station file."""
+    try:
+        with output.open("w" if force else "x", encoding="utf-8") as file:
+            file.write(TEMPLATE)
+    except FileExistsError as error:
+        raise ConfigError(
+            f"{output}: exists already; give another -o, or --force to overwrite"
+        ) from error
+    except OSError as error:
+        raise DeviceError(
+            f"{output}: cannot be written ({error.strerror}); give another path"
+        ) from error
+    click.echo(f"{output}: set camera.uri and engine.backbone, then 'edge-ad check -c {output}'")

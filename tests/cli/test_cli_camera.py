@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from edge_ad.capture.devices import list_devices
+from edge_ad.capture.parts import render_part
+from edge_ad.cli.camera import command
+from edge_ad.errors import CaptureError, ConfigError, DeviceError
+
+TWO = """
+schema = 1
+station = "s"
+[[camera]]
+name = "top"
+uri = "synthetic://?seed=1&width=64&height=48"
+[[camera]]
+name = "side"
+uri = "folder://parts"
+"""
+
+
+def test_list_shows_how_to_write_a_uri() -> None:
+    done = CliRunner().invoke(command, ["list"])
+    assert done.exit_code == 0
+    for scheme in ("rtsp://", "file:///", "folder:///", "synthetic://"):
+        assert scheme in done.output
+
+
+def test_devices_have_names_stable_uris_and_notes(tmp_path: Path) -> None:
+    sys_root, dev = tmp_path / "sys", tmp_path / "dev"
+    for node, index, name in (("video0", "0", "Cam A"), ("video1", "1", "Cam A"), ("video10", "0", "B")):
+        (sys_root / node).mkdir(parents=True)
+        (sys_root / node / "index").write_text(index + "\n")
+        (sys_root / node / "name").write_text(name + "\n")
+    (dev / "v4l" / "by-id").mkdir(parents=True)
+    (dev / "video0").touch()
+    (dev / "v4l" / "by-id" / "usb-Cam_A_123").symlink_to(dev / "video0")
+    devices = list_devices(sys_root, dev)
+    assert [(d.uri, d.name) for d in devices] == [
+        (f"v4l2://{dev}/v4l/by-id/usb-Cam_A_123", "Cam A"),
+        (f"v4l2://{dev}/video10", "B"),
+    ]
+    assert devices[0].note == "" and "is missing" in devices[1].note
+
+
+def test_grab_writes_the_very_pixels(tmp_path: Path) -> None:
+    out = tmp_path / "a.png"
+    done = CliRunner().invoke(
+        command,
+        ["grab", "--uri", "synthetic://?seed=4&width=64&height=48&defect_rate=0", "-o", str(out)],
+    )
+    assert done.exit_code == 0, done.output
+    assert "64 x 48 grey, pixel rule auto8" in done.output
+    picture = cv2.imread(str(out), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(picture, render_part(4, 0, 64, 48, 0.0)[0])
+
+
+def test_grab_by_station_file_needs_the_cameras_name_when_there_are_two(tmp_path: Path) -> None:
+    config, out = tmp_path / "line.toml", tmp_path / "a.png"
+    config.write_text(TWO)
+    (tmp_path / "parts").mkdir()
+    cv2.imwrite(str(tmp_path / "parts" / "p.png"), np.full((9, 8, 3), 7, np.uint8))
+    run = CliRunner()
+    refused = run.invoke(command, ["grab", "-c", str(config), "-o", str(out)])
+    assert isinstance(refused.exception, ConfigError) and "top, side" in str(refused.exception)
+    unknown = run.invoke(command, ["grab", "-c", str(config), "--camera", "x", "-o", str(out)])
+    assert isinstance(unknown.exception, ConfigError) and "have top, side" in str(unknown.exception)
+    done = run.invoke(command, ["grab", "-c", str(config), "--camera", "side", "-o", str(out)])
+    assert done.exit_code == 0 and "8 x 9 colour" in done.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "message"),
+    [
+        (["-o", "a.png"], ConfigError, "either --uri URI or -c"),
+        (["--uri", "synthetic://", "-o", "a.jpg"], ConfigError, "ends in .png"),
+        (["--uri", "v4l2:///dev/video98", "-o", "a.png"], CaptureError, "cannot be opened"),
+        (["--uri", "synthetic://", "-o", "/nonexistent/a.png"], DeviceError, "cannot be written"),
+    ],
+)
+def test_grab_says_what_is_wrong(arguments: list[str], kind: type[Exception], message: str) -> None:
+    done = CliRunner().invoke(command, ["grab", *arguments])
+    assert isinstance(done.exception, kind) and message in str(done.exception)
