@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -62,7 +63,7 @@ def predicted_interval(parts: int, index: int, n: int) -> Interval:
     return low / n, high / n
 
 
-def _root(distance: Any, far: float, near: float) -> float:
+def _root(distance: Callable[[float], float], far: float, near: float) -> float:
     """Where `distance`, positive at `far` and not at `near`, changes sign."""
     if distance(far) <= 0:
         return far

@@ -16,9 +16,9 @@ def evaluation_tables(e: Evaluation) -> RenderableType:
     """One class: what was measured, working points, kinds of defect, levels."""
     # Names of folders may hold what rich takes for markup.
     head = Text.from_markup(
-        f"[bold]{escape(e.name)}[/]  profile {e.profile}, {escape(e.backbone.name)}, {e.engine.key}, "
-        f"reduction {e.reduction}\n"
-        f"{e.parts.train} good parts fitted; {e.parts.good} good, {e.parts.defect} defective ones tested; "
+        f"[bold]{escape(e.name)}[/]  profile {e.profile}, {escape(e.backbone.name)}, "
+        f"{e.engine.key}, reduction {e.reduction}\n"
+        f"{e.parts.train} good parts fitted, {e.parts.good} good and {e.parts.defect} bad tested; "
         f"{e.ms_per_part:.1f} ms per part\n"
         f"[bold]image AUROC {e.image_auroc:.3f}[/] {_span(e.image_auroc_interval)}; {e.map_note}"
     )
@@ -26,8 +26,8 @@ def evaluation_tables(e: Evaluation) -> RenderableType:
     if e.chi_squared is not None:
         c = e.chi_squared
         foot.append(
-            f"chi-squared threshold {c.threshold:.2f} ({c.dims} dimensions): false rejects "
-            f"{percent(c.false_reject_rate)}, detected {percent(c.detection_rate)} at {percent(c.target)}"
+            f"chi-squared threshold {c.threshold:.2f} ({c.dims} dimensions) for {percent(c.target)}: "
+            f"false rejects {percent(c.false_reject_rate)}, detected {percent(c.detection_rate)}"
         )
     return Group(head, _points(e), _defects(e), _levels(e), Text("\n".join(foot)))
 

@@ -8,6 +8,7 @@ Beta(n + 1 - k, k), whose 95 % quantile is the rate that holds with 95 % confide
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -171,7 +172,7 @@ def _log_choose(n: int, k: int) -> float:
     return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
 
 
-def _bisect(rising: Any, p: float, low: float, high: float) -> float:
+def _bisect(rising: Callable[[float], float], p: float, low: float, high: float) -> float:
     """Where a rising function reaches p, to the last bit of a float."""
     while True:
         middle = 0.5 * (low + high)
