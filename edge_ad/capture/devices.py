@@ -9,7 +9,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A camera of this machine: the URI to configure, its name, and what stands in the way of using it."""
+    """A camera of this machine: the URI to configure, its name, and what keeps it from being used."""
 
     uri: str
     name: str

@@ -1,0 +1,232 @@
+"""What would fail in production, found before it does: one finding per thing, each with its remedy."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from edge_ad.config import Camera, Station
+from edge_ad.errors import EdgeAdError
+
+LOW_DISK_BYTES = 2_000_000_000
+EPOCH_2024_S = 1_704_067_200
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One line of the result. `text` says what is so; for warn and fail it ends with the remedy."""
+
+    name: str
+    state: Literal["ok", "warn", "fail"]
+    text: str
+
+
+Check = Callable[[], Finding]
+
+
+def check_station(station: Station, wall_s: Callable[[], float] = time.time) -> Iterator[Finding]:
+    """Try everything that the daemon of this station needs, one finding after the other. The station
+    file itself has been read by then. Nothing is changed; a running daemon is asked, not disturbed.
+    """
+    yield Finding("config", "ok", f"{station.path or 'configuration'}: schema {station.schema}, valid")
+    status = _daemon(station)
+    yield _daemon_finding(station, status)
+    for camera in station.camera:
+        yield _guard(f"camera {camera.name}", lambda c=camera: _camera(station, c, status))  # type: ignore[misc]
+    yield _guard("backbone", lambda: _backbone(station))
+    yield _guard("engine", lambda: _engine(station))
+    yield _guard("bundle", lambda: _bundle(station))
+    yield _guard("disk", lambda: _disk(station))
+    yield _guard("scores port", lambda: _scores_port(station, status))
+    yield _guard("metrics port", lambda: _metrics_port(station, status))
+    yield _clock(wall_s())
+
+
+def _guard(name: str, check: Check) -> Finding:
+    """A check's own finding, or the error that it raised."""
+    try:
+        return check()
+    except (EdgeAdError, OSError) as error:
+        return Finding(name, "fail", str(error))
+
+
+def _daemon(station: Station) -> dict[str, Any] | None:
+    """The running daemon's status, {} when it runs but does not answer, None when none runs."""
+    from edge_ad.delivery.control import ControlClient
+    from edge_ad.delivery.lock import running_pid
+    from edge_ad.errors import DeliveryError
+
+    if running_pid(station.state_path) is None:
+        return None
+    try:
+        with ControlClient(station.control_endpoint, timeout_s=2.0) as client:
+            return client.request("status")
+    except DeliveryError:
+        return {}
+
+
+def _daemon_finding(station: Station, status: dict[str, Any] | None) -> Finding:
+    if status is None:
+        return Finding("daemon", "ok", "not running; what it needs is tried here")
+    if not status:
+        return Finding(
+            "daemon",
+            "fail",
+            f"holds {station.state_path} but does not answer at {station.control_endpoint}; restart it",
+        )
+    return Finding(
+        "daemon", "ok", f"pid {status['pid']}, {status['state']}, product {status['product']}"
+    )
+
+
+def _camera(station: Station, camera: Camera, status: dict[str, Any] | None) -> Finding:
+    from edge_ad.capture.grab import grab
+
+    name = f"camera {camera.name}"
+    known = (status or {}).get("cameras", {}).get(camera.name)
+    if known is not None:
+        text = f"{known['state']} in the running daemon, last frame {known['age_s']:.1f} s ago"
+        if known["state"] in ("up", "ended"):
+            return Finding(name, "ok", text)
+        return Finding(name, "fail", f"{text}; check cable and power")
+    image, rule = grab(camera, Path(station.path).parent if station.path else Path())
+    text = f"one frame of {image.shape[1]} x {image.shape[0]}, pixel rule {rule}"
+    low, high = int(image.min()), int(image.max())
+    if high - low < 16:
+        return Finding(
+            name,
+            "warn",
+            f"{text}, but it is blank (grey {low} to {high}); check light, lens cap, exposure",
+        )
+    for view in station.views:
+        if view.camera == camera.name and view.roi is not None:
+            x, y, width, height = view.roi
+            if x + width > image.shape[1] or y + height > image.shape[0]:
+                return Finding(
+                    name, "fail", f"{text}; the roi of view {view.name!r} does not fit, correct view.roi"
+                )
+    return Finding(name, "ok", text)
+
+
+def _backbone(station: Station) -> Finding:
+    from edge_ad.backbone.spec import load_backbone
+
+    backbone = load_backbone(station.backbone_path)
+    return Finding(
+        "backbone",
+        "ok",
+        f"{backbone.name}, {len(backbone.levels)} levels, input {backbone.width} x {backbone.height}, "
+        f"sha256 {backbone.sha256[:12]}",
+    )
+
+
+def _engine(station: Station) -> Finding:
+    from edge_ad.backbone.openvino import open_features
+    from edge_ad.backbone.spec import load_backbone
+
+    config = station.engine
+    backbone = load_backbone(station.backbone_path, verify=False)
+    engine = open_features(backbone, len(station.views), config.threads, config.precision)
+    try:
+        engine.infer()
+        start = time.perf_counter()
+        for _ in range(5):
+            engine.infer()
+        each_ms = (time.perf_counter() - start) / 5 * 1000
+    finally:
+        engine.close()
+    identity = engine.identity
+    text = f"{identity.kind} {identity.runtime}, {identity.device}, {each_ms:.1f} ms per part"
+    if each_ms > 0.5 * station.deadline_ms:
+        return Finding(
+            "engine",
+            "warn",
+            f"{text}, more than half of deadline_ms = {station.deadline_ms:g}; use a smaller backbone",
+        )
+    return Finding("engine", "ok", text)
+
+
+def _bundle(station: Station) -> Finding:
+    from edge_ad.bundle import current_path
+    from edge_ad.daemon.loading import build_inspector
+    from edge_ad.gaussian.threshold import promise_text
+
+    if current_path(station.state_path, station.product) is None:
+        return Finding(
+            "bundle",
+            "warn",
+            f"product {station.product!r}: none yet, so no part can pass; run 'edge-ad calibrate'",
+        )
+    inspector = build_inspector(station)
+    assert inspector is not None
+    try:
+        bundle, key = inspector.bundle, inspector.identity.key
+    finally:
+        inspector.close()
+    promise = bundle.section(key).promise
+    return Finding("bundle", "ok", f"{bundle.manifest.id}, {key}, {promise_text(promise)}")
+
+
+def _disk(station: Station) -> Finding:
+    path = station.state_path
+    while not path.exists():
+        path = path.parent
+    if not os.access(path, os.W_OK):
+        return Finding("disk", "fail", f"{path} is not writable; give another state_dir or its rights")
+    free = shutil.disk_usage(path).free
+    text = f"{free / 1e9:.1f} GB free for {station.state_path}"
+    if free < LOW_DISK_BYTES:
+        return Finding("disk", "warn", f"{text}, less than {LOW_DISK_BYTES / 1e9:g}; free some space")
+    return Finding("disk", "ok", text)
+
+
+def _scores_port(station: Station, status: dict[str, Any] | None) -> Finding:
+    endpoint = station.scores.endpoint
+    if status:
+        return Finding("scores port", "ok", f"{status['scores']}, bound by the running daemon")
+    host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
+    if not endpoint.startswith("tcp://") or not port.isdigit():
+        return Finding("scores port", "ok", f"{endpoint}, not a TCP port")
+    return _port("scores port", "scores.endpoint", host, int(port))
+
+
+def _metrics_port(station: Station, status: dict[str, Any] | None) -> Finding:
+    if status:
+        return Finding("metrics port", "ok", f"{status['metrics']}, bound by the running daemon")
+    return _port("metrics port", "metrics.port", station.metrics.host, station.metrics.port)
+
+
+def _port(name: str, key: str, host: str, port: int) -> Finding:
+    """Whether a TCP port can be bound: by trying it for a moment."""
+    host = host.strip("[]").replace("*", "0.0.0.0")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            used = error.errno == errno.EADDRINUSE
+            why = (
+                "is in use by another program; stop it"
+                if used
+                else f"cannot be bound ({error.strerror})"
+            )
+            return Finding(name, "fail", f"{host}:{port} {why}, or set another {key}")
+    return Finding(name, "ok", f"{host}:{port} is free" if port else "a free one will be taken")
+
+
+def _clock(now_s: float) -> Finding:
+    """Verdicts do not depend on the wall clock, but their labels and the bundles' names do."""
+    text = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now_s))
+    if now_s < EPOCH_2024_S:
+        return Finding("clock", "warn", f"{text} cannot be right; set the clock, or install chrony")
+    synced = Path("/run/systemd/timesync/synchronized").exists() or shutil.which("chronyc") is not None
+    note = "" if synced else " (no time synchronisation was found; chrony keeps it right)"
+    return Finding("clock", "ok", f"{text}{note}")

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from tiny_backbone import write_tiny_backbone
+
+from edge_ad.cli.check import command
+from edge_ad.delivery.control import ControlServer
+from edge_ad.delivery.lock import StateLock
+from edge_ad.errors import CheckFailed, ConfigError
+
+
+def write_line(
+    directory: Path, camera: str = "synthetic://?seed=1&width=64&height=48", more: str = ""
+) -> Path:
+    write_tiny_backbone(directory / "net")
+    path = directory / "line.toml"
+    path.write_text(
+        f'schema = 1\nstation = "s"\n[[camera]]\nname = "top"\nuri = "{camera}"\n{more}\n'
+        '[engine]\nbackbone = "net"\nthreads = 1\n'
+        '[scores]\nendpoint = "tcp://127.0.0.1:0"\n[metrics]\nport = 0\n'
+    )
+    return path
+
+
+def check(path: Path, *options: str) -> tuple[Result, dict[str, tuple[str, str]]]:
+    done = CliRunner().invoke(
+        command, ["-c", str(path), "--json", str(path.parent / "out.json"), *options]
+    )
+    data = json.loads((path.parent / "out.json").read_text())
+    return done, {c["name"]: (c["state"], c["text"]) for c in data["checks"]}
+
+
+def test_a_new_line_has_everything_but_a_calibration(tmp_path: Path) -> None:
+    done, found = check(write_line(tmp_path))
+    assert done.exit_code == 0, done.output
+    assert {name for name, (state, _) in found.items() if state != "ok"} == {"bundle"}
+    assert "edge-ad calibrate" in found["bundle"][1]
+    assert "64 x 48" in found["camera top"][1]
+    assert not (tmp_path / "state").exists()  # nothing is changed
+
+
+def test_json_on_standard_output_is_nothing_but_json(tmp_path: Path) -> None:
+    done = CliRunner().invoke(command, ["-c", str(write_line(tmp_path)), "--json"])
+    assert json.loads(done.stdout)["ok"] is True
+
+
+@pytest.mark.parametrize(
+    ("camera", "more", "message"),
+    [
+        ("v4l2:///dev/video96", "", "cannot be opened"),
+        ("folder://none", "", "no such directory"),
+        ("synthetic://?width=64&height=48", '[[view]]\nname="v"\ncamera = "top"\nroi = [50, 0, 20, 20]',
+         "does not fit"),
+    ],
+)  # fmt: skip
+def test_a_camera_that_would_fail_fails_the_check(
+    camera: str, more: str, message: str, tmp_path: Path
+) -> None:
+    done, found = check(write_line(tmp_path, camera, more))
+    assert isinstance(done.exception, CheckFailed) and "camera top" in str(done.exception)
+    state, text = found["camera top"]
+    assert state == "fail" and message in text
+    assert found["engine"][0] == "ok"  # the other checks are made all the same
+
+
+def test_a_blank_picture_is_a_warning(tmp_path: Path) -> None:
+    import cv2
+    import numpy as np
+
+    (tmp_path / "parts").mkdir()
+    cv2.imwrite(str(tmp_path / "parts" / "a.png"), np.full((40, 40), 3, np.uint8))
+    _, found = check(write_line(tmp_path, "folder://parts"))
+    assert found["camera top"][0] == "warn" and "lens cap" in found["camera top"][1]
+
+
+def test_a_missing_and_a_changed_backbone_fail(tmp_path: Path) -> None:
+    path = write_line(tmp_path)
+    with (tmp_path / "net" / "backbone.onnx").open("ab") as file:
+        file.write(b"x")
+    done, found = check(path)
+    assert isinstance(done.exception, CheckFailed)
+    assert found["backbone"][0] == "fail" and "sha256" in found["backbone"][1]
+    (tmp_path / "net" / "backbone.json").unlink()
+    _, found = check(path)
+    assert found["backbone"][0] == found["engine"][0] == "fail"
+    assert "edge-ad backbone export" in found["backbone"][1]
+
+
+def test_a_port_in_use_is_found(tmp_path: Path) -> None:
+    path = write_line(tmp_path)
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        path.write_text(path.read_text().replace("port = 0", f"port = {port}"))
+        done, found = check(path)
+    assert isinstance(done.exception, CheckFailed)
+    assert found["metrics port"] == (
+        "fail",
+        f"127.0.0.1:{port} is in use by another program; stop it, or set another metrics.port",
+    )
+
+
+def test_beside_a_running_daemon_cameras_and_ports_are_left_alone(tmp_path: Path) -> None:
+    path = write_line(tmp_path, "v4l2:///dev/video96")
+    answer = {
+        "pid": 7, "state": "RUNNING", "product": "default", "scores": "tcp://127.0.0.1:5570",
+        "metrics": "http://127.0.0.1:9570/metrics", "cameras": {"top": {"state": "up", "age_s": 0.1}},
+    }  # fmt: skip
+    lock = StateLock(tmp_path / "state")
+    server = ControlServer(f"ipc://{tmp_path}/state/control.sock", lambda command, args: dict(answer))
+    server.start()
+    try:
+        done, found = check(path)
+        answer["cameras"] = {"top": {"state": "lost", "age_s": 9.0}}
+        lost, found_lost = check(path)
+    finally:
+        server.close()
+        lock.release()
+    assert done.exit_code == 0, done.output
+    assert found["daemon"] == ("ok", "pid 7, RUNNING, product default")
+    assert "up in the running daemon" in found["camera top"][1]
+    assert "bound by the running daemon" in found["metrics port"][1]
+    assert isinstance(lost.exception, CheckFailed) and found_lost["camera top"][0] == "fail"
+
+
+def test_a_daemon_that_does_not_answer_fails(tmp_path: Path) -> None:
+    path = write_line(tmp_path)
+    lock = StateLock(tmp_path / "state")
+    try:
+        done, found = check(path)
+    finally:
+        lock.release()
+    assert isinstance(done.exception, CheckFailed)
+    assert found["daemon"][0] == "fail" and "does not answer" in found["daemon"][1]
+
+
+def test_a_bad_station_file_is_a_configuration_error(tmp_path: Path) -> None:
+    path = tmp_path / "line.toml"
+    path.write_text('schema = 1\nstation = "s"\ncamera = []\n')
+    done = CliRunner().invoke(command, ["-c", str(path)])
+    assert isinstance(done.exception, ConfigError)
