@@ -7,7 +7,7 @@ the parts (for NPCA as the directions in which they vary least), so the whole fi
 A fold's fit has seen fewer parts than the final one. Where parts are fewer than features NPCA then keeps
 fewer components, distances come out too small, and 20 folds gave up to 12 % false rejects for 5 %. So a
 sample of parts is left out one by one as well, and each level's distances are multiplied by the ratio
-that these parts show: simulated rates are then 4.7 to 6.1 % for 5 %.
+that these parts show: simulated rates are then 4.2 to 6.7 % for 5 %.
 """
 
 from __future__ import annotations
