@@ -146,9 +146,11 @@ class CameraFeed:
         return turn == self._turn and not self._stop.is_set()
 
     def _run(self, turn: int) -> None:
+        source = self._make()
+        self._source = source
         while self._in_charge(turn):
             try:
-                self._capture(turn)
+                self._capture(source, turn)
             except EdgeAdError as error:
                 self._failed(turn, str(error))
             except Exception as error:  # noqa: BLE001 - a thread's top: any failure is a lost camera
@@ -160,11 +162,9 @@ class CameraFeed:
             self.state = "ended"
             self._parts.end(self._lane)
 
-    def _capture(self, turn: int) -> None:
+    def _capture(self, source: Source, turn: int) -> None:
         """Open and read until the source ends or this thread is to stop; raises when it fails."""
         stale_s = self._camera.stale_ms / 1000
-        source = self._make()
-        self._source = source
         try:
             self._waiting = (self._clock(), max(stale_s, OPEN_LIMIT_S))
             source.open()

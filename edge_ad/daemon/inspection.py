@@ -101,14 +101,24 @@ class InspectionLoop:
         self._failures = 0
         self._abandoned = False
         self._taken_over = False
+        self._ended = False
         self._current: Part | None = None  # the part at hand
         self._offered: tuple[Active, threading.Event] | None = None
 
-    def offer(self, active: Active) -> threading.Event:
-        """Put `active` in use before the next part; the event is set when the old one is free."""
+    def swap(self, active: Active, timeout_s: float) -> bool:
+        """Put `active` in use before the next part; True once the old one is free to be closed.
+
+        Waits; for one caller at a time.
+        """
         swapped = threading.Event()
         self._offered = (active, swapped)
-        return swapped
+        for _ in range(max(1, int(timeout_s / 0.1))):
+            if swapped.wait(0.1):
+                return True
+            if self._ended:
+                break
+        self._offered = None
+        return swapped.is_set()
 
     def abandon(self) -> None:
         """From now on every part is FAULT `stopped`."""
@@ -116,10 +126,18 @@ class InspectionLoop:
 
     def run(self) -> None:
         """Judge parts until there are no more."""
+        try:
+            self._run()
+        finally:
+            self._ended = True
+
+    def _run(self) -> None:
         while True:
             part = self._parts.take(0.1)
-            if self._offered is not None:
-                (self.active, swapped), self._offered = self._offered, None
+            offered = self._offered
+            if offered is not None:
+                self._offered = None
+                self.active, swapped = offered
                 self._failures = 0
                 swapped.set()
             if part is not None:

@@ -147,9 +147,7 @@ class PartQueue:
                     members.remove(lane)
         age_ns = now - first_ns
         expired = self._timed and age_ns >= self.join_ns
-        if not expired and any(
-            not (lane.entries or lane.down or lane.ended or self._closing) for lane in self.lanes
-        ):
+        if not expired and any(not (lane.entries or lane.down or lane.ended) for lane in self.lanes):
             return None, (self.join_ns - age_ns) / 1e9 if self._timed else _LONG
         self._next = number + 1
         self._last_trigger_ns = first_ns

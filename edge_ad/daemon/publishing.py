@@ -108,16 +108,14 @@ class Publisher:
         self._queue.put(token)
 
     def close(self, timeout_s: float = 5.0) -> None:
-        """Publish what is left, then close socket and journal."""
+        """Publish what is left, then close socket and journal. Idempotent."""
         self._queue.put(None)
-        self._thread.join(timeout_s)
-        if (
-            self._thread.is_alive()
-        ):  # stuck in a write; the socket is the thread's, it goes with the process
-            self._tell(
-                "warning",
-                f"publishing: {self._queue.qsize()} verdicts not written within {timeout_s:g} s",
-            )
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            # Stuck in a write. The socket is that thread's and goes with the process.
+            left = self._queue.qsize()
+            self._tell("warning", f"publishing: {left} verdicts not written within {timeout_s:g} s")
             return
         self._scores.close()
         if self._journal is not None:

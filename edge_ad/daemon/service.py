@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import os
-import platform
 import random
 import secrets
 import sys
@@ -16,25 +14,24 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any
 
 import cv2
 from prometheus_client.registry import CollectorRegistry
 
-from edge_ad import __version__
 from edge_ad.capture.source import Source, open_source
 from edge_ad.config import Camera, Station, load_station
 from edge_ad.daemon.cameras import BACKOFF_S, CameraFeed
-from edge_ad.daemon.collecting import Collector
+from edge_ad.daemon.commands import Desk
 from edge_ad.daemon.inspection import Active, InspectionLoop
 from edge_ad.daemon.loading import Build, build_inspector, check_reloadable
 from edge_ad.daemon.parts import Lane, PartQueue
 from edge_ad.daemon.publishing import Journal, Publisher
+from edge_ad.daemon.readings import describe, watch
 from edge_ad.delivery.control import Answer, ControlServer
 from edge_ad.delivery.lock import StateLock
 from edge_ad.delivery.scores import ScorePublisher
 from edge_ad.errors import ConfigError, DeliveryError, EdgeAdError
-from edge_ad.metrics import STATES, Metrics, MetricsServer
+from edge_ad.metrics import Metrics, MetricsServer
 
 log = logging.getLogger("edge_ad")
 _LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
@@ -74,11 +71,12 @@ class Daemon:
         self.metrics = Metrics(registry or CollectorRegistry(), station.deadline_ms)
         self._journal = journal
         self._build = build
-        self._clock = clock
+        self.clock = clock
         self._drain_s = drain_s
         self._own_process = own_process
         self._started = self._stopping = self._rebuilding = False
         self._state = ""
+        self._desk = Desk(self)
         self._inbox: SimpleQueue[tuple[str, str]] = SimpleQueue()  # put is safe in signal handlers
         self._closing = ExitStack()
         self._reloader = ThreadPoolExecutor(1, "reload")
@@ -146,34 +144,13 @@ class Daemon:
             return "STOPPING"
         if not self._started:
             return "STARTING"
-        if self._loop.collector is not None and self._loop.collector.active:
+        if self.loop.collector is not None and self.loop.collector.active:
             return "COLLECTING"
-        return "LEARNING" if self._loop.active.inspector is None else "RUNNING"
+        return "LEARNING" if self.loop.active.inspector is None else "RUNNING"
 
     def status(self) -> Answer:
         """What `status` on the control socket answers."""
-        answer: Answer = {
-            "state": self.state,
-            "station": self.station.station,
-            "product": self.station.product,
-            "epoch": self.epoch,
-            "pid": os.getpid(),
-            "version": __version__,
-            "scores": self._scores.endpoint,
-            "metrics": self._http.url,
-            "cameras": {feed.name: feed.status() for feed in self.feeds},
-        }
-        if self._started:
-            collector = self._loop.collector
-            answer |= {
-                "bundle": self._loop.active.bundle,
-                "parts": self._loop.seq,
-                "rejects": self._loop.rejects,
-                "published": self._publisher.published,
-                "publish_dropped": self._publisher.dropped,
-                "collect": None if collector is None else collector.progress(),
-            }
-        return answer
+        return self._desk.status()
 
     def _start(self, stack: ExitStack) -> None:
         station = self.station
@@ -183,11 +160,16 @@ class Daemon:
         if self._journal is not None:
             journal = Journal(self._journal)
             stack.callback(journal.close)
-        self._scores = ScorePublisher(station.scores.endpoint, station.scores.high_water_mark)
-        stack.callback(self._scores.close)
-        self._http = MetricsServer(self.metrics.registry, station.metrics.host, station.metrics.port)
-        stack.callback(self._http.close)
-        control = ControlServer(station.control_endpoint, self._command)
+        self.scores = ScorePublisher(station.scores.endpoint, station.scores.high_water_mark)
+        self.publisher = Publisher(
+            self.scores, self.metrics, station.station, self.epoch, station.scores.backlog, journal,
+            self._tell, self.clock,
+        )  # fmt: skip
+        stack.callback(self.publisher.close)
+        watch(self.metrics, self.feeds, self.publisher, lambda: self.state)
+        self.http = MetricsServer(self.metrics.registry, station.metrics.host, station.metrics.port)
+        stack.callback(self.http.close)
+        control = ControlServer(station.control_endpoint, self._desk)
         stack.callback(control.close)
         self._say_state()
         control.start()
@@ -195,34 +177,29 @@ class Daemon:
             feed.start()
             stack.callback(feed.stop)
         active = Active(self._build(station), station.product, self.feeds)
-        self._publisher = Publisher(
-            self._scores, self.metrics, station.station, self.epoch, station.scores.backlog, journal,
-            self._tell, self._clock,
-        )  # fmt: skip
-        self._loop = InspectionLoop(
-            self._parts, self._publisher, active, station.station, self.epoch,
-            int(station.deadline_ms * 1e6), self._clock,
+        self.loop = InspectionLoop(
+            self._parts, self.publisher, active, station.station, self.epoch,
+            int(station.deadline_ms * 1e6), self.clock,
             lambda why: self._inbox.put(("rebuild", why)),
         )  # fmt: skip
-        self._watch()
-        self._describe(active)
+        describe(self.metrics, active)
         if self._own_process:
             _tune_process()
         self._inspection = threading.Thread(target=self._inspect, name="inspect", daemon=True)
         self._started = True
-        self._publisher.start()
+        self.publisher.start()
         self._inspection.start()
         for feed in self.feeds:
             feed.go()
         log.info(
             "%s: scores %s, control %s, metrics %s",
-            station.station, self._scores.endpoint, control.endpoint, self._http.url,
+            station.station, self.scores.endpoint, control.endpoint, self.http.url,
         )  # fmt: skip
         self._say_state()
 
     def _inspect(self) -> None:
         try:
-            self._loop.run()
+            self.loop.run()
         except Exception as error:  # noqa: BLE001 - the thread's top: nothing would judge any more
             self._inbox.put(("fatal", repr(error)))
         else:
@@ -256,28 +233,29 @@ class Daemon:
         self._parts.close()
         for feed in self.feeds:
             feed.stop()
+        end = time.monotonic() + 1.0
         for feed in self.feeds:
-            if not feed.join(1.0):
+            if not feed.join(max(0.0, end - time.monotonic())):
                 log.warning("camera %s: its source does not return; left behind", feed.name)
         self._inspection.join(self._drain_s)
         if self._inspection.is_alive():
-            self._loop.abandon()
+            self.loop.abandon()
             self._inspection.join(1.0)
-        if self._inspection.is_alive() or code:
-            log.error("the engine does not return; parts at hand are FAULT stopped")
-            self._loop.take_over()
-            code = code or 5
+        if self._inspection.is_alive():
+            log.error("the engine does not return; the parts at hand are FAULT stopped")
+            code = 5
+        if code:
+            self.loop.take_over()
         self._reloader.shutdown(wait=False, cancel_futures=True)
-        if self._loop.collector is not None:
-            self._loop.collector.cancel()
-            self._loop.collector.join(2.0)
-        self._publisher.close()
+        if self.loop.collector is not None:
+            self.loop.collector.cancel()
+            self.loop.collector.join(2.0)
         self._closing.close()
-        if not self._inspection.is_alive() and self._loop.active.inspector is not None:
-            self._loop.active.inspector.close()
+        if not self._inspection.is_alive() and self.loop.active.inspector is not None:
+            self.loop.active.inspector.close()
         while not self._inbox.empty():
             self._obey(*self._inbox.get())
-        log.info("stopped after %d parts, %d rejected", self._loop.seq, self._loop.rejects)
+        log.info("stopped after %d parts, %d rejected", self.loop.seq, self.loop.rejects)
         return code
 
     def _reload(self, why: str) -> Answer:
@@ -288,9 +266,11 @@ class Daemon:
             station = self.station if why else load_station(self.station.path)
             check_reloadable(self.station, station)
             active = Active(self._build(station), station.product, self.feeds)
-            old = self._loop.active.inspector
-            if not self._loop.offer(active).wait(30.0):
-                raise DeliveryError("the inspection thread did not take the new bundle within 30 s")
+            old = self.loop.active.inspector
+            if not self.loop.swap(active, timeout_s=30.0):
+                raise DeliveryError(
+                    "the inspection thread is busy or stopping and did not take the bundle"
+                )
         except Exception as error:
             self.metrics.reload_failures.inc()
             text = str(error) if isinstance(error, EdgeAdError) else repr(error)
@@ -302,46 +282,9 @@ class Daemon:
             old.close()
         self.station = station
         self._parts.join_ns = int(station.join_ms * 1e6)
-        self._describe(active)
+        describe(self.metrics, active)
         log.info("reloaded: product %s, bundle %s", station.product, active.bundle[:12] or "none")
         return {"state": self.state, "product": station.product, "bundle": active.bundle}
-
-    def _command(self, command: str, args: dict[str, Any]) -> Answer | Future[Answer]:
-        """A request of the control socket, in its thread."""
-        if command == "status":
-            return self.status()
-        if command == "stop":
-            self.stop()
-            return {}
-        if not self._started or self._stopping:
-            raise DeliveryError(f"{command}: the daemon is {self.state}; ask again later")
-        if command == "reload":
-            return self.reload()
-        if command == "sync":
-            self._publisher.sync(str(args.get("token", "")))
-            return {}
-        if command == "collect":
-            return self._collect(args)
-        if command == "collect_cancel":
-            collector = self._loop.collector
-            if collector is not None:
-                collector.cancel()
-            return {"collect": None if collector is None else collector.progress()}
-        raise DeliveryError(
-            f"unknown command {command!r}; is the client newer than edge_ad {__version__}?"
-        )
-
-    def _collect(self, args: dict[str, Any]) -> Answer:
-        parts, directory = args.get("parts"), args.get("directory")
-        if not isinstance(parts, int) or parts < 1 or not isinstance(directory, str):
-            raise DeliveryError(f"collect: needs parts >= 1 and a directory, got {args}")
-        if not Path(directory).is_absolute():
-            raise DeliveryError(f"collect: directory {directory!r} is relative; give an absolute one")
-        if self._loop.collector is not None and not self._loop.collector.done:
-            raise DeliveryError("collect: a collection is running; 'collect_cancel' ends it")
-        names = [feed.name for feed in self.feeds]
-        self._loop.collector = Collector(Path(directory), parts, names, self._clock)
-        return {"collect": self._loop.collector.progress()}
 
     def _tell(self, level: str, text: str) -> None:
         """Have the main thread log a line, for threads that must not wait for the log."""
@@ -352,83 +295,6 @@ class Daemon:
         if state != self._state:
             self._state = state
             log.info("%s: %s", self.station.station, state)
-
-    def _describe(self, active: Active) -> None:
-        self.metrics.describe_build(__version__, platform.python_version())
-        if active.inspector is None:
-            self.metrics.describe_bundle(None, 0.0, {})
-            return
-        bundle = active.inspector.bundle
-        identity = active.inspector.identity
-        section = bundle.section(identity.key)
-        labels = (
-            bundle.manifest.product, bundle.manifest.id, bundle.sha256, bundle.manifest.backbone.name,
-            identity.key,
-        )  # fmt: skip
-        promise = {"expected": section.promise.expected, "confident": section.promise.confident}
-        self.metrics.describe_bundle(labels, section.threshold, promise)
-
-    def _watch(self) -> None:
-        """Export what the threads count in plain attributes."""
-        feeds, watch = self.feeds, self.metrics.watch
-        watch(
-            "counter",
-            "edge_ad_frames",
-            "Frames that the camera delivered.",
-            "camera",
-            lambda: {f.name: f.frames for f in feeds},
-        )
-        watch(
-            "counter",
-            "edge_ad_frames_skipped",
-            "Frames dropped for newer ones.",
-            "camera",
-            lambda: {f.name: f.skipped for f in feeds},
-        )
-        watch(
-            "counter",
-            "edge_ad_frames_unmatched",
-            "Frames that came too late for their part.",
-            "camera",
-            lambda: {f.name: f.unmatched for f in feeds},
-        )
-        watch(
-            "counter",
-            "edge_ad_camera_reconnects",
-            "Times a lost camera came back.",
-            "camera",
-            lambda: {f.name: f.reconnects for f in feeds},
-        )
-        watch(
-            "gauge",
-            "edge_ad_camera_up",
-            "1 while the camera delivers.",
-            "camera",
-            lambda: {f.name: f.state == "up" for f in feeds},
-        )
-        watch(
-            "gauge",
-            "edge_ad_camera_frame_age_seconds",
-            "Time since the last frame.",
-            "camera",
-            lambda: {f.name: f.age_s() for f in feeds},
-        )
-        watch(
-            "gauge",
-            "edge_ad_camera_last_frame_timestamp_seconds",
-            "When the last frame came.",
-            "camera",
-            lambda: {f.name: f.last_frame_wall_ns / 1e9 for f in feeds},
-        )
-        watch(
-            "counter",
-            "edge_ad_publish_dropped",
-            "Verdicts dropped from a full backlog.",
-            "",
-            lambda: {"": self._publisher.dropped},
-        )
-        watch("gauge", "edge_ad_state", "1 for the state the daemon is in.", "state",
-              lambda: {state: state == self.state for state in STATES})  # fmt: skip
 
 
 def _lane(camera: Camera, live: bool, cameras: int) -> Lane:

@@ -1,0 +1,90 @@
+"""What the daemon answers on its control socket. Everything here runs in the control thread."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import Future
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edge_ad import __version__
+from edge_ad.daemon.collecting import Collector
+from edge_ad.delivery.control import Answer
+from edge_ad.errors import DeliveryError
+
+if TYPE_CHECKING:
+    from edge_ad.daemon.service import Daemon
+
+
+class Desk:
+    """Answers commands for a daemon: status, collect, collect_cancel, reload, sync, stop."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+
+    def __call__(self, command: str, args: dict[str, Any]) -> Answer | Future[Answer]:
+        """One request. Raises DeliveryError to refuse it in words."""
+        daemon = self._daemon
+        if command == "status":
+            return self.status()
+        if command == "stop":
+            daemon.stop()
+            return {}
+        if daemon.state in ("STARTING", "STOPPING"):
+            raise DeliveryError(f"{command}: the daemon is {daemon.state}; ask again later")
+        if command == "reload":
+            return daemon.reload()
+        if command == "sync":
+            daemon.publisher.sync(str(args.get("token", "")))
+            return {}
+        if command == "collect":
+            return self._collect(args)
+        if command == "collect_cancel":
+            if daemon.loop.collector is not None:
+                daemon.loop.collector.cancel()
+            return {"collect": self._progress()}
+        raise DeliveryError(
+            f"unknown command {command!r}; is the client newer than edge_ad {__version__}?"
+        )
+
+    def status(self) -> Answer:
+        """State, counts, cameras, addresses, and the collection if there is or was one."""
+        daemon = self._daemon
+        answer: Answer = {
+            "state": daemon.state,
+            "station": daemon.station.station,
+            "product": daemon.station.product,
+            "epoch": daemon.epoch,
+            "pid": os.getpid(),
+            "version": __version__,
+            "scores": daemon.scores.endpoint,
+            "metrics": daemon.http.url,
+            "cameras": {feed.name: feed.status() for feed in daemon.feeds},
+        }
+        if daemon.state != "STARTING":
+            answer |= {
+                "bundle": daemon.loop.active.bundle,
+                "parts": daemon.loop.seq,
+                "rejects": daemon.loop.rejects,
+                "published": daemon.publisher.published,
+                "publish_dropped": daemon.publisher.dropped,
+                "collect": self._progress(),
+            }
+        return answer
+
+    def _collect(self, args: dict[str, Any]) -> Answer:
+        loop = self._daemon.loop
+        parts, directory = args.get("parts"), args.get("directory")
+        if not isinstance(parts, int) or parts < 1 or not isinstance(directory, str):
+            raise DeliveryError(f"collect: needs parts >= 1 and a directory, got {args}")
+        if not Path(directory).is_absolute():
+            raise DeliveryError(f"collect: directory {directory!r} is relative; give an absolute one")
+        if loop.collector is not None and not loop.collector.done:
+            raise DeliveryError("collect: a collection is running; 'collect_cancel' ends it")
+        names = [feed.name for feed in self._daemon.feeds]
+        loop.collector = Collector(Path(directory), parts, names, self._daemon.clock)
+        return {"collect": self._progress()}
+
+    def _progress(self) -> dict[str, object] | None:
+        collector = self._daemon.loop.collector
+        return None if collector is None else collector.progress()

@@ -1,0 +1,63 @@
+"""What the daemon's threads count and what they run, as metrics."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Sequence
+
+from edge_ad import __version__
+from edge_ad.daemon.cameras import CameraFeed
+from edge_ad.daemon.inspection import Active
+from edge_ad.daemon.publishing import Publisher
+from edge_ad.metrics import STATES, Metrics
+
+
+def describe(metrics: Metrics, active: Active) -> None:
+    """Say which program and which bundle is at work, and what the bundle promises."""
+    metrics.describe_build(__version__, platform.python_version())
+    if active.inspector is None:
+        metrics.describe_bundle(None, 0.0, {})
+        return
+    bundle, key = active.inspector.bundle, active.inspector.identity.key
+    manifest, section = bundle.manifest, bundle.section(key)
+    labels = (manifest.product, manifest.id, bundle.sha256, manifest.backbone.name, key)
+    promise = {"expected": section.promise.expected, "confident": section.promise.confident}
+    metrics.describe_bundle(labels, section.threshold, promise)
+
+
+def watch(
+    metrics: Metrics, feeds: Sequence[CameraFeed], publisher: Publisher, state: Callable[[], str]
+) -> None:
+    """Export what the threads count in plain attributes, read at each scrape."""
+
+    def camera(kind: str, name: str, text: str, read: Callable[[CameraFeed], float]) -> None:
+        metrics.watch(kind, f"edge_ad_{name}", text, "camera", lambda: {f.name: read(f) for f in feeds})
+
+    camera("counter", "frames", "Frames that the camera delivered.", lambda f: f.frames)
+    camera("counter", "frames_skipped", "Frames dropped for newer ones.", lambda f: f.skipped)
+    camera(
+        "counter", "frames_unmatched", "Frames that came too late for their part.", lambda f: f.unmatched
+    )
+    camera("counter", "camera_reconnects", "Times a lost camera came back.", lambda f: f.reconnects)
+    camera("gauge", "camera_up", "1 while the camera delivers.", lambda f: f.state == "up")
+    camera("gauge", "camera_frame_age_seconds", "Time since the last frame.", lambda f: f.age_s())
+    camera(
+        "gauge",
+        "camera_last_frame_timestamp_seconds",
+        "When the last frame came.",
+        lambda f: f.last_frame_wall_ns / 1e9,
+    )
+    metrics.watch(
+        "counter",
+        "edge_ad_publish_dropped",
+        "Verdicts dropped from a full backlog.",
+        "",
+        lambda: {"": publisher.dropped},
+    )
+    metrics.watch(
+        "gauge",
+        "edge_ad_state",
+        "1 for the state the daemon is in.",
+        "state",
+        lambda: {one: one == state() for one in STATES},
+    )
