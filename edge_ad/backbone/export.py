@@ -70,7 +70,8 @@ def export_backbone(
     fit or a graph that does not compute what torch does. Nothing is written then.
     """
     torch, timm = _libraries()
-    notes, source = Notes(), {"kind": "seed", "seed": seed}
+    notes = Notes()
+    source: dict[str, Any] = {"kind": "seed", "seed": seed}
     if weights is not None:
         if seed is not None:
             raise ConfigError("--weights and --seed exclude each other; give one")
