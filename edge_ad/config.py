@@ -164,7 +164,7 @@ class Station(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
     @property
     def backbone_path(self) -> Path:
-        """The directory of the backbone named by the file, else of the one that ships with the package."""
+        """The directory of the backbone named by the file, else of the one in the package."""
         if not self.engine.backbone:
             if (EMBEDDED_BACKBONE / "backbone.json").is_file():
                 return EMBEDDED_BACKBONE
@@ -207,6 +207,16 @@ def parse_station(data: dict[str, Any], path: str = "") -> Station:
         raise ConfigError(f"{where}: {_explain(error, data)}") from error
     _check_references(station, where)
     return msgspec.structs.replace(station, path=path)
+
+
+def with_false_reject_rate(station: Station, rate: float) -> Station:
+    """The station with another target for false rejects. Raises ConfigError when it is out of bounds."""
+    try:
+        msgspec.convert(rate, Rate)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"false_reject_rate: {error} (found {rate!r})") from error
+    settings = msgspec.structs.replace(station.calibration, false_reject_rate=rate)
+    return msgspec.structs.replace(station, calibration=settings)
 
 
 def _explain(error: msgspec.ValidationError, data: dict[str, Any]) -> str:

@@ -6,8 +6,8 @@
     STATE/bundles/<product>/previous       symlink to the one before, for one-command rollback
     STATE/backbones/<sha256>/              backbone.onnx  backbone.json, so that a bundle loads offline
 
-`manifest.json` holds the sha256 of every other file and `manifest.sha256` that of the manifest (it can be
-checked with `sha256sum -c`). Nothing in a bundle is ever unpickled.
+`manifest.json` holds the sha256 of every other file and `manifest.sha256` that of the manifest (it can
+be checked with `sha256sum -c`). Nothing in a bundle is ever unpickled.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from edge_ad.bundle.manifest import (
     Section,
     ViewRule,
 )
-from edge_ad.bundle.read import Bundle, open_bundle, tensor_name
+from edge_ad.bundle.read import Bundle, kept_set_sha256, open_bundle, read_manifest, tensor_name
 from edge_ad.bundle.store import (
     Entry,
     activate,
@@ -53,9 +53,11 @@ __all__ = [
     "activate",
     "bundle_id",
     "current_path",
+    "kept_set_sha256",
     "list_bundles",
     "open_bundle",
     "previous_path",
+    "read_manifest",
     "rollback",
     "store_backbone",
     "tensor_name",

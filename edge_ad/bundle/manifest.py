@@ -91,7 +91,8 @@ class Chi2(_Struct, frozen=True):
 
 
 class Section(_Struct, frozen=True):
-    """Everything that belongs to one engine. `scales` has one entry per view, `levels` per view a list."""
+    """Everything that belongs to one engine. `scales` has one entry per view, `levels` per view a
+    list."""
 
     identity: EngineIdentity
     scales: list[float]
@@ -138,7 +139,8 @@ def decode_manifest(data: bytes, where: str) -> Manifest:
         schema = msgspec.json.decode(data, type=_Schema).schema
     except msgspec.DecodeError as error:
         raise ArtifactError(
-            f"{where}: {MANIFEST} is not a bundle manifest ({error}); restore the bundle from a copy, or calibrate again"
+            f"{where}: {MANIFEST} is not a bundle manifest ({error}); restore the bundle from a copy, "
+            "or calibrate again"
         ) from error
     if schema != SCHEMA:
         raise ArtifactError(

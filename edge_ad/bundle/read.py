@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
@@ -54,7 +55,9 @@ class Bundle:
             [
                 Head(
                     offset=level.offset,
-                    mean=self.tensors[tensor_name(key, view.name, level.name, "mean")].astype(np.float32),
+                    mean=self.tensors[tensor_name(key, view.name, level.name, "mean")].astype(
+                        np.float32
+                    ),
                     whitening=self.tensors[tensor_name(key, view.name, level.name, "whitening")],
                 )
                 for level in self.manifest.levels
@@ -68,7 +71,8 @@ class Bundle:
         directory = self.backbone_directory or self.path.parents[2] / "backbones" / wanted.sha256
         if not directory.is_dir():
             raise ArtifactError(
-                f"{self.path}: its backbone {wanted.name} is not at {directory}; give the directory that "
+                f"{self.path}: its backbone {wanted.name} is not at {directory}; give the directory "
+                "that "
                 "'edge-ad backbone export' wrote"
             )
         backbone = load_backbone(directory)
@@ -130,6 +134,26 @@ def read_manifest(directory: Path) -> Manifest:
     return decode_manifest(_read_manifest(directory)[0], str(directory))
 
 
+class _SetRef(msgspec.Struct):
+    sha256: str
+
+
+class _OldManifest(msgspec.Struct):
+    calibration_set: _SetRef
+
+
+def kept_set_sha256(directory: Path) -> str:
+    """The sha256 of the parts that a bundle was fitted on, also of a bundle that is refused for its
+    schema, backbone or preprocess rule: a refit is the way out of these."""
+    data, _ = _read_manifest(directory)
+    try:
+        return msgspec.json.decode(data, type=_OldManifest).calibration_set.sha256
+    except msgspec.DecodeError as error:
+        raise ArtifactError(
+            f"{directory}: {MANIFEST} names no calibration set ({error}); collect parts again"
+        ) from error
+
+
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
@@ -158,21 +182,25 @@ def sha_line(sha256: str) -> bytes:
 def _check_preprocess(manifest: Manifest, directory: Path) -> None:
     if manifest.preprocess.rule != RULE:
         raise ArtifactError(
-            f"{directory}: bundle was made with preprocess rule {manifest.preprocess.rule!r}, this edge_ad "
+            f"{directory}: bundle was made with preprocess rule {manifest.preprocess.rule!r}, this "
+            "edge_ad "
             f"has {RULE!r}; 'edge-ad calibrate --refit' makes a bundle for it"
         )
 
 
 def _check_files(directory: Path, manifest: Manifest) -> bytes:
     """Compare the directory with the manifest's list; returns the bytes of the tensor file."""
-    found = {str(p.relative_to(directory)) for p in directory.rglob("*") if p.is_symlink() or not p.is_dir()}
+    found = {
+        str(p.relative_to(directory)) for p in directory.rglob("*") if p.is_symlink() or not p.is_dir()
+    }
     expected = {MANIFEST, MANIFEST_SHA, *manifest.files}
     missing, extra = sorted(expected - found), sorted(found - expected)
     if missing or TENSORS not in manifest.files:
         raise ArtifactError(f"{directory}: {(missing or [TENSORS])[0]} is missing; {RESTORE}")
     if extra:
         raise ArtifactError(
-            f"{directory}: {extra[0]} is not in the manifest, which lists {len(expected)} files; a bundle is "
+            f"{directory}: {extra[0]} is not in the manifest, which lists {len(expected)} files; a "
+            "bundle is "
             "never changed: remove it, or calibrate again"
         )
     tensors = b""
@@ -183,7 +211,8 @@ def _check_files(directory: Path, manifest: Manifest) -> bytes:
         sha256 = hashlib.sha256(data).hexdigest()
         if sha256 != wanted:
             raise ArtifactError(
-                f"{directory}: {name} has sha256 {sha256}, the manifest says {wanted}: it is damaged or was "
+                f"{directory}: {name} has sha256 {sha256}, the manifest says {wanted}: it is damaged or "
+                "was "
                 f"changed; {RESTORE}"
             )
         if name == TENSORS:
@@ -193,7 +222,7 @@ def _check_files(directory: Path, manifest: Manifest) -> bytes:
 
 def _expected_tensors(manifest: Manifest) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Name -> dtype and shape of every tensor that the manifest calls for."""
-    expected = {}
+    expected: dict[str, tuple[str, tuple[int, ...]]] = {}
     for key, section in manifest.engines.items():
         for view, fits in zip(manifest.views, section.levels, strict=True):
             for level, fit in zip(manifest.levels, fits, strict=True):
@@ -211,7 +240,8 @@ def _read_tensors(data: bytes, manifest: Manifest, directory: Path) -> dict[str,
         tensors = cast("dict[str, NDArray[Any]]", load(data))
     except (SafetensorError, json.JSONDecodeError, KeyError, ValueError) as error:
         raise ArtifactError(
-            f"{directory}: {TENSORS} is not a safetensors file ({error}; it starts with {data[:4]!r}); {RESTORE}"
+            f"{directory}: {TENSORS} is not a safetensors file ({error}; it starts with {data[:4]!r}); "
+            f"{RESTORE}"
         ) from error
     expected = _expected_tensors(manifest)
     if set(tensors) != set(expected):

@@ -1,8 +1,8 @@
 """Where bundles lie, and how one becomes the one in use.
 
 Writing and activating take the product's lock, so that two of them come one after the other. Whatever
-moment a process dies at, `current` names a complete bundle: a bundle appears under its name by one rename
-after everything in it is on disk, and `current` changes by one rename.
+moment a process dies at, `current` names a complete bundle: a bundle appears under its name by one
+rename after everything in it is on disk, and `current` changes by one rename.
 """
 
 from __future__ import annotations
@@ -122,7 +122,8 @@ def _activate_locked(parent: Path, product: str, bundle: str) -> None:
 
 
 def current_path(state: Path, product: str) -> Path | None:
-    """Directory of the bundle in use, None when there is none yet. ArtifactError when it has vanished."""
+    """Directory of the bundle in use, None when there is none yet. ArtifactError when it has
+    vanished."""
     return _followed(product_directory(state, product) / CURRENT)
 
 
@@ -152,7 +153,8 @@ def list_bundles(state: Path, product: str) -> list[Entry]:
 
 
 def store_backbone(state: Path, backbone: Backbone) -> Path:
-    """Copy a verified backbone to STATE/backbones/<sha256>, unless it is there; returns that directory."""
+    """Copy a verified backbone to STATE/backbones/<sha256>, unless it is there; returns that
+    directory."""
     parent = state / "backbones"
     target = parent / backbone.sha256
     with _locked(parent):
@@ -221,7 +223,8 @@ def _followed(link: Path) -> Path | None:
     path = link.parent / name
     if not path.is_dir():
         raise ArtifactError(
-            f"{link}: names bundle {name!r}, which is not there; 'edge-ad bundle list' and 'activate', or "
+            f"{link}: names bundle {name!r}, which is not there; 'edge-ad bundle list' and 'activate', "
+            "or "
             "calibrate again"
         )
     return path

@@ -1,0 +1,105 @@
+"""What the calibrating process and its child say to each other: one job in, JSON lines out."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from edge_ad.backbone.spec import Level
+from edge_ad.bundle import CameraRule, Section, ViewRule
+from edge_ad.calibration_set import StoredFile
+from edge_ad.gaussian.subspace import Reduction
+
+
+class CameraJob(msgspec.Struct, frozen=True):
+    """How a camera's files are read. `rule` is the name of the pixel rule of its live frames."""
+
+    name: str
+    pixel_format: str
+    bit_depth: int
+    rule: str
+    frame_size: Literal["fixed", "any"]
+    max_pixels: int
+
+
+class Candidate(msgspec.Struct, frozen=True):
+    """A part that was found: a file per camera. `stored`: already converted, 8-bit grey or BGR."""
+
+    source: str
+    files: dict[str, str]
+    stored: bool = False
+
+
+class Part(msgspec.Struct, frozen=True):
+    """A part of the set, its frames kept. `fresh` parts are not in the list yet."""
+
+    id: str
+    source: str
+    files: dict[str, StoredFile]
+    fresh: bool = False
+
+
+class Skipped(msgspec.Struct, frozen=True):
+    """A part that was left out, and why."""
+
+    source: str
+    kind: Literal["unreadable", "duplicate", "size", "damaged"]
+    detail: str
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything the child needs. Directories are absolute; `work` is where it leaves its tensors."""
+
+    backbone: str
+    directory: str
+    work: str
+    cameras: list[CameraJob]
+    views: list[ViewRule]
+    levels: list[Level]
+    reduction: Reduction
+    rate: float
+    threshold: Literal["conformal", "chi2"]
+    folds: int
+    min_parts: int
+    precision: str
+    threads: int
+    kept: list[Part]
+    candidates: list[Candidate]
+    next_number: int
+
+
+class Score(msgspec.Struct, frozen=True):
+    """A part's out-of-sample score, and the view it comes from."""
+
+    part: Part
+    score: float
+    view: str
+
+
+class Update(msgspec.Struct, frozen=True, tag="update"):
+    """How far a step has come; total 0: unknown."""
+
+    step: str
+    done: int
+    total: int
+
+
+class Failed(msgspec.Struct, frozen=True, tag="failed"):
+    """The job cannot be done: the name of the error's class, and its message."""
+
+    kind: str
+    message: str
+
+
+class Outcome(msgspec.Struct, frozen=True, tag="outcome"):
+    """The fit. `reference` maps part ids to scores of the engine itself; tensors are in work/TENSORS."""
+
+    scores: list[Score]
+    skipped: list[Skipped]
+    cameras: dict[str, CameraRule]
+    section: Section
+    reference: dict[str, float]
+
+
+Message = Update | Failed | Outcome

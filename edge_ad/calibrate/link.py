@@ -1,0 +1,31 @@
+"""The daemon of the station, seen from a command: is it up, and will it take the new bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edge_ad.delivery.control import ControlClient
+from edge_ad.delivery.lock import running_pid
+from edge_ad.errors import DeliveryError
+
+# Compiling a large network on a busy machine.
+RELOAD_TIMEOUT_S = 120.0
+
+
+def reload_daemon(state: Path, endpoint: str) -> str:
+    """Have a running daemon take the active bundle; returns one line that says what became of it.
+
+    Raises DeliveryError when a daemon is up and does not take it: it goes on with the one it had.
+    """
+    pid = running_pid(state)
+    if pid is None:
+        return "no daemon is running here; 'edge-ad run' starts with this bundle"
+    try:
+        with ControlClient(endpoint) as client:
+            answer = client.request("reload", timeout_s=RELOAD_TIMEOUT_S)
+    except DeliveryError as error:
+        raise DeliveryError(
+            f"the bundle is active on disk, but the daemon with pid {pid} still runs the old one: "
+            f"{error}"
+        ) from error
+    return f"the daemon with pid {pid} has taken it ({answer.get('state', 'state unknown')})"

@@ -1,0 +1,135 @@
+"""Which parts can be used: unreadable, duplicate and odd-sized ones are listed and left out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from edge_ad.bundle import CameraRule, ViewRule
+from edge_ad.calibrate.job import CameraJob, Candidate, Job, Part, Skipped
+from edge_ad.calibration_set import StoredFile, decode_frame, part_id, store_frame
+from edge_ad.capture.images import read_image
+from edge_ad.capture.pixels import pixel_rule
+from edge_ad.errors import CaptureError, CheckFailed
+from edge_ad.frame import Image
+
+Tell = Callable[[str, int, int], None]
+
+
+def screen(job: Job, tell: Tell) -> tuple[list[Part], list[Skipped], dict[str, CameraRule]]:
+    """The usable parts, kept ones first, what was skipped, and what every camera's frames look like.
+
+    New frames are stored losslessly on the way. `tell(step, done, total)` is called after each part.
+    """
+    skipped: list[Skipped] = []
+    parts = list(job.kept)
+    known = {_content(part.files): part for part in parts}
+    for i, candidate in enumerate(job.candidates):
+        tell("reading", i, len(job.candidates))
+        try:
+            files = _store(candidate, job)
+        except CaptureError as error:
+            skipped.append(Skipped(candidate.source, "unreadable", str(error)))
+            continue
+        twin = known.get(_content(files))
+        if twin is not None:
+            skipped.append(Skipped(candidate.source, "duplicate", f"same picture as {twin.source}"))
+            continue
+        part = Part("", candidate.source, files, fresh=True)
+        known[_content(files)] = part
+        parts.append(part)
+    if job.candidates:
+        tell("reading", len(job.candidates), len(job.candidates))
+    rules = {camera.name: _camera_rule(camera, parts) for camera in job.cameras} if parts else {}
+    fitting = []
+    for part in parts:
+        wrong = _misfit(part, rules, job.views)
+        if wrong:
+            skipped.append(Skipped(part.source, "size", wrong))
+        else:
+            fitting.append(part)
+    return _number(fitting, job.next_number), skipped, rules
+
+
+def check_enough(parts: int, skipped: Sequence[Skipped], min_parts: int) -> None:
+    """Raise CheckFailed that says how many parts there are and how many it takes."""
+    if parts >= min_parts:
+        return
+    counts = Counter(one.kind for one in skipped)
+    left_out = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
+    reason = f" (first skipped: {skipped[0].source}: {skipped[0].detail})" if skipped else ""
+    raise CheckFailed(
+        f"{parts} usable good parts{f' ({left_out} skipped)' if left_out else ''}, "
+        f"calibration.min_parts asks for {min_parts}: give {min_parts - parts} more{reason}"
+    )
+
+
+def _store(candidate: Candidate, job: Job) -> dict[str, StoredFile]:
+    """Read a part's files and keep them. Raises CaptureError."""
+    images: dict[str, tuple[Image, str]] = {}
+    for camera in job.cameras:
+        path = Path(candidate.files[camera.name])
+        if candidate.stored:
+            image = decode_frame(_bytes(path), str(path))
+        else:
+            # Decoders deliver BGR whatever the file's order is.
+            pixel_format = "bgr8" if camera.pixel_format == "rgb8" else camera.pixel_format
+            image = read_image(path, pixel_rule(pixel_format, camera.bit_depth), camera.max_pixels)
+        images[camera.name] = (image, camera.rule)
+    directory = Path(job.directory)
+    return {name: store_frame(directory, image, rule) for name, (image, rule) in images.items()}
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CaptureError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _content(files: dict[str, StoredFile]) -> tuple[str, ...]:
+    return tuple(files[name].content for name in sorted(files))
+
+
+def _camera_rule(camera: CameraJob, parts: Sequence[Part]) -> CameraRule:
+    """What most frames of a camera look like: a few odd ones do not decide."""
+    frames = [part.files[camera.name] for part in parts if camera.name in part.files]
+    channels = Counter(frame.channels for frame in frames).most_common(1)[0][0]
+    alike = Counter(frame.shape[:2] for frame in frames if frame.channels == channels)
+    height, width = alike.most_common(1)[0][0] if camera.frame_size == "fixed" else (0, 0)
+    return CameraRule(
+        pixel_rule=camera.rule,
+        frame_size=camera.frame_size,
+        width=width,
+        height=height,
+        channels=1 if channels == 1 else 3,
+    )
+
+
+def _misfit(part: Part, rules: dict[str, CameraRule], views: Sequence[ViewRule]) -> str:
+    """Why a part's frames are not what the rules and views ask for; "" when they are."""
+    for name, rule in rules.items():
+        height, width, channels = part.files[name].shape
+        if channels != rule.channels:
+            return f"camera {name}: {channels} channel(s), the other parts have {rule.channels}"
+        if rule.frame_size == "fixed" and (height, width) != (rule.height, rule.width):
+            wanted = f"{rule.width} x {rule.height}"
+            return f"camera {name}: {width} x {height} px, the other parts have {wanted}"
+    for view in views:
+        height, width, _ = part.files[view.camera].shape
+        x, y, w, h = view.roi or (0, 0, 1, 1)
+        if x + w > width or y + h > height:
+            return f"view {view.name}: roi {[x, y, w, h]} is outside of {width} x {height} px"
+    return ""
+
+
+def _number(parts: Sequence[Part], first: int) -> list[Part]:
+    """Give the fresh parts their ids."""
+    numbered = []
+    for part in parts:
+        if part.fresh:
+            part = Part(part_id(first), part.source, part.files, fresh=True)
+            first += 1
+        numbered.append(part)
+    return numbered

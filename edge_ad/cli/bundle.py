@@ -1,0 +1,168 @@
+"""`edge-ad bundle`: list, show, verify, activate and roll back calibrations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from edge_ad.cli.output import json_option, write_json
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which product's bundles are meant."""
+
+    state: Path
+    product: str
+    endpoint: str
+
+
+def place_options(function: F) -> F:
+    """Add `-c line.toml`, or `--state DIR` with `--product NAME`."""
+    for option in (
+        click.option("--product", help="Product, with --state.  [default: default]"),
+        click.option(
+            "--state", type=click.Path(path_type=Path), help="The state directory, without a file."
+        ),
+        click.option("-c", "--config", type=click.Path(path_type=Path), help="The station file."),
+    ):
+        function = option(function)
+    return function
+
+
+def find_place(config: Path | None, state: Path | None, product: str | None) -> Place:
+    """From the options. Raises ConfigError unless one of -c and --state is given."""
+    from edge_ad.config import load_station
+    from edge_ad.errors import ConfigError
+
+    if (config is None) == (state is None):
+        raise ConfigError("bundle: give either -c line.toml or --state DIR (with --product NAME)")
+    if config is not None:
+        station = load_station(config)
+        return Place(station.state_path, product or station.product, station.control_endpoint)
+    assert state is not None
+    state = state.absolute()
+    return Place(state, product or "default", f"ipc://{state / 'control.sock'}")
+
+
+def find_bundle(bundle: str, config: Path | None, state: Path | None, product: str | None) -> Path:
+    """The directory of `bundle`: a path, or an id, `current` or `previous` of the place."""
+    from edge_ad.bundle.store import product_directory
+
+    if config is None and state is None and Path(bundle).exists():
+        return Path(bundle)
+    place = find_place(config, state, product)
+    path = product_directory(place.state, place.product) / bundle
+    return path if path.exists() or not Path(bundle).exists() else Path(bundle)
+
+
+@click.group()
+def command() -> None:
+    """List, show, verify, activate, roll back calibrations."""
+
+
+@command.command("list")
+@place_options
+@json_option
+def list_command(
+    config: Path | None, state: Path | None, product: str | None, json_to: str | None
+) -> None:
+    """Every bundle of the product, oldest first; * is the one in use."""
+    from edge_ad.bundle import list_bundles
+    from edge_ad.bundle.describe import entry_line, entry_summary
+
+    place = find_place(config, state, product)
+    entries = list_bundles(place.state, place.product)
+    if json_to:
+        write_json([entry_summary(entry) for entry in entries], json_to)
+        return
+    if not entries:
+        click.echo(f"no bundles of {place.product!r} in {place.state}; 'edge-ad calibrate' makes one")
+    for entry in entries:
+        click.echo(entry_line(entry))
+
+
+@command.command()
+@click.argument("bundle", default="current")
+@place_options
+@json_option
+def show(
+    bundle: str, config: Path | None, state: Path | None, product: str | None, json_to: str | None
+) -> None:
+    """What BUNDLE (an id, a path, current or previous) is and promises, once it is verified."""
+    from edge_ad.bundle import open_bundle
+    from edge_ad.bundle.describe import bundle_lines, bundle_summary
+
+    opened = open_bundle(find_bundle(bundle, config, state, product))
+    if json_to:
+        write_json(bundle_summary(opened), json_to)
+        return
+    for line in bundle_lines(opened):
+        click.echo(line)
+
+
+@command.command()
+@click.argument("bundle", default="current")
+@click.option(
+    "--backbone", type=click.Path(path_type=Path), help="The network's directory, if elsewhere."
+)
+@place_options
+@json_option
+def verify(
+    bundle: str,
+    backbone: Path | None,
+    config: Path | None,
+    state: Path | None,
+    product: str | None,
+    json_to: str | None,
+) -> None:
+    """Check every byte of BUNDLE and of its backbone. Exit code 3 when it is refused."""
+    from edge_ad.bundle import open_bundle
+
+    opened = open_bundle(find_bundle(bundle, config, state, product), backbone)
+    network = opened.backbone()
+    files = len(opened.manifest.files) + 2
+    if json_to:
+        write_json(
+            {"ok": True, "id": opened.manifest.id, "sha256": opened.sha256, "files": files}, json_to
+        )
+        return
+    click.echo(
+        f"{opened.path}: {files} files as written, backbone {network.name} {network.sha256[:12]} as "
+        "calibrated"
+    )
+
+
+@command.command()
+@click.argument("bundle")
+@place_options
+def activate(bundle: str, config: Path | None, state: Path | None, product: str | None) -> None:
+    """Use the bundle with this id from now on."""
+    from edge_ad.bundle import activate as activate_bundle
+
+    place = find_place(config, state, product)
+    _tell(activate_bundle(place.state, place.product, bundle), place)
+
+
+@command.command()
+@place_options
+def rollback(config: Path | None, state: Path | None, product: str | None) -> None:
+    """Use the bundle before this one; once more returns."""
+    from edge_ad.bundle import rollback as roll_back
+
+    place = find_place(config, state, product)
+    _tell(roll_back(place.state, place.product), place)
+
+
+def _tell(path: Path, place: Place) -> None:
+    """Say what is active, and have a running daemon take it."""
+    from edge_ad.calibrate.link import reload_daemon
+
+    click.echo(f"{place.product}: {path.name} is active")
+    click.echo(reload_daemon(place.state, place.endpoint))

@@ -1,0 +1,60 @@
+"""`edge-ad calibrate`: fit the Gaussians of good parts and activate them."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from pathlib import Path
+
+import click
+
+LISTED = 10
+
+
+@click.command()
+@click.option("-c", "--config", required=True, type=click.Path(path_type=Path), help="The station file.")
+@click.option(
+    "--from", "directory", type=click.Path(path_type=Path), help="A fresh set: DIR of good parts."
+)
+@click.option("--parts", type=click.IntRange(min=1), help="A fresh set: this many parts from the line.")
+@click.option("--add", type=click.Path(path_type=Path), help="More good parts for the kept set.")
+@click.option("--drop", multiple=True, metavar="IDS", help="Ids of kept parts, separated by commas.")
+@click.option("--refit", is_flag=True, help="Fit the kept set again, for another engine or setting.")
+@click.option("--false-reject-rate", type=float, help="Target instead of the station file's.")
+@click.option("--person", default=None, help="Who decides this.  [default: the user's name]")
+@click.option("--reason", default="", help="Why parts are added or dropped; kept in the set's list.")
+def command(
+    config: Path,
+    directory: Path | None,
+    parts: int | None,
+    add: Path | None,
+    drop: tuple[str, ...],
+    refit: bool,
+    false_reject_rate: float | None,
+    person: str | None,
+    reason: str,
+) -> None:
+    """Fit the Gaussians of good parts, set the threshold, activate the bundle.
+
+    With several cameras DIR has a folder per camera, the pictures of one part named alike. The parts are
+    kept, so that --add, --drop and --refit need no new ones. A running daemon collects for --parts, and
+    takes the new bundle between two parts. Exit code 1: too few parts; the active bundle then stays.
+    """
+    from edge_ad.calibrate import Request, calibrate, open_progress
+    from edge_ad.config import load_station, with_false_reject_rate
+    from edge_ad.errors import DeliveryError
+
+    station = load_station(config)
+    if false_reject_rate is not None:
+        station = with_false_reject_rate(station, false_reject_rate)
+    ids = tuple(one for text in drop for one in text.replace(",", " ").split())
+    request = Request(
+        directory=directory, parts=parts or 0, add=add, drop=ids, refit=refit,
+        person=person or getpass.getuser(), reason=reason,
+    )  # fmt: skip
+    with open_progress(sys.stderr) as progress:
+        result = calibrate(station, request, progress)
+    for line in result.summary(LISTED):
+        click.echo(line)
+    if not result.daemon_took_it:
+        raise DeliveryError(result.daemon)

@@ -1,0 +1,196 @@
+"""The page itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import Path
+
+from edge_ad.bundle import Manifest, Section
+from edge_ad.calibrate.job import Score, Skipped
+from edge_ad.gaussian.threshold import percent, promise_text
+from edge_ad.report.histogram import histogram_svg
+from edge_ad.report.pictures import thumbnail
+from edge_ad.report.style import CSS
+
+MOST_UNUSUAL = 12
+SKIPPED_SHOWN = 200
+
+
+def render_report(
+    manifest: Manifest, scores: Sequence[Score], skipped: Sequence[Skipped], directory: Path
+) -> str:
+    """The whole page. `directory` holds the kept frames that pictures are made of."""
+    key, section = next(iter(manifest.engines.items()))
+    body = "".join(
+        [
+            _header(manifest, key, section),
+            _promises(section, len(scores)),
+            _section("Scores of the good parts", _histogram(section, scores)),
+            _section("The most unusual good parts", _unusual(manifest, section, scores, directory)),
+            _section("Skipped parts", _skipped(manifest, skipped)),
+            _section("Gaussians", _levels(manifest, section)),
+            _section("Identity", _identity(manifest, key, section)),
+        ]
+    )
+    title = f"Calibration of {manifest.product}, {manifest.id}"
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<style>{CSS}</style></head>\n<body><main>{body}</main></body></html>\n"
+    )
+
+
+def _section(title: str, content: str) -> str:
+    return f"<section><h2>{escape(title)}</h2>{content}</section>\n"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers_from: int = 1) -> str:
+    """Cells are escaped here; columns from `numbers_from` on are set as numbers."""
+
+    def row(cells: Sequence[str], tag: str) -> str:
+        return "".join(
+            f"<{tag}{' class=n' if i >= numbers_from else ''}>{escape(cell)}</{tag}>"
+            for i, cell in enumerate(cells)
+        )
+
+    lines = "".join(f"<tr>{row(cells, 'td')}</tr>" for cells in rows)
+    return f"<table><thead><tr>{row(head, 'th')}</tr></thead><tbody>{lines}</tbody></table>"
+
+
+def _header(manifest: Manifest, key: str, section: Section) -> str:
+    facts = [
+        ("Bundle", manifest.id),
+        ("Created", manifest.created.replace("T", " ").replace("Z", " UTC")),
+        (
+            "Backbone",
+            f"{manifest.backbone.name}, {manifest.preprocess.width} x {manifest.preprocess.height}",
+        ),
+        ("Engine", key),
+    ]
+    items = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in facts)
+    return (
+        f'<header><p class="kicker">edge_ad calibration report</p><h1>{escape(manifest.product)}</h1>'
+        f"<dl>{items}</dl></header>\n"
+    )
+
+
+def _promises(section: Section, parts: int) -> str:
+    promise = section.promise
+    cards = [
+        ("Good parts", str(parts), "used for the fit", ""),
+        ("Threshold", f"{section.threshold:.5g}", f"a part above it is rejected; {promise.method}", ""),
+        (
+            "False rejects, expected",
+            percent(promise.expected),
+            f"target {percent(promise.target)}",
+            "" if promise.achievable else "warn",
+        ),
+        (
+            "False rejects, 95 % confidence",
+            f"≤ {percent(promise.confident)}",
+            "holds for 19 of 20 calibrations like this one",
+            "" if promise.confident <= promise.target else "warn",
+        ),
+        ("Escapes", "not measured", "detection not measured on known-bad parts", "warn"),
+    ]
+    blocks = "".join(
+        f'<div class="card {kind}"><p class="name">{escape(name)}</p><p '
+        f'class="value">{escape(value)}</p>'
+        f'<p class="hint">{escape(hint)}</p></div>'
+        for name, value, hint, kind in cards
+    )
+    return f'<div class="cards">{blocks}</div><p class="promise">{escape(promise_text(promise))}.</p>\n'
+
+
+def _histogram(section: Section, scores: Sequence[Score]) -> str:
+    above = sum(score.score > section.threshold for score in scores)
+    caption = f"{above} of {len(scores)} good parts lie above the threshold."
+    if section.chi2 is not None:
+        chi2 = section.chi2
+        caption += (
+            f" For comparison, the chi-squared threshold of the publication for {chi2.k} dimensions is "
+            f"{chi2.threshold:.5g}: {percent(chi2.observed)} of these parts exceed it, "
+            f"{percent(chi2.rate)} were "
+            "asked for."
+        )
+    svg = histogram_svg([score.score for score in scores], section.threshold)
+    return f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>"
+
+
+def _unusual(manifest: Manifest, section: Section, scores: Sequence[Score], directory: Path) -> str:
+    views = {view.name: view for view in manifest.views}
+    worst = sorted(scores, key=lambda score: -score.score)[:MOST_UNUSUAL]
+    figures = []
+    for score in worst:
+        view = views[score.view]
+        uri = thumbnail(directory, score.part.files[view.camera], view.roi)
+        ratio = score.score / section.threshold
+        picture = f'<img src="{uri}" alt="part {escape(score.part.id)}">' if uri else "<p>no picture</p>"
+        where = f" · {escape(score.view)}" if len(views) > 1 else ""
+        figures.append(
+            f'<figure class="part{" above" if ratio > 1 else ""}"><div class="frame">{picture}</div>'
+            f"<figcaption><b>{escape(score.part.id)}</b><span>{score.score:.5g} · {100 * ratio:.0f} "
+            "%</span>"
+            "<em "
+            f'title="{escape(score.part.source)}">{escape(score.part.source)}{where}</em></figcaption></figure>'
+        )
+    text = (
+        "Look at each: a defect among the good parts widens the Gaussians and raises the threshold. "
+        "Remove one "
+        "with <code>edge-ad calibrate --drop ID --reason TEXT</code>; no new parts are needed. The "
+        "second number "
+        "is score / threshold."
+    )
+    return f'<p>{text}</p><div class="parts">{"".join(figures)}</div>'
+
+
+def _skipped(manifest: Manifest, skipped: Sequence[Skipped]) -> str:
+    dropped = manifest.counts.get("dropped", 0)
+    note = f"<p>{dropped} parts of the kept set have been dropped by hand.</p>" if dropped else ""
+    if not skipped:
+        return f"{note}<p>None: every part that was found has been used.</p>"
+    rows = [(one.source, one.kind, one.detail) for one in skipped[:SKIPPED_SHOWN]]
+    rest = len(skipped) - len(rows)
+    more = f"<p>and {rest} more.</p>" if rest else ""
+    return note + _table(["Part", "Why", "Detail"], rows, numbers_from=3) + more
+
+
+def _levels(manifest: Manifest, section: Section) -> str:
+    blocks = []
+    for view, fits, scale in zip(manifest.views, section.levels, section.scales, strict=True):
+        rows = [
+            (fit.name, str(level.dim), str(fit.k), f"{fit.shrinkage:.4f}", f"{fit.condition:.3g}")
+            for fit, level in zip(fits, manifest.levels, strict=True)
+        ]
+        title = (
+            f"<h3>View {escape(view.name)}, scale {scale:.5g}</h3>" if len(manifest.views) > 1 else ""
+        )
+        head = ["Level", "Channels", "Dimensions kept", "Shrinkage", "Condition number"]
+        blocks.append(title + _table(head, rows))
+    kind = manifest.reduction.kind
+    reduction = "none" if kind == "none" else f"{kind.upper()} {100 * manifest.reduction.share:g} %"
+    return f"<p>Profile {escape(manifest.profile)}; reduction: {escape(reduction)}.</p>{''.join(blocks)}"
+
+
+def _identity(manifest: Manifest, key: str, section: Section) -> str:
+    identity, rule = section.identity, manifest.preprocess
+    cameras = "; ".join(
+        f"{name}: {camera.pixel_rule}, {camera.channels} channel(s), "
+        + (f"{camera.width} x {camera.height} px" if camera.frame_size == "fixed" else "any size")
+        for name, camera in rule.cameras.items()
+    )
+    views = "; ".join(
+        f"{view.name}: {view.camera} {list(view.roi) if view.roi else 'whole frame'}"
+        for view in manifest.views
+    )
+    rows = [
+        ("Backbone sha256", manifest.backbone.sha256),
+        ("Calibration set sha256", manifest.calibration_set.sha256),
+        ("Engine", f"{key}: {identity.runtime} on {identity.device}"),
+        ("Preprocess", f"{rule.rule} to {rule.width} x {rule.height}"),
+        ("Cameras", cameras),
+        ("Views", views),
+        ("edge_ad", manifest.edge_ad),
+    ]
+    return '<div class="identity">' + _table(["", ""], rows, numbers_from=2) + "</div>"
