@@ -1,0 +1,153 @@
+"""The demo's station: the real daemon and the real calibration, as processes of their own."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from edge_ad.bundle import current_path
+from edge_ad.bundle.manifest import Section
+from edge_ad.bundle.read import read_manifest
+from edge_ad.config import Station, load_station
+from edge_ad.delivery.control import ControlClient
+from edge_ad.delivery.wire import Header, ScoreBody, read_journal_line
+from edge_ad.errors import CheckFailed, DeliveryError, DeviceError
+
+_STATION = """\
+schema = 1
+station = "demo"
+product = "plate"
+deadline_ms = {deadline_ms}
+
+[[camera]]
+name = "top"
+uri = "{uri}"
+
+[engine]
+backbone = "{backbone}"
+
+[calibration]
+false_reject_rate = {rate}
+
+[scores]
+endpoint = "tcp://127.0.0.1:0"
+
+[metrics]
+port = 0
+"""
+
+
+class Line:
+    """A station in `directory`. As a context it leaves no process behind."""
+
+    def __init__(
+        self, directory: Path, uri: str, backbone: Path, rate: float, deadline_ms: float
+    ) -> None:
+        self.config = directory / "demo.toml"
+        text = _STATION.format(uri=uri, backbone=backbone, rate=rate, deadline_ms=deadline_ms)
+        self.config.write_text(text, encoding="utf-8")
+        self.station: Station = load_station(self.config)
+        self.journal = directory / "journal.jsonl"
+        self.control = ControlClient(self.station.control_endpoint, timeout_s=10.0)
+        self._daemon_log = directory / "daemon.log"
+        self._calibrate_log = directory / "calibrate.log"
+        self._daemon: subprocess.Popen[bytes] | None = None
+        self._calibration: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Line:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for process in (self._calibration, self._daemon):
+            if process is not None and process.poll() is None:
+                process.kill()
+                process.wait()
+        self.control.close()
+
+    def start(self, patience_s: float = 60.0) -> dict[str, Any]:
+        """Start `edge-ad run` and wait until it answers; returns its status."""
+        arguments = ["run", "-c", str(self.config), "--journal", str(self.journal)]
+        self._daemon = _spawn(arguments, self._daemon_log)
+        end = time.monotonic() + patience_s
+        while time.monotonic() < end:
+            self.check()
+            try:
+                status = self.control.request("status", timeout_s=0.5)
+            except DeliveryError:
+                continue
+            if status["state"] != "STARTING":
+                return status
+            time.sleep(0.02)
+        raise DeviceError(f"the daemon did not start within {patience_s:g} s: {_last(self._daemon_log)}")
+
+    def check(self) -> None:
+        """Raise DeviceError when the daemon has ended."""
+        if self._daemon is not None and self._daemon.poll() is not None:
+            raise DeviceError(
+                f"'edge-ad run' ended with exit code {self._daemon.returncode}: "
+                f"{_last(self._daemon_log)}"
+            )
+
+    def status(self) -> dict[str, Any]:
+        """The daemon's status."""
+        return self.control.request("status")
+
+    def calibrate(self, parts: int) -> None:
+        """Start `edge-ad calibrate --parts`."""
+        arguments = ["calibrate", "-c", str(self.config), "--parts", str(parts)]
+        self._calibration = _spawn(arguments, self._calibrate_log)
+
+    def calibrated(self) -> bool:
+        """Whether the calibration is done. Raises CheckFailed with its last words when it failed."""
+        assert self._calibration is not None
+        code = self._calibration.poll()
+        if code:
+            raise CheckFailed(
+                f"'edge-ad calibrate' ended with exit code {code}: {_last(self._calibrate_log)}"
+            )
+        return code == 0
+
+    def section(self) -> Section:
+        """The active bundle's only section: threshold and promise."""
+        path = current_path(self.station.state_path, self.station.product)
+        assert path is not None
+        (section,) = read_manifest(path).engines.values()
+        return section
+
+    def stop(self) -> None:
+        """Ask the daemon to drain and end. Returns at once."""
+        assert self._daemon is not None
+        self._daemon.send_signal(signal.SIGTERM)
+
+    def stopped(self) -> bool:
+        """Whether the daemon has ended. Raises DeviceError when it did not end well."""
+        assert self._daemon is not None
+        if self._daemon.poll():
+            self.check()
+        return self._daemon.returncode == 0
+
+    def read_journal(self) -> list[tuple[Header, ScoreBody]]:
+        """Every verdict that the daemon says it gave."""
+        return [read_journal_line(line) for line in self.journal.read_bytes().splitlines()]
+
+
+def _spawn(arguments: list[str], log: Path) -> subprocess.Popen[bytes]:
+    with log.open("wb") as stream:
+        return _popen([sys.executable, "-m", "edge_ad", *arguments], stream)
+
+
+def _popen(command: list[str], stream: IO[bytes]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT)
+
+
+def _last(log: Path) -> str:
+    """The last line that a process wrote."""
+    lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")

@@ -1,0 +1,265 @@
+"""The demo, step by step: start, listen, collect, calibrate, inspect, reject, compare."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.request import urlopen
+
+from edge_ad.backbone.spec import load_backbone
+from edge_ad.capture.parts import part_defect
+from edge_ad.delivery.scores import ScoreSubscriber
+from edge_ad.demo.line import Line
+from edge_ad.demo.tally import Agreement, Record, Result, Tally, agree, promised_interval
+from edge_ad.errors import CheckFailed, ConfigError, DeviceError
+from edge_ad.gaussian.threshold import Promise, promise_text
+
+WIDTH, HEIGHT = 640, 480
+RATE = 0.01  # false rejects asked for
+DEADLINE_MS = 500.0
+# Good parts that are rendered beyond those collected, in seconds: time for a slow machine to begin.
+SLACK_S = 8.0
+EMBEDDED = Path(__file__).resolve().parents[1] / "backbone" / "embedded"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to do: `parts` to inspect, `good_parts` to calibrate with, at `fps` parts per second."""
+
+    parts: int = 1500
+    good_parts: int = 300
+    fps: float = 40.0
+    defect_rate: float = 0.08
+    seed: int = 1
+    backbone: Path | None = None
+    keep: Path | None = None
+
+    @property
+    def good_first(self) -> int:
+        """The number of the first part that may be defective."""
+        return self.good_parts + int(self.fps * SLACK_S)
+
+    @property
+    def uri(self) -> str:
+        """The rendered camera."""
+        return (
+            f"synthetic://?seed={self.seed}&width={WIDTH}&height={HEIGHT}&fps={self.fps:g}"
+            f"&defect_rate={self.defect_rate:g}&good_first={self.good_first}"
+        )
+
+    def truth(self, part: str) -> str:
+        """The defect of a part, "" for a good one."""
+        return part_defect(self.seed, int(part.removeprefix("S")), self.defect_rate, self.good_first)
+
+
+@dataclass
+class Progress:
+    """What there is to show at any moment; the screen reads it, the story writes it."""
+
+    options: Options
+    tally: Tally
+    backbone: str = ""
+    started: float = 0.0
+    done: list[tuple[str, str]] = field(default_factory=list)  # steps that are finished, in words
+    step: str = ""
+    text: str = ""
+    share: float = 0.0  # of the step at hand
+    recent: deque[Record] = field(default_factory=lambda: deque(maxlen=9))
+    rejected: Record | None = None  # the last one
+    examples: dict[str, Record] = field(
+        default_factory=dict
+    )  # by defect: the last one that was rejected
+
+    def begin(self, step: str, text: str) -> None:
+        """The next step."""
+        self.step, self.text, self.share = step, text, 0.0
+
+    def finish(self, text: str) -> None:
+        """The step at hand is done."""
+        self.done.append((self.step, text))
+        self.step = ""
+
+
+Show = Callable[[Progress], None]
+
+
+def run_demo(
+    options: Options, show: Show, clock: Callable[[], float] = time.monotonic
+) -> tuple[Result, Progress]:
+    """Run the whole story. `show` is called at every change and must return quickly.
+
+    Raises ConfigError without a backbone, CheckFailed or DeviceError when a step fails; a story that
+    ends badly is a `Result` with `problems`.
+    """
+    backbone = load_backbone(_backbone(options))
+    with ExitStack() as stack:
+        if options.keep is None:
+            directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edge-ad-")))
+        else:
+            directory = options.keep.absolute()
+            directory.mkdir(parents=True, exist_ok=True)
+            if any(directory.iterdir()):
+                raise ConfigError(f"--keep {directory}: is not empty; give a new directory")
+        line = stack.enter_context(Line(directory, options.uri, backbone.directory, RATE, DEADLINE_MS))
+        progress = Progress(options, Tally(options.truth), backbone.name, clock())
+        return _Story(line, progress, show, clock).tell(), progress
+
+
+def _backbone(options: Options) -> Path:
+    if options.backbone is not None:
+        return options.backbone
+    if (EMBEDDED / "backbone.json").is_file():
+        return EMBEDDED
+    raise ConfigError(
+        "this installation has no embedded backbone; give --backbone DIR, as "
+        "'edge-ad backbone export mobilenetv2_100 -o DIR' writes it"
+    )
+
+
+class _Story:
+    """One run; each step is a method."""
+
+    def __init__(self, line: Line, progress: Progress, show: Show, clock: Callable[[], float]) -> None:
+        self._line = line
+        self._progress = progress
+        self._options = progress.options
+        self._tally = progress.tally
+        self._show = show
+        self._clock = clock
+
+    def tell(self) -> Result:
+        started = self._clock()
+        self._progress.begin("start", "edge-ad run: the daemon, in a process of its own")
+        self._show(self._progress)
+        status = self._line.start()
+        self._progress.finish(f"pid {status['pid']}, scores at {status['scores']}, state LEARNING")
+        with ScoreSubscriber(status["scores"]) as consumer:
+            self._progress.begin("listen", "a ZeroMQ consumer, readiness handshake")
+            consumer.sync(self._line.control, timeout_s=20.0)
+            synced_at = int(self._line.status()["parts"])
+            self._progress.finish(
+                f"one consumer; every verdict from part {synced_at + 1} on must arrive"
+            )
+            self._calibrate(consumer)
+            self._inspect(consumer)
+            url, lines = self._scrape()
+            self._drain(consumer)
+        agreement = agree(self._tally.records, self._line.read_journal(), synced_at)
+        return self._result(agreement, url, lines, self._clock() - started)
+
+    def _listen(self, consumer: ScoreSubscriber, timeout_s: float = 0.1) -> bool:
+        """Take one verdict, if there is one."""
+        message = consumer.receive(timeout_s)
+        if message is None:
+            return False
+        _, header, body = message
+        if self._tally.add(header, body):
+            self._progress.recent.append((header, body))
+            if body.verdict == "REJECT":
+                self._progress.rejected = (header, body)
+                self._progress.examples[self._tally.truth(header.part)] = (header, body)
+        self._show(self._progress)
+        return True
+
+    def _calibrate(self, consumer: ScoreSubscriber) -> None:
+        wanted = self._options.good_parts
+        self._progress.begin("collect", f"{wanted} good parts for the calibration")
+        self._line.calibrate(wanted)
+        asked_at, collected = 0.0, False
+        while not self._line.calibrated():
+            self._listen(consumer)
+            self._line.check()
+            if not collected and self._clock() - asked_at > 0.25:
+                asked_at = self._clock()
+                state = self._line.status().get("collect") or {"collected": 0, "done": False}
+                self._progress.share = state["collected"] / wanted
+                if collected := bool(state["done"]):
+                    self._progress.finish(f"{state['collected']} good parts, lossless")
+                    self._progress.begin("calibrate", "Gaussians, leave-one-out scores, threshold")
+            self._show(self._progress)
+        if self._tally.bad_collected:
+            raise CheckFailed(
+                f"{self._tally.bad_collected} defective parts were collected as good, as this machine "
+                "was too slow to begin; try again with a lower --fps"
+            )
+        section = self._line.section()
+        self._progress.begin("calibrate", "")
+        self._progress.finish(f"threshold {section.threshold:.1f} from {promise_text(section.promise)}")
+
+    def _inspect(self, consumer: ScoreSubscriber) -> None:
+        wanted = self._options.parts
+        self._progress.begin("inspect", f"{wanted} parts, {self._options.defect_rate:.0%} defective")
+        silent_since = self._clock()
+        while self._tally.judged < wanted:
+            if self._listen(consumer):
+                silent_since = self._clock()
+            self._line.check()
+            if self._clock() - silent_since > 20:
+                raise DeviceError(
+                    "no verdict for 20 s; try again with --keep DIR and see its daemon.log"
+                )
+            self._progress.share = self._tally.judged / wanted
+
+    def _scrape(self) -> tuple[str, int]:
+        """Read the metrics once, as Prometheus would, and hold them against the consumer's counts."""
+        url = str(self._line.status()["metrics"])
+        with urlopen(url, timeout=10) as answer:
+            text = answer.read().decode()
+        counted = sum(float(n) for n in re.findall(r"^edge_ad_parts_total\{.*\} (\S+)$", text, re.M))
+        if counted < len(self._tally.records):
+            raise CheckFailed(
+                f"{url}: counts {counted:g} parts, the consumer received {len(self._tally.records)}"
+            )
+        return url, text.count("\n")
+
+    def _drain(self, consumer: ScoreSubscriber) -> None:
+        """Stop the daemon; what it still had to say must arrive too."""
+        self._line.stop()
+        end = self._clock() + 30
+        while not self._line.stopped():
+            self._listen(consumer)
+            if self._clock() > end:
+                raise DeviceError("the daemon did not stop within 30 s of SIGTERM")
+        while self._listen(consumer, 0.5):
+            pass
+        self._progress.finish(f"{self._tally.judged} parts inspected; daemon drained and stopped")
+
+    def _result(self, agreement: Agreement, url: str, lines: int, seconds: float) -> Result:
+        tally, section = self._tally, self._line.section()
+        promise: Promise = section.promise
+        good = tally.total("good")
+        false_rejects = tally.of("good", "REJECT")
+        low, high = promised_interval(promise, good)
+        problems = []
+        if agreement.difference:
+            problems.append(f"daemon and consumer differ: {agreement.difference}")
+        if not low <= false_rejects <= high:
+            problems.append(f"{false_rejects} of {good} good parts rejected, promised {low} to {high}")
+        missed = sum(row["PASS"] for kind, row in tally.confusion.items() if kind != "good")
+        return Result(
+            ok=not problems,
+            problems=tuple(problems),
+            parts=tally.judged,
+            verdicts=tally.verdicts(),
+            missed_defects=missed,
+            false_rejects=false_rejects,
+            good_parts=good,
+            defective_parts=tally.judged - good,
+            confusion={kind: dict(row) for kind, row in tally.confusion.items()},
+            promised_false_rejects=(low, high),
+            promise=promise,
+            threshold=section.threshold,
+            agreement=agreement,
+            latency_ms=tally.latency(),
+            metrics_url=url,
+            metrics_lines=lines,
+            backbone=self._progress.backbone,
+            calibration_parts=promise.parts,
+            seconds=seconds,
+        )
