@@ -154,7 +154,9 @@ class MetricsServer:
             ) from error
         shown = f"[{host}]" if ":" in host else host
         self.url = f"http://{shown}:{self._server.server_port}/metrics"
-        self._thread = Thread(target=self._server.serve_forever, name="metrics", daemon=True)
+        self._thread = Thread(
+            target=self._server.serve_forever, args=(0.1,), name="metrics", daemon=True
+        )
         self._thread.start()
 
     def close(self) -> None:

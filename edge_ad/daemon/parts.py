@@ -164,16 +164,21 @@ class PartQueue:
                 entry.opening != lane.opening
             ):  # the camera was opened anew and counts from somewhere else
                 lane.opening = entry.opening
-                lane.offset = self._next - entry.frame.index
+                late = self._timed and self._next > 0 and not self._after_last(entry.frame)
+                lane.offset = self._next - late - entry.frame.index
             if lane.number() >= self._next:
                 return True
-            if self._timed and entry.frame.t_trigger_ns - self._last_trigger_ns > self.join_ns:
+            if self._timed and self._after_last(entry.frame):
                 lane.offset = self._next - entry.frame.index
                 return True
             lane.entries.popleft()
             lane.unmatched += 1
             self._room.notify_all()
         return False
+
+    def _after_last(self, frame: Frame) -> bool:
+        """Whether the frame was triggered too late to be of the part that was judged last."""
+        return frame.t_trigger_ns - self._last_trigger_ns > self.join_ns
 
 
 def _part(entries: Sequence[_Entry | None]) -> Part:

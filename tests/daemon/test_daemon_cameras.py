@@ -1,0 +1,163 @@
+"""A camera that fails, hangs, ends or comes back."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import pytest
+from daemon_line import BLACK, LOST, ScriptedSource, wait_for
+
+from edge_ad.config import Camera
+from edge_ad.daemon.cameras import MAX_STUCK, CameraFeed
+from edge_ad.daemon.parts import Lane, PartQueue
+from edge_ad.errors import CaptureError
+
+
+class Bench:
+    """A feed, its script, and what it told."""
+
+    def __init__(self, live: bool = True, stale_ms: float = 100.0) -> None:
+        self.script: SimpleQueue[Any] = SimpleQueue()
+        self.told: list[str] = []
+        self.sources: list[ScriptedSource] = []
+        self.lane = Lane(4, False)
+        self.parts = PartQueue([self.lane], 0, live, time.monotonic_ns)
+        camera = Camera(name="top", uri="fake://", stale_ms=stale_ms)
+        self.feed = CameraFeed(
+            camera, self.make, self.lane, self.parts, lambda _, text: self.told.append(text),
+            time.monotonic_ns, time.time_ns, random.Random(0), (0.01, 0.04),
+        )  # fmt: skip
+
+    def make(self) -> ScriptedSource:
+        self.sources.append(ScriptedSource("top", self.script))
+        return self.sources[-1]
+
+    def supervise(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self.feed.supervise()
+            time.sleep(0.005)
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    bench = Bench()
+    bench.feed.start()
+    bench.feed.go()
+    yield bench
+    bench.feed.stop()
+    bench.feed.join(0.2)
+
+
+def test_nothing_is_read_before_go() -> None:
+    bench = Bench()
+    bench.script.put(BLACK)
+    bench.feed.start()
+    time.sleep(0.05)
+    assert bench.feed.frames == 0
+    bench.feed.go()
+    wait_for(lambda: bench.feed.frames == 1)
+    bench.feed.stop()
+    assert bench.feed.join(5)
+
+
+def test_lost_camera_comes_back_and_both_are_said_once(bench: Bench) -> None:
+    bench.script.put(BLACK)
+    assert bench.parts.take(5) is not None
+    assert bench.feed.state == "up"
+    for _ in range(4):
+        bench.script.put(LOST)
+    wait_for(lambda: bench.feed.state == "lost")
+    time.sleep(0.1)
+    bench.script.put(BLACK)
+    assert bench.parts.take(5) is not None
+    assert bench.feed.state == "up"
+    assert bench.feed.reconnects == 1
+    assert [t.split(";")[0] for t in bench.told] == [
+        "camera top: up, auto8",
+        "camera top: lost: fake: unplugged",
+        "camera top: back",
+    ]
+
+
+def test_any_failure_of_a_driver_is_a_lost_camera(bench: Bench) -> None:
+    bench.script.put(ValueError("driver bug"))
+    wait_for(lambda: bench.feed.state == "lost")
+    assert "driver bug" in bench.told[0]
+    bench.script.put(BLACK)
+    assert bench.parts.take(5) is not None
+
+
+def test_read_that_hangs_is_noticed_and_the_camera_opened_again(bench: Bench) -> None:
+    bench.script.put("hang")
+    wait_for(lambda: bench.script.empty())
+    assert bench.feed.state == "opening"
+    bench.supervise(0.3)
+    assert "does not return" in bench.told[0]
+    assert len(bench.sources) >= 2
+    bench.script.put(BLACK)
+    assert bench.parts.take(5) is not None
+    assert bench.feed.state == "up"
+
+
+def test_camera_that_always_hangs_does_not_pile_up_threads_without_end() -> None:
+    bench = Bench(stale_ms=50.0)
+    for _ in range(40):
+        bench.script.put("hang")
+    bench.feed.start()
+    bench.feed.go()
+    bench.supervise(1.5)
+    assert 2 <= len(bench.sources) <= MAX_STUCK
+    assert bench.feed.state == "lost"
+    bench.feed.stop()
+    assert not bench.feed.join(0.05)
+    assert bench.parts.finished
+
+
+def test_waiting_for_room_is_not_a_hang() -> None:
+    bench = Bench()
+    for _ in range(10):
+        bench.script.put(BLACK)
+    bench.feed.start()
+    bench.feed.go()
+    bench.supervise(0.4)
+    assert bench.feed.state == "up"
+    assert len(bench.sources) == 1
+    bench.parts.close()
+    bench.feed.stop()
+    assert bench.feed.join(5)
+
+
+def test_finite_source_ends(bench: Bench) -> None:
+    bench.script.put(BLACK)
+    bench.script.put(None)
+    assert bench.parts.take(5) is not None
+    wait_for(lambda: bench.parts.finished)
+    assert bench.feed.state == "ended"
+
+
+def test_backoff_grows_to_its_bound_with_jitter(tmp_path: Path) -> None:
+    opened: list[float] = []
+
+    class Absent(ScriptedSource):
+        def open(self) -> None:
+            opened.append(time.monotonic())
+            raise CaptureError("no camera")
+
+    bench = Bench()
+    bench.make = lambda: Absent("top", bench.script)  # type: ignore[method-assign]
+    bench.feed._make = bench.make
+    bench.feed.start()
+    bench.supervise(0.4)
+    bench.feed.stop()
+    gaps = [b - a for a, b in itertools.pairwise(opened)]
+    assert len(gaps) >= 4
+    assert len(opened) < 30
+    assert len({round(gap, 4) for gap in gaps}) > 1
+    assert len(bench.told) == 1

@@ -1,0 +1,163 @@
+"""Frames to parts: order, bounds, and never frames of different parts in one."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge_ad.daemon.parts import Lane, Part, PartQueue
+from edge_ad.frame import Frame
+
+MS = 1_000_000
+JOIN = 50 * MS
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0
+
+    def __call__(self) -> int:
+        return self.now
+
+
+def frame(index: int, at_ms: float = 0.0, key: str | None = None) -> Frame:
+    return Frame("c", index, None, int(at_ms * MS), 0, key)
+
+
+def queue(lanes: int, timed: bool = True, limit: int = 8, skip: bool = False) -> tuple[PartQueue, Clock]:
+    clock = Clock()
+    return PartQueue([Lane(limit, skip) for _ in range(lanes)], JOIN, timed, clock), clock
+
+
+def indices(part: Part | None) -> list[int | None] | None:
+    return None if part is None else [None if f is None else f.index for f in part.frames]
+
+
+def test_one_camera_in_order() -> None:
+    parts, _ = queue(1)
+    for i in range(5):
+        parts.put(parts.lanes[0], frame(i), 1)
+    assert [indices(parts.take(0)) for _ in range(6)] == [[0], [1], [2], [3], [4], None]
+
+
+def test_skip_drops_the_oldest_and_counts() -> None:
+    parts, _ = queue(1, limit=2, skip=True)
+    for i in range(5):
+        parts.put(parts.lanes[0], frame(i), 1)
+    assert [indices(parts.take(0)) for _ in range(3)] == [[3], [4], None]
+    assert parts.lanes[0].skipped == 3
+
+
+def test_wait_blocks_until_there_is_room_or_the_queue_closes() -> None:
+    parts, _ = queue(1, limit=2)
+    lane = parts.lanes[0]
+    thread = threading.Thread(target=lambda: [parts.put(lane, frame(i), 1) for i in range(4)])
+    thread.start()
+    time.sleep(0.05)
+    assert len(lane.entries) == 2
+    assert indices(parts.take(0)) == [0]
+    parts.close()
+    thread.join(5)
+    assert [indices(parts.take(0)) for _ in range(3)] == [[1], [2], [3]]
+
+
+def test_join_takes_the_earliest_trigger_and_the_first_key() -> None:
+    parts, _ = queue(2)
+    parts.put(parts.lanes[1], frame(0, 3.0, "B"), 1)
+    assert parts.take(0) is None
+    parts.put(parts.lanes[0], frame(0, 5.0, "A"), 1)
+    part = parts.take(0)
+    assert part is not None
+    assert (part.key, part.t_trigger_ns) == ("A", 3 * MS)
+
+
+def test_gap_in_the_index_is_a_missing_view_and_stays_in_step() -> None:
+    parts, _ = queue(2, timed=False)
+    for i in range(4):
+        parts.put(parts.lanes[0], frame(i), 1)
+        if i != 1:
+            parts.put(parts.lanes[1], frame(i), 1)
+    assert [indices(parts.take(0)) for _ in range(4)] == [[0, 0], [1, None], [2, 2], [3, 3]]
+
+
+def test_missed_trigger_without_a_gap_is_seen_by_time_and_stays_in_step() -> None:
+    parts, clock = queue(2)
+    late = [0, 2, 3]  # camera 1 sees no part 1, and numbers what it sees 0, 1, 2
+    for i in range(4):
+        clock.now = i * 200 * MS
+        parts.put(parts.lanes[0], frame(i, i * 200), 1)
+    for i, part in enumerate(late):
+        parts.put(parts.lanes[1], frame(i, part * 200 + 1), 1)
+    assert [indices(parts.take(0)) for _ in range(4)] == [[0, 0], [1, None], [2, 1], [3, 2]]
+
+
+def test_missing_view_is_not_waited_for_longer_than_join() -> None:
+    parts, clock = queue(2)
+    parts.put(parts.lanes[0], frame(0, 0), 1)
+    clock.now = JOIN - 1
+    assert parts.take(0) is None
+    clock.now = JOIN
+    assert indices(parts.take(0)) == [0, None]
+    parts.put(parts.lanes[1], frame(0, 10), 1)  # of the part that has been judged
+    assert parts.take(0) is None
+    assert parts.lanes[1].unmatched == 1
+    clock.now = 300 * MS
+    parts.put(parts.lanes[0], frame(1, 300), 1)
+    parts.put(parts.lanes[1], frame(1, 300), 1)
+    assert indices(parts.take(0)) == [1, 1]
+
+
+def test_camera_that_is_down_is_not_waited_for_and_comes_back_in_step() -> None:
+    parts, clock = queue(2)
+    parts.put(parts.lanes[0], frame(0, 0), 1)
+    parts.put(parts.lanes[1], frame(0, 0), 1)
+    assert indices(parts.take(0)) == [0, 0]
+    parts.set_down(parts.lanes[1], True)
+    for i in (1, 2, 3):
+        parts.put(parts.lanes[0], frame(i, 200 * i), 1)
+        assert indices(parts.take(0)) == [i, None]
+    clock.now = 800 * MS
+    parts.put(parts.lanes[1], frame(0, 800), 2)  # counts from zero again
+    parts.put(parts.lanes[0], frame(4, 800), 1)
+    assert indices(parts.take(0)) == [4, 0]
+
+
+def test_waiting_sources_are_waited_for_without_limit() -> None:
+    parts, clock = queue(2, timed=False)
+    parts.put(parts.lanes[0], frame(0, 0), 1)
+    clock.now = 3_600_000 * MS
+    assert parts.take(0) is None
+    parts.end(parts.lanes[1])
+    assert indices(parts.take(0)) == [0, None]
+    assert not parts.finished
+    parts.end(parts.lanes[0])
+    assert parts.finished
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans()), min_size=1, max_size=30),
+    st.lists(st.floats(0, 20), min_size=30, max_size=30),
+)
+def test_whatever_is_missed_no_part_mixes_and_every_part_comes_once(
+    seen: list[tuple[bool, bool, bool]], delay_ms: list[float]
+) -> None:
+    """Parts 100 ms apart, frames up to 20 ms late, any camera misses any trigger without a gap."""
+    parts, clock = queue(3, limit=100)
+    counts = [0, 0, 0]
+    made: list[dict[int, int]] = []
+    for number, cameras in enumerate(seen):
+        for c, sees in enumerate(cameras):
+            if sees:
+                at = number * 100 + (delay_ms[number] if c else 0)
+                clock.now = int((number * 100 + 25) * MS)
+                parts.put(parts.lanes[c], Frame("c", counts[c], None, int(at * MS), number), 1)
+                counts[c] += 1
+        clock.now = (number * 100 + 90) * MS
+        while (part := parts.take(0)) is not None:
+            made.append({c: f.t_wall_ns for c, f in enumerate(part.frames) if f is not None})
+    expected = [{c: n for c, s in enumerate(cs) if s} for n, cs in enumerate(seen) if any(cs)]
+    assert made == expected
