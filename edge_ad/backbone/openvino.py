@@ -149,7 +149,7 @@ def _distances(pooled: Any, heads: Sequence[Sequence[Head]]) -> Any:
 
     Whitening one picture takes as long as reading W does: small neighbouring levels share one
     block-diagonal product, large ones skip most of the zeros below W's diagonal. The difference comes
-    first: W x - W mean would cancel.
+    first: W x - W mean would cancel. NaN and Inf reach their own level, and may reach its neighbours.
     """
     rows = []
     for row, levels in enumerate(heads):

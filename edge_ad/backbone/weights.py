@@ -130,9 +130,9 @@ def parse_levels(text: str, count: int) -> list[int]:
         return list(range(count))
     chosen: set[int] = set()
     for item in text.split(","):
-        first, _, last = item.partition("-")
+        first, dash, last = item.partition("-")
         try:
-            numbers = range(int(first), int(last or first) + 1)
+            numbers = range(int(first), int(last if dash else first) + 1)
         except ValueError:
             raise ConfigError(f"--levels {text!r}: {item!r} is neither a number nor a range") from None
         if not numbers or numbers[0] < 1 or numbers[-1] > count:
@@ -177,7 +177,7 @@ def load_weights(model: Any, path: Path) -> None:
     except (SafetensorError, OSError) as error:
         raise ArtifactError(f"{path}: not a whole safetensors file: {error}; fetch it again") from error
     own = model.state_dict()
-    for key in own.keys() & state.keys():
+    for key in sorted(own.keys() & state.keys()):
         if own[key].shape != state[key].shape:
             raise ArtifactError(
                 f"{path}: {key} is {list(state[key].shape)}, the network's is {list(own[key].shape)}; "
