@@ -22,6 +22,16 @@ _MARGIN = 64  # px that the stores of grain and noise are larger than a frame, s
 _BELT, _SHADOW, _EDGE, _FACE, _BORE, _CHAMFER, _COUNTERSINK = 40, 24, 192, 150, 30, 180, 114
 
 
+def part_key(index: int) -> str:
+    """The key of a rendered part: "S00000042"."""
+    return f"S{index:08d}"
+
+
+def part_number(key: str) -> int:
+    """The inverse of `part_key`."""
+    return int(key.removeprefix("S"))
+
+
 def render_part(
     seed: int, index: int, width: int, height: int, defect_rate: float, good_first: int = 0
 ) -> tuple[Image, str]:

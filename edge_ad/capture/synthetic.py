@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 
-from edge_ad.capture.parts import render_part
+from edge_ad.capture.parts import part_key, render_part
 from edge_ad.capture.pixels import pixel_rule
 from edge_ad.capture.source import Clock, Pacer, Stamper, parse_uri
 from edge_ad.config import Camera
@@ -71,7 +71,7 @@ class SyntheticSource:
             return None
         image = self._pool[index % len(self._pool)] if self._pool else self._render(index)
         self._pacer.pace()
-        return self._stamper.frame(image, f"S{index:08d}")
+        return self._stamper.frame(image, part_key(index))
 
     def _render(self, index: int) -> Image:
         image, _ = render_part(

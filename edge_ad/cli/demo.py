@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from pathlib import Path
 
 import click
@@ -55,7 +56,7 @@ def command(
         result, progress = run_demo(options, screen.show)
     console.print(final_screen(progress, result, console.width, pictures=console.is_terminal))
     if svg is not None:
-        picture = Console(record=True, width=COLUMNS, quiet=True, force_terminal=True)
+        picture = Console(record=True, width=COLUMNS, file=StringIO(), color_system="truecolor")
         picture.print(final_screen(progress, result, COLUMNS, pictures=True))
         svg.write_text(picture.export_svg(title="edge-ad demo"), encoding="utf-8")
     if json_to is not None:

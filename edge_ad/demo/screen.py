@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from types import TracebackType
 
 from rich import box
@@ -15,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edge_ad.capture.defects import DEFECTS
+from edge_ad.capture.parts import part_number, plate
 from edge_ad.delivery.wire import Header, ScoreBody
 from edge_ad.demo.story import HEIGHT, WIDTH, Progress
 from edge_ad.demo.tally import Result
@@ -65,30 +67,40 @@ def _running(progress: Progress, now: float, width: int) -> RenderableType:
     for step, text in progress.done:
         steps.add_row("[green]✓[/]", f"[b]{step}[/b]", text)
     if progress.step:
-        share = ProgressBar(completed=progress.share * 100, width=24)
-        steps.add_row("[cyan]●[/]", f"[b]{progress.step}[/b]", progress.text)
-        steps.add_row("", "", share)
+        line = Table.grid(padding=(0, 2))
+        line.add_row(
+            progress.text, ProgressBar(completed=progress.share * 100, width=24, complete_style="cyan")
+        )
+        steps.add_row("[cyan]●[/]", f"[b]{progress.step}[/b]", line if progress.share else progress.text)
     body: list[RenderableType] = [steps]
+    below = Table.grid(padding=(0, 2))
     if progress.recent:
-        below = Table.grid(padding=(0, 3))
         below.add_row(_recent(progress), _rejected(progress))
+        body += [Text(), below]
+    elif progress.tally.records:
+        header, body_ = progress.tally.records[-1]
+        below.add_row(_passing(progress.options.seed, header.part), Text.assemble(
+            (header.part, "b"), "\n\n", (body_.verdict, _VERDICT[body_.verdict]), f" {body_.reason}\n",
+            ("without a bundle no part passes", "dim"),
+        ))  # fmt: skip
         body += [Text(), below]
     return _panel(Group(*body), now - progress.started, width)
 
 
 def _recent(progress: Progress) -> Table:
-    """The last parts, newest at the bottom."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
-    for heading in ("part", "rendered as", "verdict", "score / threshold", "ms"):
-        table.add_column(heading, justify="right" if heading == "ms" else "left")
+    """The last parts, newest at the bottom, and the counts."""
+    verdicts = progress.tally.verdicts()
+    counts = "   ".join(f"[{color}]{v}[/] {verdicts[v]}" for v, color in _VERDICT.items())
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False, caption=counts)
+    for heading in ("part", "truth", "verdict", "score/threshold", "", "ms"):
+        table.add_column(heading, justify="left" if heading else "right", no_wrap=True)
     for header, body in progress.recent:
-        color = _VERDICT[body.verdict]
-        truth = _words(progress.tally.truth(header.part))
         table.add_row(
             header.part,
-            truth,
-            f"[{color}]{body.verdict}[/]",
+            _words(progress.tally.truth(header.part)),
+            Text(body.verdict, _VERDICT[body.verdict]),
             _gauge(_ratio(body)),
+            f"{_ratio(body):.2f}",
             f"{body.latency_ms:.1f}",
         )
     return table
@@ -98,32 +110,37 @@ def _rejected(progress: Progress) -> RenderableType:
     """The last rejected part, close up where it has a defect."""
     if progress.rejected is None:
         return Text()
-    return _example(progress, *progress.rejected, columns=28)
+    return _example(progress, *progress.rejected, columns=27)
 
 
 def _example(progress: Progress, header: Header, body: ScoreBody, columns: int) -> RenderableType:
-    options = progress.options
     defect = progress.tally.truth(header.part)
-    index = int(header.part.removeprefix("S"))
-    image = close_up(options.seed, index, WIDTH, HEIGHT, defect, 3.0 if defect else 1.0)
-    caption = Text.assemble((body.verdict.lower(), _VERDICT[body.verdict]), f" {_words(defect)} ")
-    caption.append(f"{_ratio(body):.2f}", "dim")
-    return Group(thumbnail(image, columns), caption)
+    caption = Text.assemble(f"{_words(defect)} ", (f"{_ratio(body):.2f}", _VERDICT[body.verdict]))
+    return Group(_picture(progress.options.seed, header.part, defect, columns), caption)
 
 
-def _gauge(ratio: float, width: int = 16) -> Text:
+@lru_cache(maxsize=16)
+def _picture(seed: int, part: str, defect: str, columns: int) -> Text:
+    return thumbnail(
+        close_up(seed, part_number(part), WIDTH, HEIGHT, defect, 3.0 if defect else 1.0), columns
+    )
+
+
+def _passing(seed: int, part: str) -> Text:
+    """A part as a whole."""
+    return thumbnail(plate(seed, WIDTH, HEIGHT).render(part_number(part), ""), 50)
+
+
+def _gauge(ratio: float, width: int = 14) -> Text:
     """A bar of score / threshold with a mark where the threshold is."""
-    filled, mark = min(width, round(ratio * width / 2)), width // 2
-    text = Text()
-    for i in range(width):
-        over = i >= mark
-        text.append(
-            "━" if i < filled else "╌",
-            "red" if over and i < filled else "green" if i < filled else "dim",
-        )
-        if i == mark - 1:
-            text.append("│", "dim")
-    return text.append(f" {ratio:.2f}")
+    filled, mark = round(min(ratio, 2.0) * width / 2) if ratio == ratio else 0, width // 2
+    return Text.assemble(
+        ("━" * min(filled, mark), "green" if ratio <= 1 else "red"),
+        ("╌" * (mark - min(filled, mark)), "dim"),
+        ("│", "dim"),
+        ("━" * max(filled - mark, 0), "red"),
+        ("╌" * min(width - filled, mark), "dim"),
+    )
 
 
 def final_screen(
@@ -131,10 +148,10 @@ def final_screen(
 ) -> RenderableType:
     """What stays on the terminal: the confusion matrix, examples, and what was proven."""
     width = min(width, COLUMNS)
-    parts: list[RenderableType] = [_confusion(result), _facts(result)]
+    parts: list[RenderableType] = [_confusion(result), Text(), _facts(result)]
     if width >= COLUMNS:
-        beside = Table.grid(padding=(0, 3))
-        beside.add_row(*parts)
+        beside = Table.grid(padding=(0, 2))
+        beside.add_row(parts[0], parts[2])
         parts = [beside]
     shown = [progress.examples[d] for d in DEFECTS if d in progress.examples]
     if pictures and shown:
@@ -159,15 +176,15 @@ def _panel(inside: RenderableType, seconds: float, width: int) -> Panel:
 
 
 def _confusion(result: Result) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
-    table.add_column("rendered as")
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    table.add_column("truth", no_wrap=True)
     for verdict, color in _VERDICT.items():
-        table.add_column(Text(verdict, color), justify="right")
-    table.add_column("rejected", justify="right")
+        table.add_column(Text(verdict, color), justify="right", no_wrap=True)
+    table.add_column("rejected", justify="right", no_wrap=True)
     for kind in ("good", *DEFECTS):
         row = result.confusion.get(kind, {})
         total = sum(row.values())
-        share = percent(row.get("REJECT", 0) / total) if total else "none came"
+        share = percent(row.get("REJECT", 0) / total) if total else "none"
         counts = [str(row[v]) if row.get(v) else "[dim]·[/]" for v in _VERDICT]
         table.add_row(_words("" if kind == "good" else kind), *counts, share)
     return table
@@ -175,28 +192,29 @@ def _confusion(result: Result) -> Table:
 
 def _facts(result: Result) -> Table:
     facts = Table.grid(padding=(0, 1))
-    facts.add_column(style="dim", justify="right")
+    facts.add_column(style="dim", justify="right", no_wrap=True)
     low, high = result.promised_false_rejects
-    latency = result.latency_ms
-    same = not result.agreement.difference
-    inside = low <= result.false_rejects <= high
+    latency, agreement = result.latency_ms, result.agreement
+    inside = _tick(low <= result.false_rejects <= high)
+    same = _tick(not agreement.difference)
     facts.add_row(
         "false rejects",
-        f"{_tick(inside)} {result.false_rejects} of {result.good_parts}, promised {low} to {high}",
+        inside,
+        f"{result.false_rejects} of {result.good_parts}, promised {low} to {high}",
     )
-    facts.add_row("missed defects", f"  {result.missed_defects} of {result.defective_parts}")
+    facts.add_row("missed", "", f"{result.missed_defects} of {result.defective_parts} defects")
+    facts.add_row("verdicts", same, f"daemon {agreement.daemon}, consumer {agreement.consumer}")
     facts.add_row(
-        "verdicts",
-        f"{_tick(same)} daemon {result.agreement.daemon}, consumer {result.agreement.consumer}",
+        "latency, ms",
+        "",
+        f"p50 {latency['p50']:.1f}, p99 {latency['p99']:.1f}, max {latency['max']:.1f}",
     )
     facts.add_row(
-        "latency", f"  p50 {latency['p50']:.1f}  p99 {latency['p99']:.1f}  max {latency['max']:.1f} ms"
+        "calibration", "", f"{result.calibration_parts} parts, threshold {result.threshold:.1f}"
     )
-    facts.add_row(
-        "calibration", f"  {result.calibration_parts} good parts, threshold {result.threshold:.1f}"
-    )
-    facts.add_row("backbone", f"  {result.backbone}")
-    facts.add_row("metrics", f"  {result.metrics_url}")
+    facts.add_row("backbone", "", result.backbone)
+    facts.add_row("metrics", "", result.metrics_url)
+    facts.add_row("scraped", "", f"edge_ad_parts_total = {result.metrics_parts}")
     return facts
 
 
@@ -205,8 +223,7 @@ def _outcome(result: Result) -> Text:
         return Text.assemble(("failed: ", "b red"), "; ".join(result.problems))
     return Text.from_markup(
         "[b green]✓[/] Daemon and consumer agree part by part; false rejects are as promised.\n"
-        "[dim]Your own line:[/] edge-ad camera list [dim]·[/] edge-ad init [dim]·[/] "
-        "edge-ad calibrate -c line.toml --parts 300 [dim]·[/] edge-ad run"
+        "[dim]  Your own line: edge-ad init, camera list, check, calibrate --parts 300, run[/]"
     )
 
 

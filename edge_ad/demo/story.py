@@ -13,24 +13,25 @@ from pathlib import Path
 from urllib.request import urlopen
 
 from edge_ad.backbone.spec import load_backbone
-from edge_ad.capture.parts import part_defect
+from edge_ad.capture.parts import part_defect, part_number
 from edge_ad.delivery.scores import ScoreSubscriber
 from edge_ad.demo.line import Line
 from edge_ad.demo.tally import Agreement, Record, Result, Tally, agree, promised_interval
 from edge_ad.errors import CheckFailed, ConfigError, DeviceError
-from edge_ad.gaussian.threshold import Promise, promise_text
+from edge_ad.gaussian.threshold import Promise, percent
 
 WIDTH, HEIGHT = 640, 480
 RATE = 0.01  # false rejects asked for
 DEADLINE_MS = 500.0
 # Good parts that are rendered beyond those collected, in seconds: time for a slow machine to begin.
-SLACK_S = 8.0
+SLACK_S = 6.0
 EMBEDDED = Path(__file__).resolve().parents[1] / "backbone" / "embedded"
 
 
 @dataclass(frozen=True)
 class Options:
-    """What to do: `parts` to inspect, `good_parts` to calibrate with, at `fps` parts per second."""
+    """What to do: `parts` to inspect once defects may come, `good_parts` to calibrate with, `fps` parts
+    per second."""
 
     parts: int = 1500
     good_parts: int = 300
@@ -55,7 +56,7 @@ class Options:
 
     def truth(self, part: str) -> str:
         """The defect of a part, "" for a good one."""
-        return part_defect(self.seed, int(part.removeprefix("S")), self.defect_rate, self.good_first)
+        return part_defect(self.seed, part_number(part), self.defect_rate, self.good_first)
 
 
 @dataclass
@@ -72,9 +73,7 @@ class Progress:
     share: float = 0.0  # of the step at hand
     recent: deque[Record] = field(default_factory=lambda: deque(maxlen=9))
     rejected: Record | None = None  # the last one
-    examples: dict[str, Record] = field(
-        default_factory=dict
-    )  # by defect: the last one that was rejected
+    examples: dict[str, Record] = field(default_factory=dict)  # by defect: the clearest reject
 
     def begin(self, step: str, text: str) -> None:
         """The next step."""
@@ -132,6 +131,7 @@ class _Story:
         self._tally = progress.tally
         self._show = show
         self._clock = clock
+        self._inspected = 0  # parts judged where defects may come
 
     def tell(self) -> Result:
         started = self._clock()
@@ -148,10 +148,10 @@ class _Story:
             )
             self._calibrate(consumer)
             self._inspect(consumer)
-            url, lines = self._scrape()
+            url, counted = self._scrape()
             self._drain(consumer)
         agreement = agree(self._tally.records, self._line.read_journal(), synced_at)
-        return self._result(agreement, url, lines, self._clock() - started)
+        return self._result(agreement, url, counted, self._clock() - started)
 
     def _listen(self, consumer: ScoreSubscriber, timeout_s: float = 0.1) -> bool:
         """Take one verdict, if there is one."""
@@ -160,12 +160,18 @@ class _Story:
             return False
         _, header, body = message
         if self._tally.add(header, body):
+            self._inspected += part_number(header.part) >= self._options.good_first
             self._progress.recent.append((header, body))
             if body.verdict == "REJECT":
                 self._progress.rejected = (header, body)
-                self._progress.examples[self._tally.truth(header.part)] = (header, body)
+                self._keep_example((header, body))
         self._show(self._progress)
         return True
+
+    def _keep_example(self, record: Record) -> None:
+        examples, kind = self._progress.examples, self._tally.truth(record[0].part)
+        if kind not in examples or (record[1].score or 0) > (examples[kind][1].score or 0):
+            examples[kind] = record
 
     def _calibrate(self, consumer: ScoreSubscriber) -> None:
         wanted = self._options.good_parts
@@ -190,13 +196,18 @@ class _Story:
             )
         section = self._line.section()
         self._progress.begin("calibrate", "")
-        self._progress.finish(f"threshold {section.threshold:.1f} from {promise_text(section.promise)}")
+        self._progress.finish(
+            f"threshold {section.threshold:.1f}; {percent(section.promise.expected)} false rejects "
+            f"expected, at most {percent(section.promise.confident)} with 95 % confidence"
+        )
 
     def _inspect(self, consumer: ScoreSubscriber) -> None:
         wanted = self._options.parts
-        self._progress.begin("inspect", f"{wanted} parts, {self._options.defect_rate:.0%} defective")
+        self._progress.begin(
+            "inspect", f"{wanted} parts, {percent(self._options.defect_rate)} defective"
+        )
         silent_since = self._clock()
-        while self._tally.judged < wanted:
+        while self._inspected < wanted:
             if self._listen(consumer):
                 silent_since = self._clock()
             self._line.check()
@@ -204,19 +215,21 @@ class _Story:
                 raise DeviceError(
                     "no verdict for 20 s; try again with --keep DIR and see its daemon.log"
                 )
-            self._progress.share = self._tally.judged / wanted
+            self._progress.share = self._inspected / wanted
 
     def _scrape(self) -> tuple[str, int]:
-        """Read the metrics once, as Prometheus would, and hold them against the consumer's counts."""
+        """Read the metrics once, as Prometheus would: their URL, and the parts that they count."""
         url = str(self._line.status()["metrics"])
         with urlopen(url, timeout=10) as answer:
             text = answer.read().decode()
-        counted = sum(float(n) for n in re.findall(r"^edge_ad_parts_total\{.*\} (\S+)$", text, re.M))
+        counted = sum(
+            int(float(n)) for n in re.findall(r"^edge_ad_parts_total\{.*\} (\S+)$", text, re.M)
+        )
         if counted < len(self._tally.records):
             raise CheckFailed(
-                f"{url}: counts {counted:g} parts, the consumer received {len(self._tally.records)}"
+                f"{url}: counts {counted} parts, the consumer received {len(self._tally.records)}"
             )
-        return url, text.count("\n")
+        return url, counted
 
     def _drain(self, consumer: ScoreSubscriber) -> None:
         """Stop the daemon; what it still had to say must arrive too."""
@@ -230,7 +243,7 @@ class _Story:
             pass
         self._progress.finish(f"{self._tally.judged} parts inspected; daemon drained and stopped")
 
-    def _result(self, agreement: Agreement, url: str, lines: int, seconds: float) -> Result:
+    def _result(self, agreement: Agreement, url: str, counted: int, seconds: float) -> Result:
         tally, section = self._tally, self._line.section()
         promise: Promise = section.promise
         good = tally.total("good")
@@ -258,7 +271,7 @@ class _Story:
             agreement=agreement,
             latency_ms=tally.latency(),
             metrics_url=url,
-            metrics_lines=lines,
+            metrics_parts=counted,
             backbone=self._progress.backbone,
             calibration_parts=promise.parts,
             seconds=seconds,

@@ -1,0 +1,82 @@
+"""The demo as a user runs it, shortened, on a network small enough for tests."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tiny_backbone import write_tiny_backbone
+
+
+def demo(backbone: Path, tmp: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    (tmp / "tmp").mkdir()
+    return subprocess.run(
+        [sys.executable, "-m", "edge_ad", "demo", "--backbone", str(backbone), *options],
+        env={**os.environ, "TMPDIR": str(tmp / "tmp")},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
+def test_the_whole_line_end_to_end(tmp_path: Path) -> None:
+    write_tiny_backbone(tmp_path / "net")
+    out, svg, keep = tmp_path / "out.json", tmp_path / "demo.svg", tmp_path / "keep"
+    done = demo(
+        tmp_path / "net", tmp_path, "--parts", "120", "--good-parts", "60", "--fps", "60",
+        "--defect-rate", "0.3", "--json", str(out), "--svg", str(svg), "--keep", str(keep),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = json.loads(out.read_text())
+    assert result["ok"] is True and result["problems"] == []
+    assert result["parts"] >= 120
+    assert sum(result["verdicts"].values()) == result["parts"]
+    assert result["good_parts"] + result["defective_parts"] == result["parts"]
+    assert result["defective_parts"] > 0
+    assert sum(sum(row.values()) for row in result["confusion"].values()) == result["parts"]
+    assert result["false_rejects"] == result["confusion"]["good"].get("REJECT", 0)
+    assert 0 <= result["missed_defects"] <= result["defective_parts"]
+    low, high = result["promised_false_rejects"]
+    assert low <= result["false_rejects"] <= high
+    agreement = result["agreement"]
+    assert agreement["daemon"] == agreement["consumer"] >= result["parts"] + 60
+    assert result["metrics_parts"] >= result["parts"]
+    assert result["calibration_parts"] == 60
+    assert "Daemon and consumer agree part by part" in done.stdout
+    assert "Traceback" not in done.stderr
+    assert svg.read_text().startswith("<svg")
+    journal = (keep / "journal.jsonl").read_text().splitlines()
+    assert len(journal) >= agreement["daemon"]
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_a_step_that_fails_is_told_in_its_own_words(tmp_path: Path) -> None:
+    """The calibration cannot succeed on a graph that the engine refuses."""
+    import hashlib
+
+    write_tiny_backbone(tmp_path / "net")
+    onnx, spec = tmp_path / "net" / "backbone.onnx", tmp_path / "net" / "backbone.json"
+    old = hashlib.sha256(onnx.read_bytes()).hexdigest()
+    onnx.write_bytes(b"no graph")
+    spec.write_text(spec.read_text().replace(old, hashlib.sha256(b"no graph").hexdigest()))
+    done = demo(tmp_path / "net", tmp_path, "--parts", "10", "--good-parts", "20", "--fps", "60")
+    assert done.returncode == 1
+    assert "'edge-ad calibrate' ended with exit code" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list((tmp_path / "tmp").iterdir()) == []  # nothing is left behind, no process holds it
+
+
+@pytest.mark.parametrize("case", ["missing backbone", "directory in use"])
+def test_wrong_use_is_refused_before_anything_starts(case: str, tmp_path: Path) -> None:
+    write_tiny_backbone(tmp_path / "net")
+    if case == "missing backbone":
+        done = demo(tmp_path / "none", tmp_path)
+        assert (done.returncode, "no backbone here" in done.stderr) == (3, True)
+    else:
+        done = demo(tmp_path / "net", tmp_path, "--keep", str(tmp_path / "net"))
+        assert (done.returncode, "is not empty" in done.stderr) == (2, True)
