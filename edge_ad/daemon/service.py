@@ -47,8 +47,8 @@ class Daemon:
     """One station from `start` to the end of `run`. Other threads may call `stop`, `reload`, `status`.
 
     `build` makes the inspector of a configuration (None: no bundle yet), `make_source` a camera's
-    source. With `own_process` the interpreter is tuned for this one purpose. Raises ConfigError for a
-    camera's URI that is wrong.
+    source, `make_loop` what the inspection thread runs. With `own_process` the interpreter is tuned for
+    this one purpose. Raises ConfigError for a camera's URI that is wrong.
     """
 
     def __init__(
@@ -59,6 +59,7 @@ class Daemon:
         registry: CollectorRegistry | None = None,
         build: Build = build_inspector,
         make_source: Callable[[Camera, Path], Source] = open_source,
+        make_loop: Callable[..., InspectionLoop] = InspectionLoop,
         clock: Callable[[], int] = time.monotonic_ns,
         wall: Callable[[], int] = time.time_ns,
         rng: random.Random | None = None,
@@ -71,6 +72,7 @@ class Daemon:
         self.metrics = Metrics(registry or CollectorRegistry(), station.deadline_ms)
         self._journal = journal
         self._build = build
+        self._make_loop = make_loop
         self.clock = clock
         self._drain_s = drain_s
         self._own_process = own_process
@@ -177,7 +179,7 @@ class Daemon:
             feed.start()
             stack.callback(feed.stop)
         active = Active(self._build(station), station.product, self.feeds)
-        self.loop = InspectionLoop(
+        self.loop = self._make_loop(
             self._parts, self.publisher, active, station.station, self.epoch,
             int(station.deadline_ms * 1e6), self.clock,
             lambda why: self._inbox.put(("rebuild", why)),
