@@ -94,7 +94,7 @@ def activate(state: Path, product: str, bundle: str) -> Path:
 def rollback(state: Path, product: str) -> Path:
     """Make `previous` current and the other way round, so that a second rollback returns."""
     parent = product_directory(state, product)
-    with _locked(parent):
+    with _locked(parent) if parent.is_dir() else contextlib.nullcontext():
         previous = _target(parent / PREVIOUS)
         if previous is None or previous == _target(parent / CURRENT):
             raise CheckFailed(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from edge_ad.capture.source import open_source
 from edge_ad.config import Station
 from edge_ad.delivery.control import ControlClient
 from edge_ad.delivery.lock import StateLock, running_pid
-from edge_ad.errors import CaptureError, DeviceError
+from edge_ad.errors import CaptureError, DeliveryError, DeviceError
 from edge_ad.frame import Frame
 
 POLL_S = 0.25
@@ -79,7 +79,8 @@ def _by_daemon(
         try:
             _follow(client, parts, progress, clock)
         except BaseException:
-            client.request("collect_cancel")
+            with suppress(DeliveryError):  # what went wrong first is what counts
+                client.request("collect_cancel")
             raise
 
 

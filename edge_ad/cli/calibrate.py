@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import sys
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def command(
     ids = tuple(one for text in drop for one in text.replace(",", " ").split())
     request = Request(
         directory=directory, parts=parts or 0, add=add, drop=ids, refit=refit,
-        person=person or getpass.getuser(), reason=reason,
+        person=person or _user(), reason=reason,
     )  # fmt: skip
     with open_progress(sys.stderr) as progress:
         result = calibrate(station, request, progress)
@@ -58,3 +59,11 @@ def command(
         click.echo(line)
     if not result.daemon_took_it:
         raise DeliveryError(result.daemon)
+
+
+def _user() -> str:
+    """The user's name, or number where the system has no name for it (as in a container)."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        return f"uid {os.getuid()}"

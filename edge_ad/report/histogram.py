@@ -35,13 +35,14 @@ def histogram_svg(scores: Sequence[float], threshold: float) -> str:
         parts.append(
             f'<text class="tick" x="{LEFT - 8}" y="{y(count) + 4:.1f}" text-anchor="end">{count}</text>'
         )
-    for count, a, b in zip(counts, edges[:-1], edges[1:], strict=True):
-        for side, start, end in _sides(float(a), float(b), threshold):
-            if count and end > start:
+    below, _ = np.histogram(values[values <= threshold], bins=edges)
+    for passed, count, a, b in zip(below, counts, edges[:-1], edges[1:], strict=True):
+        for side, number, start, end in _sides(int(passed), int(count), float(a), float(b), threshold):
+            if number:
                 parts.append(
                     f'<rect class="{side}" x="{x(start) + 0.5:.1f}" '
                     f'width="{max(x(end) - x(start) - 1, 0.5):.1f}" '
-                    f'y="{y(int(count)):.1f}" height="{y(0) - y(int(count)):.1f}"/>'
+                    f'y="{y(number):.1f}" height="{y(0) - y(number):.1f}"/>'
                 )
     parts += _x_axis(low, high, x)
     at = x(threshold)
@@ -57,13 +58,14 @@ def histogram_svg(scores: Sequence[float], threshold: float) -> str:
     return "".join(parts)
 
 
-def _sides(a: float, b: float, threshold: float) -> list[tuple[str, float, float]]:
-    """A bin that the threshold lies in is drawn in two colours."""
-    if b <= threshold:
-        return [("pass", a, b)]
-    if a >= threshold:
-        return [("reject", a, b)]
-    return [("pass", a, threshold), ("reject", threshold, b)]
+def _sides(
+    passed: int, count: int, a: float, b: float, threshold: float
+) -> list[tuple[str, int, float, float]]:
+    """A bar per colour; the bin that the threshold lies in is shared between the two."""
+    middle = min(max(threshold, a), b)
+    if passed in (0, count):
+        return [("pass" if passed else "reject", count, a, b)]
+    return [("pass", passed, a, middle), ("reject", count - passed, middle, b)]
 
 
 def _range(values: NDArray[np.float64], threshold: float) -> tuple[float, float, float]:

@@ -8,7 +8,13 @@ from pathlib import Path
 
 from edge_ad.bundle import Manifest, Section
 from edge_ad.calibrate.job import Score, Skipped
-from edge_ad.gaussian.threshold import percent, promise_text
+from edge_ad.gaussian.threshold import (
+    CONFIDENCE,
+    beta_quantile,
+    parts_needed,
+    percent,
+    promise_text,
+)
 from edge_ad.report.histogram import histogram_svg
 from edge_ad.report.pictures import thumbnail
 from edge_ad.report.style import CSS
@@ -27,12 +33,15 @@ def render_report(
             _header(manifest, key, section),
             _promises(section, len(scores)),
             _section("Scores of the good parts", _histogram(section, scores)),
+            _section("Promises and counts", _tables(manifest, section)),
             _section("The most unusual good parts", _unusual(manifest, section, scores, directory)),
             _section("Skipped parts", _skipped(manifest, skipped)),
             _section("Gaussians", _levels(manifest, section)),
             _section("Identity", _identity(manifest, key, section)),
         ]
     )
+    # A number and its unit stay on one line.
+    body = body.replace(" %", "&nbsp;%")
     title = f"Calibration of {manifest.product}, {manifest.id}"
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
@@ -92,7 +101,7 @@ def _promises(section: Section, parts: int) -> str:
             "holds for 19 of 20 calibrations like this one",
             "" if promise.confident <= promise.target else "warn",
         ),
-        ("Escapes", "not measured", "detection not measured on known-bad parts", "warn"),
+        ("Escapes", "unknown", "detection not measured", "warn"),
     ]
     blocks = "".join(
         f'<div class="card {kind}"><p class="name">{escape(name)}</p><p '
@@ -101,6 +110,42 @@ def _promises(section: Section, parts: int) -> str:
         for name, value, hint, kind in cards
     )
     return f'<div class="cards">{blocks}</div><p class="promise">{escape(promise_text(promise))}.</p>\n'
+
+
+def _tables(manifest: Manifest, section: Section) -> str:
+    promise = section.promise
+    expected, confident = parts_needed(promise.target)
+    target = percent(promise.target)
+    promises = [
+        ("Target of false rejects", target),
+        ("Expected with these parts", percent(promise.expected)),
+        ("With 95 % confidence, at most", percent(promise.confident)),
+        (f"Parts needed for {target} expected", str(expected)),
+        (f"Parts needed for {target} with 95 % confidence", str(confident)),
+    ]
+    if promise.parts >= confident and promise.confident > promise.target:
+        rate = confident_rate(promise.parts, promise.target)
+        option = f"--false-reject-rate {rate:.4g}"
+        promises.append((f"To hold {target} with 95 % confidence, ask for", option))
+    names = {
+        "parts": "Parts used", "unreadable": "Skipped: unreadable", "duplicate": "Skipped: duplicate",
+        "size": "Skipped: another size or pixel layout", "damaged": "Skipped: kept frame damaged",
+        "dropped": "Dropped by a person, in all",
+    }  # fmt: skip
+    counts = [(names.get(key, key), str(count)) for key, count in manifest.counts.items()]
+    return (
+        f'<div class="two">{_table(["False rejects", ""], promises)}'
+        f"{_table(['Counts', ''], counts)}</div>"
+    )
+
+
+def confident_rate(parts: int, target: float) -> float:
+    """The highest rate to ask for with which `target` holds with 95 % confidence; needs enough parts."""
+    above = 1
+    while beta_quantile(CONFIDENCE, above + 1, parts - above) <= target:
+        above += 1
+    # Half a part more, so that rounding for print changes nothing.
+    return (above + 0.5) / (parts + 1)
 
 
 def _histogram(section: Section, scores: Sequence[Score]) -> str:
@@ -149,7 +194,7 @@ def _skipped(manifest: Manifest, skipped: Sequence[Skipped]) -> str:
     dropped = manifest.counts.get("dropped", 0)
     note = f"<p>{dropped} parts of the kept set have been dropped by hand.</p>" if dropped else ""
     if not skipped:
-        return f"{note}<p>None: every part that was found has been used.</p>"
+        return f"{note}<p>No part was skipped.</p>"
     rows = [(one.source, one.kind, one.detail) for one in skipped[:SKIPPED_SHOWN]]
     rest = len(skipped) - len(rows)
     more = f"<p>and {rest} more.</p>" if rest else ""

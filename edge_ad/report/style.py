@@ -39,6 +39,7 @@ table { border-collapse: collapse; width: 100%; font-size: 14px; }
 th { text-align: left; color: var(--soft); font-size: 12px; font-weight: 550; }
 th, td { padding: 5px 10px 5px 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 td { overflow-wrap: anywhere; } .n { text-align: right; font-variant-numeric: tabular-nums; }
+.two { display: grid; grid-template-columns: 1fr 1fr; gap: 40px; align-items: start; }
 .identity thead { display: none; } .identity td:first-child { width: 190px; color: var(--soft); }
 .identity tr:first-child td { border-top: 1px solid var(--line); }
 .parts { display: grid; grid-template-columns: repeat(4, 1fr); gap: 14px; margin-top: 14px; }
@@ -53,8 +54,9 @@ td { overflow-wrap: anywhere; } .n { text-align: right; font-variant-numeric: ta
   text-overflow: ellipsis; font-size: 12px; }
 .part.above { border-color: var(--red); } .part.above span { color: var(--red); font-weight: 600; }
 @media (max-width: 760px) { main { margin: 0; padding: 20px; border: 0; }
-  .cards, .parts { grid-template-columns: repeat(2, 1fr); } }
+  .cards, .parts { grid-template-columns: repeat(2, 1fr); }
+  .two { grid-template-columns: 1fr; gap: 12px; } }
 @media print { body { background: #fff; font-size: 12px; } main { margin: 0; padding: 0; border: 0;
-  max-width: none; } section { break-inside: avoid-page; } h2 { break-after: avoid; }
+  max-width: none; } table, svg { break-inside: avoid; } h2 { break-after: avoid; }
   * { -webkit-print-color-adjust: exact; print-color-adjust: exact; } }
 """

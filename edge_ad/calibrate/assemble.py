@@ -1,0 +1,76 @@
+"""From the worker's outcome to what goes into the bundle."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+
+from edge_ad import __version__
+from edge_ad.backbone.spec import Backbone
+from edge_ad.bundle import BackboneRef, CalibrationSetRef, Manifest, Preprocess, ReductionRef, bundle_id
+from edge_ad.bundle.manifest import REFERENCE
+from edge_ad.calibrate.job import Job, Outcome, Skipped
+from edge_ad.calibration_set import CalibrationSet, timestamp
+from edge_ad.config import Station
+from edge_ad.preprocess import RULE
+
+
+def reference_files(outcome: Outcome, directory: Path, cameras: list[str]) -> dict[str, bytes]:
+    """The kept PNGs of the reference parts, under their names in the bundle."""
+    files = {}
+    for score in outcome.scores:
+        if score.part.id in outcome.reference:
+            for camera, stored in score.part.files.items():
+                name = _reference_name(score.part.id, camera, len(cameras) == 1)
+                files[name] = (directory / "frames" / stored.name).read_bytes()
+    return files
+
+
+def make_manifest(
+    station: Station,
+    backbone: Backbone,
+    job: Job,
+    outcome: Outcome,
+    parts: CalibrationSet,
+    skipped: list[Skipped],
+    now: datetime,
+) -> Manifest:
+    first = station.camera[0].name
+    alone = len(station.camera) == 1
+    section = msgspec.structs.replace(
+        outcome.section,
+        reference_scores={
+            _reference_name(part, first, alone): score for part, score in outcome.reference.items()
+        },
+    )
+    counts = {"parts": len(outcome.scores)}
+    for kind in ("unreadable", "duplicate", "size", "damaged"):
+        counts[kind] = sum(one.kind == kind for one in skipped)
+    counts["dropped"] = sum(record.decision == "drop" for record in parts.records)
+    return Manifest(
+        id=bundle_id(now, parts.text + msgspec.json.encode(section)),
+        product=station.product,
+        created=timestamp(now),
+        edge_ad=__version__,
+        profile=station.calibration.profile,
+        backbone=BackboneRef(name=backbone.name, sha256=backbone.sha256),
+        preprocess=Preprocess(
+            rule=RULE,
+            height=backbone.height,
+            width=backbone.width,
+            cameras={camera.name: outcome.cameras[camera.name] for camera in station.camera},
+        ),
+        views=job.views,
+        levels=job.levels,
+        reduction=ReductionRef(kind=job.reduction.kind, share=job.reduction.share),
+        counts=counts,
+        calibration_set=CalibrationSetRef(sha256=parts.sha256, parts=len(outcome.scores)),
+        engines={section.identity.key: section},
+    )
+
+
+def _reference_name(part: str, camera: str, alone: bool) -> str:
+    """Of one camera's frame of a reference part; with several cameras each has a directory."""
+    return f"{REFERENCE}/{part}.png" if alone else f"{REFERENCE}/{camera}/{part}.png"

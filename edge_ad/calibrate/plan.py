@@ -1,0 +1,111 @@
+"""What the worker is asked to do, and what is checked before anything is collected."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edge_ad.backbone.openvino import usable_cores
+from edge_ad.backbone.spec import Backbone, Level
+from edge_ad.bundle import ViewRule
+from edge_ad.calibrate.job import CameraJob, Candidate, Job, Part
+from edge_ad.calibration_set import CalibrationSet
+from edge_ad.capture.source import open_source
+from edge_ad.config import Camera, Station
+from edge_ad.delivery.lock import running_pid
+from edge_ad.errors import ConfigError
+from edge_ad.gaussian.subspace import Reduction
+
+
+def choose_levels(station: Station, backbone: Backbone) -> list[Level]:
+    """The levels that the station asks for, before anything else is done."""
+    wanted = station.calibration.levels or tuple(level.name for level in backbone.levels)
+    known = {level.name: level for level in backbone.levels}
+    where = station.path or "configuration"
+    unknown = [name for name in wanted if name not in known]
+    if unknown:
+        raise ConfigError(
+            f"{where}: calibration.levels: backbone {backbone.name} has no level {unknown[0]!r}; it has "
+            f"{list(known)}"
+        )
+    if station.calibration.threshold == "chi2" and (len(wanted) > 1 or len(station.views) > 1):
+        raise ConfigError(
+            f"{where}: calibration.threshold: 'chi2' holds for one level of one view, there are "
+            f"{len(wanted)} levels and {len(station.views)} views; name one in calibration.levels or "
+            "use "
+            "'conformal'"
+        )
+    return [level for level in backbone.levels if level.name in wanted]
+
+
+def check_rules(station: Station, base: CalibrationSet) -> None:
+    """Kept frames were converted once and for all: another pixel rule or camera needs new parts."""
+    names = sorted(camera.name for camera in station.camera)
+    rules = {camera.name: _rule(station, camera) for camera in station.camera}
+    for record in base.kept:
+        if sorted(record.files) != names:
+            raise ConfigError(
+                f"the kept parts are of cameras {sorted(record.files)}, {station.path} has {names}; "
+                "start a "
+                "fresh set with --from DIR or --parts N"
+            )
+        for name, stored in record.files.items():
+            if stored.rule != rules[name]:
+                raise ConfigError(
+                    f"the kept frames of camera {name!r} were made with pixel rule {stored.rule!r}, "
+                    f"{station.path} now asks for {rules[name]!r}; start a fresh set with --from DIR or "
+                    "--parts N"
+                )
+
+
+def plan_job(
+    station: Station,
+    backbone: Backbone,
+    levels: list[Level],
+    base: CalibrationSet,
+    candidates: list[Candidate],
+    directory: Path,
+    work: Path,
+) -> Job:
+    settings = station.calibration
+    return Job(
+        backbone=str(backbone.directory),
+        directory=str(directory),
+        work=str(work),
+        cameras=[_camera_job(station, camera) for camera in station.camera],
+        views=[ViewRule(name=v.name, camera=v.camera, roi=v.roi) for v in station.views],
+        levels=levels,
+        reduction=Reduction.from_shares(settings.pca, settings.npca),
+        rate=settings.false_reject_rate,
+        threshold=settings.threshold,
+        folds=settings.folds,
+        min_parts=settings.min_parts,
+        precision=station.engine.precision,
+        threads=_threads(station),
+        kept=[Part(record.id, record.source, record.files) for record in base.kept],
+        candidates=candidates,
+        next_number=base.next_number,
+    )
+
+
+def _threads(station: Station) -> int:
+    """All cores that the station may use, half of them while its daemon inspects."""
+    threads = station.engine.threads or usable_cores()
+    return threads if running_pid(station.state_path) is None else max(1, threads // 2)
+
+
+def _camera_job(station: Station, camera: Camera) -> CameraJob:
+    frame_size = camera.frame_size
+    if frame_size == "auto":
+        frame_size = "any" if camera.uri.lower().startswith("folder:") else "fixed"
+    return CameraJob(
+        name=camera.name,
+        pixel_format=camera.pixel_format,
+        bit_depth=camera.bit_depth,
+        rule=_rule(station, camera),
+        frame_size=frame_size,
+        max_pixels=int(camera.max_megapixels * 1e6),
+    )
+
+
+def _rule(station: Station, camera: Camera) -> str:
+    return open_source(camera, Path(station.path).parent if station.path else Path()).pixel_rule_name
