@@ -507,3 +507,31 @@ def test_a_running_daemon_collects_and_takes_the_bundle(tmp_path: Path) -> None:
     assert '"uncalibrated"' in text
     assert open_bundle(first).sha256 in json.dumps(lines[-1])
     assert sum('"calibrating"' in json.dumps(line) for line in lines) >= 30
+
+
+def test_a_full_disk_is_said_and_changes_nothing(station: Station, tmp_path: Path) -> None:
+    before = active(station)
+    write_parts(tmp_path / "good", 30, first=100)
+    # A limit on the size of a file stands in for a full disk: both fail in the middle of a write.
+    done = subprocess.run(
+        [
+            "prlimit",
+            "--fsize=1500",
+            *ENTRY,
+            "calibrate",
+            "-c",
+            station.path,
+            "--from",
+            tmp_path / "good",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 5
+    last = done.stderr.strip().splitlines()[-1]
+    assert "File too large; free space or give a writable state_dir" in last
+    assert str(station.state_path) in last
+    assert "Traceback" not in done.stderr
+    assert active(station) == before
+    assert open_bundle(before).manifest.counts["parts"] == 40

@@ -44,7 +44,7 @@ from edge_ad.calibration_set import (
     timestamp,
 )
 from edge_ad.config import Station
-from edge_ad.errors import ConfigError, DeliveryError, EdgeAdError
+from edge_ad.errors import ConfigError, DeliveryError, DeviceError, EdgeAdError
 from edge_ad.gaussian.threshold import promise_text
 from edge_ad.report import render_report
 
@@ -113,12 +113,11 @@ def calibrate(
             bundle = _fit_and_write(
                 station, request, backbone, levels, base, candidates, incomplete, progress, now
             )
+        except OSError as error:
+            text = f"{directory}: {error}; free space or give a writable state_dir"
+            raise DeviceError(text + _collected(staging)) from error
         except EdgeAdError as error:
-            if staging.is_dir() and any(staging.rglob("*.png")):
-                raise type(error)(
-                    f"{error} (the collected parts are in {staging}: --from takes them)"
-                ) from error
-            raise
+            raise type(error)(f"{error}{_collected(staging)}") from error
         for left in directory.glob(f"{STAGING}*"):
             shutil.rmtree(left)
         _tidy(station, directory)
@@ -128,6 +127,13 @@ def calibrate(
     except DeliveryError as error:
         daemon, took = str(error), False
     return Result(path, manifest, key, skipped, daemon, took)
+
+
+def _collected(staging: Path) -> str:
+    """Parts that took an hour to collect are not lost with the fit."""
+    if staging.is_dir() and any(staging.rglob("*.png")):
+        return f" (the collected parts are in {staging}: --from takes them)"
+    return ""
 
 
 def _kept_set(station: Station, directory: Path, request: Request, now: datetime) -> CalibrationSet:

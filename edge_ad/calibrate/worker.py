@@ -48,7 +48,7 @@ def main() -> int:
     except BrokenPipeError:
         os._exit(1)  # nobody listens; an orderly exit would only fail again on the same pipe
     except OSError as error:
-        _say(Failed("DeviceError", f"{error}; free space or give a writable state_dir"))
+        _say(Failed("DeviceError", f"{job.directory}: {error}; free space or give a writable state_dir"))
         return 5
     return 0
 

@@ -1,0 +1,394 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from made_up_bundle import KEY, tiny_contents, write_tiny_bundle
+from safetensors.numpy import load_file, save
+from tiny_backbone import write_tiny_backbone
+from tiny_station import edge_ad
+
+from edge_ad.bundle import (
+    activate,
+    current_path,
+    list_bundles,
+    open_bundle,
+    previous_path,
+    rollback,
+    tensor_name,
+    write_bundle,
+)
+from edge_ad.errors import ArtifactError, CheckFailed
+
+TESTS = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle in its state directory; tests that change something take a copy."""
+    return write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "state")
+
+
+@pytest.fixture
+def bundle(original: Path, tmp_path: Path) -> Path:
+    state = tmp_path / "state"
+    shutil.copytree(original.parents[2], state, symlinks=True)
+    return state / original.relative_to(original.parents[2])
+
+
+def forge(bundle: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change the manifest as somebody would who also writes the right hashes."""
+    path = bundle / "manifest.json"
+    manifest = json.loads(path.read_bytes())
+    change(manifest)
+    data = json.dumps(manifest).encode()
+    replace(path, data)
+    replace(bundle / "manifest.sha256", f"{hashlib.sha256(data).hexdigest()}  manifest.json\n".encode())
+
+
+def forge_file(bundle: Path, name: str, data: bytes) -> None:
+    replace(bundle / name, data)
+    forge(bundle, lambda m: m["files"].update({name: hashlib.sha256(data).hexdigest()}))
+
+
+def replace(path: Path, data: bytes) -> None:
+    path.unlink()
+    path.write_bytes(data)
+
+
+def test_a_bundle_gives_back_what_was_written(original: Path) -> None:
+    opened = open_bundle(original)
+    manifest, tensors = tiny_contents(opened.backbone())
+    assert msgspec.structs.replace(opened.manifest, files={}) == manifest
+    (heads,) = opened.heads(KEY)
+    for head, level in zip(heads, manifest.levels, strict=True):
+        mean = tensors[tensor_name(KEY, "top", level.name, "mean")]
+        assert head.offset == level.offset
+        assert head.mean.dtype == head.whitening.dtype == np.float32
+        np.testing.assert_array_equal(head.mean, mean.astype(np.float32))
+        np.testing.assert_array_equal(
+            head.whitening, tensors[tensor_name(KEY, "top", level.name, "whitening")]
+        )
+    assert opened.sha256 == hashlib.sha256((original / "manifest.json").read_bytes()).hexdigest()
+
+
+def test_sha256sum_agrees(original: Path) -> None:
+    subprocess.run(["sha256sum", "-c", "--quiet", "manifest.sha256"], cwd=original, check=True)
+
+
+def test_files_are_read_only(original: Path) -> None:
+    files = [path for path in original.rglob("*") if path.is_file()]
+    assert len(files) == 5
+    assert all(path.stat().st_mode & 0o222 == 0 for path in files)
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_any_changed_byte_of_any_file_is_refused(original: Path, data: st.DataObject) -> None:
+    files = sorted(path for path in original.rglob("*") if path.is_file())
+    path = data.draw(st.sampled_from(files))
+    content = path.read_bytes()
+    at = data.draw(st.integers(0, len(content) - 1))
+    changed = bytearray(content)
+    changed[at] ^= data.draw(st.integers(1, 255))
+    try:
+        replace(path, bytes(changed))
+        with pytest.raises(ArtifactError, match="sha256"):
+            open_bundle(original)
+    finally:
+        replace(path, content)
+        path.chmod(0o444)
+
+
+@pytest.mark.parametrize(
+    "name", ["manifest.json", "manifest.sha256", "gaussian.safetensors", "reference/000001.png"]
+)
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_truncated_files_are_refused(bundle: Path, name: str, share: float) -> None:
+    data = (bundle / name).read_bytes()
+    replace(bundle / name, data[: int(len(data) * share)])
+    with pytest.raises(ArtifactError, match="sha256"):
+        open_bundle(bundle)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "gaussian.safetensors", "report.html"])
+def test_missing_file_is_named(bundle: Path, name: str) -> None:
+    (bundle / name).unlink()
+    with pytest.raises(ArtifactError, match=name):
+        open_bundle(bundle)
+
+
+def test_extra_file_and_symlink_are_refused(bundle: Path, tmp_path: Path) -> None:
+    (bundle / "notes.txt").write_text("x")
+    with pytest.raises(ArtifactError, match=r"notes.txt is not in the manifest"):
+        open_bundle(bundle)
+    (bundle / "notes.txt").unlink()
+    outside = tmp_path / "report.html"
+    shutil.move(bundle / "report.html", outside)
+    (bundle / "report.html").symlink_to(outside)
+    with pytest.raises(ArtifactError, match="symlink"):
+        open_bundle(bundle)
+
+
+def test_a_pickle_is_never_executed(bundle: Path, tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return os.mkdir, (str(tmp_path / "executed"),)
+
+    forge_file(bundle, "gaussian.safetensors", pickle.dumps(Evil()))
+    with pytest.raises(ArtifactError, match=r"not a safetensors file.*starts with"):
+        open_bundle(bundle)
+    with pytest.raises(ArtifactError, match="is a file"):
+        open_bundle(bundle / "gaussian.safetensors")
+    assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda m: m.update(schema=2), "schema 2, this edge_ad reads schema 1"),
+        (lambda m: m["preprocess"].update(rule="other-9"), "'other-9', this edge_ad has 'halve-area-1'"),
+        (lambda m: m.update(surprise=1), "surprise"),
+        (lambda m: m.pop("views"), "views"),
+        (lambda m: m["views"][0].update(camera="side"), "'side'.*top"),
+        (lambda m: m["engines"].update(other=m["engines"].pop(KEY)), "'other' belongs to.*openvino-f32"),
+        (
+            lambda m: m["backbone"].update(sha256="f" * 64),
+            "of backbone [0-9a-f]{12}, the bundle of ffff",
+        ),
+        (lambda m: m["engines"][KEY].update(threshold=-1.0), "not a positive number"),
+        (lambda m: m["engines"][KEY].update(scales=[]), "0 scales for 1 views"),
+        (lambda m: m["files"].update({"../../x": "0"}), "missing"),
+        (lambda m: m["levels"][0].update(dim=9), r"\[8\], the manifest says float64 \[9\]"),
+    ],
+)
+def test_a_manifest_of_something_else_is_refused(
+    bundle: Path, change: Callable[[dict[str, Any]], object], expected: str
+) -> None:
+    forge(bundle, change)
+    with pytest.raises(ArtifactError, match=expected) as caught:
+        open_bundle(bundle)
+    assert caught.value.exit_code == 3
+    assert "\n" not in str(caught.value)
+
+
+def test_tensors_must_be_what_the_manifest_says(bundle: Path) -> None:
+    tensors = load_file(bundle / "gaussian.safetensors")
+    name = tensor_name(KEY, "top", "level1", "mean")
+    for wrong, expected in [
+        ({**tensors, name: tensors[name].astype(np.float32)}, "float32.*float64"),
+        ({**tensors, name: tensors[name] * np.nan}, "not finite"),
+        ({**tensors, "extra": np.zeros(1)}, "extra"),
+        ({k: v for k, v in tensors.items() if k != name}, "lacks.*level1/mean"),
+    ]:
+        forge_file(bundle, "gaussian.safetensors", save(wrong))
+        with pytest.raises(ArtifactError, match=expected):
+            open_bundle(bundle)
+
+
+def test_a_missing_section_names_both_sides(original: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"\['openvino-f32'\].*wants 'tensorrt-f16'.*--refit"):
+        open_bundle(original).section("tensorrt-f16")
+
+
+def test_another_backbone_is_refused(bundle: Path, tmp_path: Path) -> None:
+    other = write_tiny_backbone(tmp_path / "other", seed=1)
+    own = open_bundle(bundle).manifest.backbone.sha256
+    with pytest.raises(ArtifactError, match=rf"{other.sha256[:12]}.*{own[:12]}"):
+        open_bundle(bundle, other.directory)
+    elsewhere = tmp_path / "copy" / "bundle"
+    shutil.copytree(bundle, elsewhere)
+    assert open_bundle(elsewhere, bundle.parents[2] / "backbones" / own)
+    with pytest.raises(ArtifactError, match="its backbone tiny is not at"):
+        open_bundle(elsewhere).backbone()
+
+
+def test_a_changed_backbone_json_is_refused(bundle: Path) -> None:
+    path = open_bundle(bundle).backbone().directory / "backbone.json"
+    replace(path, path.read_bytes().replace(b'"x2"', b'"x9"'))
+    with pytest.raises(ArtifactError, match=r"x9.*x2"):
+        open_bundle(bundle).backbone()
+
+
+def test_nothing_is_there(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="edge-ad calibrate"):
+        open_bundle(tmp_path / "none")
+    assert current_path(tmp_path, "disc") is None
+    assert list_bundles(tmp_path, "disc") == []
+    with pytest.raises(CheckFailed, match="no previous bundle"):
+        rollback(tmp_path, "disc")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_activate_and_roll_back_twice(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    one, two, three = (write_tiny_bundle(state, seed) for seed in range(3))
+    activate(state, "disc", one.name)
+    assert current_path(state, "disc") == one
+    assert previous_path(state, "disc") is None
+    with pytest.raises(CheckFailed):
+        rollback(state, "disc")
+    activate(state, "disc", two.name)
+    activate(state, "disc", two.name)
+    assert (current_path(state, "disc"), previous_path(state, "disc")) == (two, one)
+    assert rollback(state, "disc") == one
+    assert rollback(state, "disc") == two
+    assert (current_path(state, "disc"), previous_path(state, "disc")) == (two, one)
+    activate(state, "disc", three.name)
+    assert {e.id: (e.active, e.previous) for e in list_bundles(state, "disc")} == {
+        one.name: (False, False), two.name: (False, True), three.name: (True, False),
+    }  # fmt: skip
+    assert open_bundle(state / "bundles" / "disc" / "current").path == three
+
+
+def test_a_refused_bundle_is_not_activated(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    one, two = write_tiny_bundle(state, 0), write_tiny_bundle(state, 1)
+    activate(state, "disc", one.name)
+    replace(two / "report.html", b"changed")
+    with pytest.raises(ArtifactError, match=r"report\.html"):
+        activate(state, "disc", two.name)
+    with pytest.raises(ArtifactError, match="no bundle 'nope'"):
+        activate(state, "disc", "nope")
+    with pytest.raises(ArtifactError, match="no bundle 'current'"):
+        activate(state, "disc", "current")
+    shutil.copytree(one, state / "bundles" / "bolt" / one.name)
+    with pytest.raises(ArtifactError, match=r"of product 'disc', its place says .* of 'bolt'"):
+        activate(state, "bolt", one.name)
+    assert current_path(state, "disc") == one
+
+
+def test_bundles_are_never_overwritten(tmp_path: Path) -> None:
+    path = write_tiny_bundle(tmp_path / "state")
+    before = (path / "manifest.json").stat().st_ino
+    with pytest.raises(ArtifactError, match="never overwritten"):
+        write_tiny_bundle(tmp_path / "state")
+    assert (path / "manifest.json").stat().st_ino == before
+
+
+def test_what_cannot_be_opened_is_not_written(tmp_path: Path) -> None:
+    backbone = write_tiny_backbone(tmp_path / "net")
+    manifest, tensors = tiny_contents(backbone)
+    name = tensor_name(KEY, "top", "level1", "mean")
+    with pytest.raises(ArtifactError, match="not finite"):
+        write_bundle(
+            tmp_path, manifest, {**tensors, name: tensors[name] * np.inf}, {"reference/000001.png": b""}
+        )
+    assert list_bundles(tmp_path, "disc") == []
+
+
+def test_a_vanished_bundle_is_said(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    path = write_tiny_bundle(state)
+    activate(state, "disc", path.name)
+    shutil.rmtree(path)
+    with pytest.raises(ArtifactError, match=path.name):
+        current_path(state, "disc")
+
+
+def test_concurrent_activations_leave_a_valid_pair(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    ids = [write_tiny_bundle(state, seed).name for seed in range(3)]
+    activate(state, "disc", ids[0])
+
+    def switch(number: int) -> None:
+        activate(state, "disc", ids[number % 3])
+        path = current_path(state, "disc")
+        assert path is not None
+        open_bundle(path)
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(switch, range(60)))
+    pair = current_path(state, "disc"), previous_path(state, "disc")
+    assert None not in pair
+    assert pair[0] != pair[1]
+
+
+KILLED = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from made_up_bundle import write_tiny_bundle
+from edge_ad.bundle import activate, rollback
+state = Path(sys.argv[1])
+seed = int(sys.argv[3])
+print("go", flush=True)
+while True:
+    seed += 1
+    activate(state, "disc", write_tiny_bundle(state, seed).name)
+    rollback(state, "disc")
+"""
+
+
+def test_killed_while_writing_and_switching(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    activate(state, "disc", write_tiny_bundle(state, 0).name)
+    rng = np.random.default_rng(0)
+    for round_ in range(4):
+        process = subprocess.Popen(
+            [sys.executable, "-c", KILLED, str(state), str(TESTS), str(1000 * (round_ + 1))],
+            stdout=subprocess.PIPE,
+        )
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(float(rng.uniform(0.05, 0.3)))
+        process.kill()
+        process.communicate()
+        path = current_path(state, "disc")
+        assert path is not None
+        open_bundle(path).backbone()
+        for entry in list_bundles(state, "disc"):
+            open_bundle(entry.path)
+    activate(state, "disc", write_tiny_bundle(state, 1).name)
+    assert not list((state / "bundles" / "disc").glob(".tmp-*"))
+    rollback(state, "disc")
+
+
+def test_command_line(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    one, two = write_tiny_bundle(state, 0), write_tiny_bundle(state, 1)
+    place = ("--state", state, "--product", "disc")
+    done = edge_ad("bundle", "activate", one.name, *place)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"{one.name} is active" in done.stdout
+    assert "no daemon" in done.stdout
+    edge_ad("bundle", "activate", two.name, *place)
+    assert f"{one.name} is active" in edge_ad("bundle", "rollback", *place).stdout
+    rows = json.loads(edge_ad("bundle", "list", *place, "--json").stdout)
+    assert [(r["id"], r["active"], r["previous"]) for r in rows] == [
+        (one.name, True, False), (two.name, False, True),
+    ]  # fmt: skip
+    shown = edge_ad("bundle", "show", *place)
+    assert "detection not measured" in shown.stdout
+    assert "40 parts: 2.4 % false rejects expected" in shown.stdout
+    manifest = json.loads(edge_ad("bundle", "show", two, "--json").stdout)["manifest"]
+    assert manifest["id"] == two.name
+    out = tmp_path / "verify.json"
+    assert edge_ad("bundle", "verify", "previous", *place, "--json", out).returncode == 0
+    assert json.loads(out.read_text())["ok"] is True
+
+
+def test_command_line_refuses_in_one_line(tmp_path: Path) -> None:
+    path = write_tiny_bundle(tmp_path / "state")
+    replace(path / "report.html", b"changed")
+    done = edge_ad("bundle", "verify", path)
+    assert done.returncode == 3
+    assert done.stderr.count("\n") == 1
+    assert "report.html has sha256" in done.stderr
+    assert edge_ad("bundle", "list").returncode == 2
+    assert edge_ad("bundle", "rollback", "--state", tmp_path / "state").returncode == 1
