@@ -189,7 +189,7 @@ class FakeCapture:
     def read(self) -> tuple[bool, np.ndarray | None]:
         with self.changed:
             self.changed.wait_for(lambda: self.frames, 20)
-            frame = self.frames.pop(0)
+            frame = self.frames.pop(0) if self.frames else None
         return frame is not None, frame
 
     def release(self) -> None:
