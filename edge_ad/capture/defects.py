@@ -39,21 +39,21 @@ def _scratch(rng: Rng, image: Image, metal: Image, unit: float) -> None:
 
 def _dent(rng: Rng, image: Image, metal: Image, unit: float) -> None:
     """A hollow: the side towards the light is dark, the far side bright."""
-    radius = rng.uniform(10, 17) * unit
+    radius = rng.uniform(12, 19) * unit
     window, dx, dy = _window(rng, image, metal, radius)
     shape = np.exp(-(dx**2 + dy**2) / (0.5 * radius**2))
-    shade = rng.uniform(75, 110) * shape * (dx + dy) / radius
+    shade = rng.uniform(85, 120) * shape * (dx + dy) / radius
     image[window] = _only(metal[window], image[window], image[window] + shade)
 
 
 def _stain(rng: Rng, image: Image, metal: Image, unit: float) -> None:
     """A dark blot with an uneven rim."""
-    radius = rng.uniform(16, 30) * unit
+    radius = rng.uniform(18, 30) * unit
     window, dx, dy = _window(rng, image, metal, radius)
     phase = rng.uniform(0, 2 * np.pi, 2)
     angle = np.arctan2(dy, dx)
     rim = radius * (1 + 0.2 * np.sin(2 * angle + phase[0]) + 0.12 * np.sin(5 * angle + phase[1]))
-    depth = rng.uniform(0.25, 0.4) / (1 + np.exp((np.hypot(dx, dy) - rim) / (1.5 * unit)))
+    depth = rng.uniform(0.3, 0.45) / (1 + np.exp((np.hypot(dx, dy) - rim) / (1.5 * unit)))
     image[window] = _only(metal[window], image[window], image[window] * (1 - depth))
 
 

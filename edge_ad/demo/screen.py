@@ -91,9 +91,9 @@ def _recent(progress: Progress) -> Table:
     """The last parts, newest at the bottom, and the counts."""
     verdicts = progress.tally.verdicts()
     counts = "   ".join(f"[{color}]{v}[/] {verdicts[v]}" for v, color in _VERDICT.items())
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False, caption=counts)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False, caption=counts, caption_style="")
     for heading in ("part", "truth", "verdict", "score/threshold", "", "ms"):
-        table.add_column(heading, justify="left" if heading else "right", no_wrap=True)
+        table.add_column(heading, justify="right" if heading in ("", "ms") else "left", no_wrap=True)
     for header, body in progress.recent:
         table.add_row(
             header.part,
