@@ -32,6 +32,7 @@ class ScriptedSource:
     """A camera that does what is put into it: an image, a Frame, an exception, "hang" or None (end)."""
 
     live = True
+    skipped = 0
     pixel_rule_name = "auto8"
 
     def __init__(self, name: str, script: SimpleQueue[Any], live: bool = True) -> None:

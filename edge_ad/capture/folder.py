@@ -22,6 +22,7 @@ class FolderSource:
     """Image files as a camera. A file that cannot be read is a frame with fault `unreadable`."""
 
     live = False
+    skipped = 0  # it waits for its reader
 
     def __init__(self, camera: Camera, base: Path, clock: Clock = time.monotonic_ns) -> None:
         uri = parse_uri(camera, {"loop": 0, "fps": 0.0})

@@ -140,6 +140,7 @@ class VideoFileSource:
     """A video file, frame by frame; it waits for its reader."""
 
     live = False
+    skipped = 0  # it waits for its reader
 
     def __init__(self, camera: Camera, base: Path, clock: Clock = time.monotonic_ns) -> None:
         uri = parse_uri(camera, {"loop": 0, "fps": 0.0})

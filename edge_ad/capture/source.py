@@ -27,6 +27,7 @@ class Source(Protocol):
     name: str  # the camera's
     live: bool  # free-running: frames are lost, not delayed, when nobody reads
     pixel_rule_name: str
+    skipped: int  # frames that a free-running source dropped for newer ones before `read`
 
     def open(self) -> None:
         """Raises CaptureError when there is no camera, file or folder."""

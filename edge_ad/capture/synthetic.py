@@ -29,6 +29,7 @@ class SyntheticSource:
     Reopening goes on with the next part, as a camera would."""
 
     live = False
+    skipped = 0  # it waits for its reader
 
     def __init__(self, camera: Camera, clock: Clock = time.monotonic_ns) -> None:
         uri = parse_uri(camera, _DEFAULTS)

@@ -66,6 +66,7 @@ class CameraFeed:
         self._waiting: tuple[int, float] | None = None  # since when (ns) in the source, limit (s)
         self._retry_ns: int | None = None  # when to start the next thread after a stuck one
         self._source: Source | None = None
+        self._skipped_before = 0  # by sources that were given up
         self._go = threading.Event()
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -98,8 +99,9 @@ class CameraFeed:
 
     @property
     def skipped(self) -> int:
-        """Frames that went for newer ones."""
-        return self._lane.skipped
+        """Frames that went for newer ones, in the source or in the queue."""
+        source = self._source
+        return self._lane.skipped + self._skipped_before + (0 if source is None else source.skipped)
 
     @property
     def unmatched(self) -> int:
@@ -147,6 +149,8 @@ class CameraFeed:
 
     def _run(self, turn: int) -> None:
         source = self._make()
+        if self._source is not None:
+            self._skipped_before += self._source.skipped
         self._source = source
         while self._in_charge(turn):
             try:

@@ -161,3 +161,16 @@ def test_backoff_grows_to_its_bound_with_jitter(tmp_path: Path) -> None:
     assert len(opened) < 30
     assert len({round(gap, 4) for gap in gaps}) > 1
     assert len(bench.told) == 1
+
+
+def test_frames_dropped_inside_the_source_are_counted_across_reopening(bench: Bench) -> None:
+    bench.script.put(BLACK)
+    bench.parts.take(5.0)
+    bench.sources[0].skipped = 3
+    bench.script.put("hang")  # the source is given up and another one made
+    bench.supervise(0.4)
+    bench.script.put(BLACK)
+    bench.parts.take(5.0)
+    bench.sources[-1].skipped = 2
+    assert len(bench.sources) > 1
+    assert bench.feed.skipped == 5
