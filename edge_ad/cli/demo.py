@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from io import StringIO
 from pathlib import Path
 
@@ -48,6 +50,8 @@ def command(
     from edge_ad.demo import Options, run_demo
     from edge_ad.demo.screen import COLUMNS, Screen, final_screen
 
+    # As with Ctrl-C, no process is left behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     console = Console(quiet=json_to == "-", highlight=False)
     if not console.is_terminal:
         console.width = COLUMNS

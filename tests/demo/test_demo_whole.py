@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 from tiny_backbone import write_tiny_backbone
 
@@ -69,6 +71,27 @@ def test_a_step_that_fails_is_told_in_its_own_words(tmp_path: Path) -> None:
     assert "'edge-ad calibrate' ended with exit code" in done.stderr
     assert "Traceback" not in done.stderr
     assert list((tmp_path / "tmp").iterdir()) == []  # nothing is left behind, no process holds it
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_a_demo_that_is_stopped_leaves_no_process_behind(stop: signal.Signals, tmp_path: Path) -> None:
+    write_tiny_backbone(tmp_path / "net")
+    command = [sys.executable, "-m", "edge_ad", "demo", "--backbone", str(tmp_path / "net")]
+    (tmp_path / "tmp").mkdir()
+    running = subprocess.Popen(
+        command, env={**os.environ, "TMPDIR": str(tmp_path / "tmp")}, stdout=subprocess.PIPE, text=True
+    )
+    assert running.stdout is not None
+    for line in running.stdout:
+        if line.startswith("listen"):
+            break
+    children = psutil.Process(running.pid).children(recursive=True)
+    assert children
+    running.send_signal(stop)
+    assert running.wait(60) in (143, 130)
+    running.stdout.close()
+    assert psutil.wait_procs(children, timeout=30)[1] == []
+    assert list((tmp_path / "tmp").iterdir()) == []
 
 
 @pytest.mark.parametrize("case", ["missing backbone", "directory in use"])
