@@ -63,8 +63,10 @@ def _sides(
 ) -> list[tuple[str, int, float, float]]:
     """A bar per colour; the bin that the threshold lies in is shared between the two."""
     middle = min(max(threshold, a), b)
-    if passed in (0, count):
-        return [("pass" if passed else "reject", count, a, b)]
+    if passed == count:
+        return [("pass", count, a, middle if middle > a else b)]
+    if not passed:
+        return [("reject", count, middle if middle < b else a, b)]
     return [("pass", passed, a, middle), ("reject", count - passed, middle, b)]
 
 

@@ -192,7 +192,7 @@ def _unusual(manifest: Manifest, section: Section, scores: Sequence[Score], dire
 
 def _skipped(manifest: Manifest, skipped: Sequence[Skipped]) -> str:
     dropped = manifest.counts.get("dropped", 0)
-    note = f"<p>{dropped} parts of the kept set have been dropped by hand.</p>" if dropped else ""
+    note = f"<p>Dropped from the kept set by hand: {dropped}.</p>" if dropped else ""
     if not skipped:
         return f"{note}<p>No part was skipped.</p>"
     rows = [(one.source, one.kind, one.detail) for one in skipped[:SKIPPED_SHOWN]]
