@@ -262,6 +262,7 @@ class _Story:
             verdicts=tally.verdicts(),
             missed_defects=missed,
             false_rejects=false_rejects,
+            late=tally.late,
             good_parts=good,
             defective_parts=tally.judged - good,
             confusion={kind: dict(row) for kind, row in tally.confusion.items()},

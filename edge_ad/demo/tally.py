@@ -36,6 +36,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     verdicts: dict[str, int]
     missed_defects: int
     false_rejects: int
+    late: int  # verdicts after the deadline, which makes them FAULT
     good_parts: int
     defective_parts: int
     confusion: dict[str, dict[str, int]]  # what was rendered ("good" or a defect) -> verdict -> parts
@@ -60,6 +61,7 @@ class Tally:
     confusion: dict[str, Counter[str]] = field(default_factory=dict)
     latencies_ms: list[float] = field(default_factory=list)
     bad_collected: int = 0
+    late: int = 0
 
     def add(self, header: Header, body: ScoreBody) -> bool:
         """Count one part; True when a bundle judged it."""
@@ -71,6 +73,7 @@ class Tally:
             return False
         self.confusion.setdefault(defect or "good", Counter())[body.verdict] += 1
         self.latencies_ms.append(body.latency_ms)
+        self.late += body.reason == "late"
         return True
 
     @property

@@ -49,6 +49,7 @@ def result(**changes: object) -> Result:
         "verdicts": {"PASS": 101, "REJECT": 39, "FAULT": 0},
         "missed_defects": 2,
         "false_rejects": 1,
+        "late": 0,
         "good_parts": 100,
         "defective_parts": 40,
         "confusion": {"good": {"PASS": 99, "REJECT": 1}, "dent": {"PASS": 2, "REJECT": 38}},
@@ -100,6 +101,11 @@ def test_last_screen_says_what_failed(progress: Progress) -> None:
     )
     text = "\n".join(text_of(final_screen(progress, bad), 100))
     assert "failed: daemon and consumer differ: part 7" in text and "✗ daemon 2, consumer 1" in text
+
+
+def test_last_screen_explains_late_verdicts(progress: Progress) -> None:
+    text = " ".join(" ".join(text_of(final_screen(progress, result(late=3)), 100)).split())
+    assert "3 verdicts came after the deadline of 500 ms" in text and "agree part by part" in text
 
 
 def test_live_screen_fits_a_terminal_of_100_by_32(progress: Progress) -> None:

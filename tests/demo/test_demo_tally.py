@@ -79,6 +79,7 @@ def test_only_parts_that_a_bundle_judged_are_counted() -> None:
     assert tally.bad_collected == 1
     assert tally.add(*record(4)) and tally.add(*record(5, "REJECT"))
     assert tally.add(*record(6, part=bad)) and tally.add(*record(7, "FAULT", reason="late", part=bad))
+    assert tally.late == 1
     assert tally.verdicts() == {"PASS": 2, "REJECT": 1, "FAULT": 1}
     assert tally.judged == 4 and len(tally.records) == 7
     assert tally.of("good", "REJECT") == 1 and tally.of("dent", "PASS") == 1 and tally.total("dent") == 2
