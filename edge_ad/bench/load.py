@@ -66,12 +66,13 @@ def _consume(pipe: Connection) -> None:
         seconds: list[float] = []
         next_scrape = time.monotonic()
         while True:
-            message = subscriber.receive(0.05)
+            ended = pipe.poll()
+            message = subscriber.receive(1.0 if ended else 0.05)
             if message is not None:
                 counts[message[0]] += 1
-            elif pipe.poll():
+            elif ended:
                 break
-            if time.monotonic() >= next_scrape and not pipe.poll():
+            if time.monotonic() >= next_scrape and not ended:
                 next_scrape += SCRAPE_PERIOD_S
                 seconds.append(_scrape(metrics))
     mean_ms = 1e3 * sum(seconds) / len(seconds) if seconds else 0.0

@@ -118,7 +118,7 @@ class _Gated:
 
     def __init__(self, source: Source, gate: threading.Event) -> None:
         self.name, self.live, self.pixel_rule_name = source.name, source.live, source.pixel_rule_name
-        self.open, self.close = source.open, source.close
+        self.open, self.close, self.skipped = source.open, source.close, 0
         self._read, self._gate = source.read, gate
 
     def read(self) -> Frame | None:

@@ -34,7 +34,7 @@ ROWS = {
 
 @click.command()
 @click.option("--backbone", type=click.Path(path_type=Path), metavar="DIR",
-              help="What 'backbone export' wrote. Default: the network that comes with edge_ad.")  # fmt: skip
+              help="What 'backbone export' wrote. Default: the built-in network.")  # fmt: skip
 @click.option("--frames", type=click.IntRange(10, 10_000_000), default=2000, show_default=True)
 @click.option("--width", type=click.IntRange(32, 8192), default=1920, show_default=True)
 @click.option("--height", type=click.IntRange(32, 8192), default=1200, show_default=True)
@@ -80,9 +80,6 @@ def _show(result: Result) -> None:
     for key, text in ROWS.items():
         values = (getattr(run, key) for run in (result.quiet, result.loaded))
         table.add_row(text, *(str(v) if isinstance(v, int) else f"{v:.3f}" for v in values))
-    console = Console(highlight=False)
-    console.print(
-        f"{result.backbone}, {result.input} pixels, {result.threads} threads, OpenVINO {result.runtime} "
-        f"on {result.device}; {result.frames} frames of {result.width} x {result.height}"
-    )
-    console.print(table)
+    click.echo(f"{result.device}, {result.threads} threads, OpenVINO {result.runtime.partition('-')[0]}")
+    click.echo(f"{result.backbone} at {result.input}, sha256 {result.backbone_sha256[:12]}")
+    Console(highlight=False).print(table)
