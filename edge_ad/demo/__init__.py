@@ -8,7 +8,8 @@ screen.py      how it looks; thumbnail.py: pictures in a terminal
 
 from __future__ import annotations
 
-from edge_ad.demo.story import Options, run_demo
+from edge_ad.demo.progress import Options
+from edge_ad.demo.story import run_demo
 from edge_ad.demo.tally import Result
 
 __all__ = ["Options", "Result", "run_demo"]

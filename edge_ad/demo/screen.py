@@ -18,7 +18,7 @@ from rich.text import Text
 from edge_ad.capture.defects import DEFECTS
 from edge_ad.capture.parts import part_number, plate
 from edge_ad.delivery.wire import Header, ScoreBody
-from edge_ad.demo.story import DEADLINE_MS, HEIGHT, WIDTH, Progress
+from edge_ad.demo.progress import DEADLINE_MS, HEIGHT, WIDTH, Progress
 from edge_ad.demo.tally import Result
 from edge_ad.demo.thumbnail import close_up, thumbnail
 from edge_ad.gaussian.threshold import percent
@@ -222,8 +222,8 @@ def _outcome(result: Result) -> Text:
     if result.problems:
         return Text.assemble(("failed: ", "b red"), "; ".join(result.problems))
     late = (
-        f"[yellow]![/] {result.late} verdicts came after the deadline of {DEADLINE_MS:.0f} ms, as this machine "
-        "is busy: FAULT, never PASS.\n"
+        f"[yellow]![/] {result.late} verdicts came after the deadline of {DEADLINE_MS:.0f} ms, as this "
+        "machine is busy: FAULT, never PASS.\n"
     )
     return Text.from_markup(
         "[b green]✓[/] Daemon and consumer agree part by part; false rejects are as promised.\n"

@@ -10,8 +10,8 @@ from rich.console import Console
 from edge_ad.capture.defects import DEFECTS
 from edge_ad.capture.parts import part_key, plate
 from edge_ad.delivery.wire import Header, ScoreBody
+from edge_ad.demo.progress import Options, Progress
 from edge_ad.demo.screen import Screen, final_screen
-from edge_ad.demo.story import Options, Progress
 from edge_ad.demo.tally import Agreement, Result, Tally
 from edge_ad.demo.thumbnail import close_up, thumbnail
 from edge_ad.gaussian.threshold import conformal

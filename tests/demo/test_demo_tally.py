@@ -6,7 +6,7 @@ from scipy.stats import betabinom
 
 from edge_ad.capture.parts import part_key
 from edge_ad.delivery.wire import Header, ScoreBody
-from edge_ad.demo.story import Options
+from edge_ad.demo.progress import Options
 from edge_ad.demo.tally import Record, Tally, agree, promised_interval
 from edge_ad.gaussian.threshold import conformal
 
