@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -402,8 +403,9 @@ def start_calibration(station: Station, good: Path) -> tuple[subprocess.Popen[by
     end = time.monotonic() + 60
     while time.monotonic() < end and process.poll() is None:
         for child in parent.children():
-            if "edge_ad.calibrate.worker" in child.cmdline() and child.nice() >= 10:
-                return process, child
+            with contextlib.suppress(psutil.Error):  # a child that ends while it is looked at
+                if "edge_ad.calibrate.worker" in child.cmdline() and child.nice() >= 10:
+                    return process, child
         time.sleep(0.01)
     process.kill()
     raise AssertionError(f"no low-priority child: {process.communicate()}")
