@@ -1,0 +1,201 @@
+"""Measure the embedded backbone beside its teacher and beside itself with random weights.
+
+    python calibration/embedded/report.py --json runs/report.json
+
+Same pipeline for all: every picture squashed to the input size with area averaging; one Gaussian per
+level on pooled features, distances summed; one Gaussian per position of a 32 x 32 grid on mid-level
+features, projected to 100 dimensions by a seeded orthonormal matrix, score = largest distance. All
+Gaussians have Ledoit-Wolf covariance and are fitted on train/good. AUROC is of test/good against the
+defects, in two halves: those whose file name has an even sha256 served development, the odd ones not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import openvino
+import torch
+from distil import load_teacher, teacher_stages
+from graph import build
+from sklearn.metrics import roc_auc_score
+from student import EMBEDDED, Block, Student
+from torch import Tensor, nn
+from torch.nn import functional
+
+GRID = 32
+DIMENSIONS = 100
+Maps = Callable[[np.ndarray], list[Tensor]]
+LATENCY = {
+    "INFERENCE_NUM_THREADS": 2,
+    "NUM_STREAMS": 1,
+    "INFERENCE_PRECISION_HINT": "f32",
+    "PERFORMANCE_HINT": "LATENCY",
+}
+
+
+class TeacherLevels(nn.Module):
+    """The teacher with the student's contract: uint8 BGR [1, H, W, 3] in, nine pooled levels out."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def maps(self, image: Tensor) -> list[Tensor]:
+        x = image.permute(0, 3, 1, 2).float().flip(1) / 127.5 - 1
+        model = self.model
+        stem = model.bn1(model.conv_stem(x))
+        stages = teacher_stages(model, x)
+        return [stem, *stages, model.bn2(model.conv_head(stages[-1]))]
+
+    def forward(self, image: Tensor) -> Tensor:
+        return torch.cat([level.mean((2, 3)) for level in self.maps(image)], 1)
+
+
+def random_student(seed: int) -> Student:
+    """The architecture untrained: every residual branch open, unlike at the start of training."""
+    torch.manual_seed(seed)
+    student = Student(EMBEDDED).eval().requires_grad_(False)
+    for module in student.modules():
+        if isinstance(module, Block):
+            module.down.norm.weight.fill_(1.0)
+    return student
+
+
+def graph_maps(source: str | bytes, size: int) -> Maps:
+    """Maps of the levels of an exported graph, through OpenVINO."""
+    core = openvino.Core()
+    model = core.read_model(source)
+    names = [level.name for level in EMBEDDED.levels]
+    model.reshape({"image": [1, size, size, 3]})
+    model.add_outputs(names)
+    request = core.compile_model(model, "CPU", LATENCY).create_infer_request()
+
+    def maps(image: np.ndarray) -> list[Tensor]:
+        request.infer([image])
+        return [torch.from_numpy(request.get_tensor(n).data.copy()) for n in names]
+
+    return maps
+
+
+@torch.no_grad()
+def features(maps: Maps, paths: list[Path], size: int, local: tuple[int, ...]) -> Any:
+    """Pooled levels [levels][N, d] and local features [P, N, DIMENSIONS]."""
+    pooled, grids, matrix = [], [], None
+    for path in paths:
+        image = cv2.resize(cv2.imread(str(path)), (size, size), interpolation=cv2.INTER_AREA)
+        levels = maps(image[None])
+        pooled.append([level.mean((2, 3))[0] for level in levels])
+        parts = [functional.interpolate(levels[i], size=(GRID, GRID), mode="bilinear") for i in local]
+        joined = torch.cat(parts, 1)[0].flatten(1).T
+        if matrix is None:
+            noise = torch.randn(joined.shape[1], DIMENSIONS, generator=torch.Generator().manual_seed(0))
+            matrix = torch.linalg.qr(noise)[0]
+        grids.append(joined @ matrix)
+    return [torch.stack(level) for level in zip(*pooled, strict=True)], torch.stack(grids, 1)
+
+
+def fit(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and Cholesky factor of the Ledoit-Wolf covariance of [G, N, d], per group."""
+    x = x.double()
+    _, n, d = x.shape
+    mean = x.mean(1, keepdim=True)
+    centred = x - mean
+    covariance = centred.transpose(1, 2) @ centred / n
+    eye = torch.eye(d, dtype=x.dtype)
+    target = covariance.diagonal(dim1=1, dim2=2).mean(1)[:, None, None] * eye
+    spread = ((covariance - target) ** 2).sum((1, 2))
+    error = (centred.square().sum(2).square().sum(1) / n - covariance.square().sum((1, 2))) / n
+    shrinkage = (error / spread).clamp(0, 1)[:, None, None]
+    return mean, torch.linalg.cholesky((1 - shrinkage) * covariance + shrinkage * target)
+
+
+def distance(x: Tensor, gaussian: tuple[Tensor, Tensor]) -> Tensor:
+    """Mahalanobis distance [G, N]."""
+    mean, factor = gaussian
+    centred = (x.double() - mean).transpose(1, 2)
+    return torch.linalg.solve_triangular(factor, centred, upper=False).square().sum(1).sqrt()
+
+
+def scores(train: Any, test: Any) -> dict[str, Tensor]:
+    levels = [distance(b[None], fit(a[None]))[0] for a, b in zip(train[0], test[0], strict=True)]
+    step = 128  # positions at a time, to bound memory
+    cells = [
+        distance(test[1][i : i + step], fit(train[1][i : i + step])) for i in range(0, GRID * GRID, step)
+    ]
+    each = {f"level {i}": level for i, level in enumerate(levels, 1)}
+    return {"pooled sum": sum(levels), "local max": torch.cat(cells).amax(0), **each}
+
+
+def is_even(path: Path) -> bool:
+    return int(hashlib.sha256(path.name.encode()).hexdigest(), 16) % 2 == 0
+
+
+def latency_ratio(teacher: TeacherLevels, graph: Path, rounds: int) -> dict[str, float]:
+    """Median ms at 224 x 224, both nets in turn, two threads."""
+    core = openvino.Core()
+    image = np.random.default_rng(0).integers(0, 256, (1, 224, 224, 3), dtype=np.uint8)
+    exported = torch.export.export(teacher, (torch.from_numpy(image),))
+    nets = {"teacher": openvino.convert_model(exported), "student": core.read_model(graph)}
+    requests = {k: core.compile_model(m, "CPU", LATENCY).create_infer_request() for k, m in nets.items()}
+    times: dict[str, list[float]] = {name: [] for name in requests}
+    for i in range(rounds + 10):
+        for name, request in requests.items():
+            began = time.perf_counter()
+            request.infer([image])
+            if i >= 10:
+                times[name].append((time.perf_counter() - began) * 1000)
+    result = {f"{k} ms": round(float(np.median(v)), 2) for k, v in times.items()}
+    ratio = float(np.median(times["student"]) / np.median(times["teacher"]))
+    return {**result, "ratio": round(ratio, 3)}
+
+
+def main() -> None:
+    shared, here = Path("../shared"), Path("edge_ad/backbone/embedded/backbone.onnx")
+    parser = argparse.ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    add("--data", type=Path, default=shared / "data/magnetic_tile")
+    add("--teacher", type=Path, default=shared / "weights/mobilenetv2_100.safetensors")
+    add("--graph", type=Path, default=here)
+    add("--sizes", type=int, nargs="+", default=[224, 256])
+    add("--rounds", type=int, default=200, help="for the latency")
+    add("--json", type=Path, required=True)
+    args = parser.parse_args()
+    torch.set_num_threads(2)
+    teacher = TeacherLevels(load_teacher(args.teacher, torch.device("cpu"))).eval()
+    result: dict[str, Any] = {"latency": latency_ratio(teacher, args.graph, args.rounds)}
+    print(result["latency"], flush=True)
+    train = sorted((args.data / "train/good").iterdir())
+    good = sorted((args.data / "test/good").iterdir())
+    bad = sorted(p for p in (args.data / "test").glob("*/*") if p.parent.name != "good")
+    untrained = build(random_student(0), 224, 224).SerializeToString()
+    even = np.array([is_even(p) for p in bad])
+    for size in args.sizes:
+        nets: dict[str, tuple[Maps, tuple[int, ...]]] = {
+            "teacher": (lambda image: teacher.maps(torch.from_numpy(image)), (3, 4, 5)),
+            "student": (graph_maps(str(args.graph), size), (2, 3, 4)),
+            "random": (graph_maps(untrained, size), (2, 3, 4)),
+        }
+        for name, (maps, local) in nets.items():
+            fitted = features(maps, train, size, local)
+            for kind, score in scores(fitted, features(maps, good + bad, size, local)).items():
+                normal, defect = score[: len(good)].numpy(), score[len(good) :].numpy()
+                aurocs = {}
+                for half, chosen in (("even", even), ("odd", ~even), ("all", even | True)):
+                    values = np.r_[normal, defect[chosen]]
+                    labels = np.r_[np.zeros(len(good)), np.ones(chosen.sum())]
+                    aurocs[half] = round(float(roc_auc_score(labels, values)), 4)
+                result.setdefault(f"{name} {size}", {})[kind] = aurocs
+                print(name, size, kind, aurocs, flush=True)
+    args.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
