@@ -10,6 +10,18 @@ The inspection thread waits for parts and for nothing else: no consumer, disk, l
 
 from __future__ import annotations
 
-from edge_ad.daemon.service import Daemon
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edge_ad.daemon.service import Daemon
 
 __all__ = ["Daemon"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the service on use: a bundle may be loaded before and beside it."""
+    if name != "Daemon":
+        raise AttributeError(f"module 'edge_ad.daemon' has no attribute {name!r}")
+    from edge_ad.daemon.service import Daemon
+
+    return Daemon

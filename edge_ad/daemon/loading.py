@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from edge_ad.bundle import Bundle, current_path, open_bundle
 from edge_ad.config import Station
-from edge_ad.daemon.inspection import PartInspector
 from edge_ad.errors import ArtifactError, ConfigError
 from edge_ad.inspector import open_inspector
+
+if TYPE_CHECKING:
+    from edge_ad.daemon.inspection import PartInspector
 
 Build = Callable[[Station], "PartInspector | None"]
 
@@ -30,8 +35,21 @@ def build_inspector(station: Station) -> PartInspector | None:
     inspector = open_inspector(
         bundle, station.engine.threads, station.engine.precision, time.perf_counter_ns
     )
-    inspector.warm_up()
+    inspector.warm_up(rounds=1)
+    inspector.bundle = replace(bundle, tensors={})  # the engine has its own copy
     return inspector
+
+
+def early_build(station: Station) -> Build:
+    """A `build` whose first inspector begins to be made now, in a thread, while more is imported."""
+    executor = ThreadPoolExecutor(1, "build")
+    futures = [executor.submit(build_inspector, station)]
+    executor.shutdown(wait=False)
+
+    def build(wanted: Station) -> PartInspector | None:
+        return futures.pop().result() if futures else build_inspector(wanted)
+
+    return build
 
 
 def check_fits(bundle: Bundle, station: Station) -> None:
