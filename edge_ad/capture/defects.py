@@ -21,14 +21,14 @@ Rng = np.random.Generator
 def _scratch(rng: Rng, image: Image, metal: Image, unit: float) -> None:
     """A bright, slightly bent line with a dark lip, across the brushing."""
     x, y = _place(rng, metal)
-    length = rng.uniform(60, 130) * unit
+    length = rng.uniform(80, 140) * unit
     angle = rng.uniform(0.3, np.pi - 0.3)
     t = np.linspace(-0.5, 0.5, 12)
     bend = rng.uniform(-10, 10) * unit * (t**2 * 4 - 0.5)
     xs = x + t * length * np.cos(angle) - bend * np.sin(angle)
     ys = y + t * length * np.sin(angle) + bend * np.cos(angle)
     line = np.stack([xs, ys], axis=1)
-    thick = max(1, round(rng.uniform(2.0, 3.0) * unit))
+    thick = max(1, round(rng.uniform(2.4, 3.4) * unit))
     stroke = np.zeros_like(image)
     cv2.polylines(stroke, [_fixed(line)], False, int(rng.integers(60, 90)), thick, cv2.LINE_AA, 4)
     lip = np.zeros_like(image)
@@ -39,21 +39,21 @@ def _scratch(rng: Rng, image: Image, metal: Image, unit: float) -> None:
 
 def _dent(rng: Rng, image: Image, metal: Image, unit: float) -> None:
     """A hollow: the side towards the light is dark, the far side bright."""
-    radius = rng.uniform(12, 19) * unit
+    radius = rng.uniform(16, 24) * unit
     window, dx, dy = _window(rng, image, metal, radius)
     shape = np.exp(-(dx**2 + dy**2) / (0.5 * radius**2))
-    shade = rng.uniform(85, 120) * shape * (dx + dy) / radius
+    shade = rng.uniform(100, 140) * shape * (dx + dy) / radius
     image[window] = _only(metal[window], image[window], image[window] + shade)
 
 
 def _stain(rng: Rng, image: Image, metal: Image, unit: float) -> None:
     """A dark blot with an uneven rim."""
-    radius = rng.uniform(18, 30) * unit
+    radius = rng.uniform(20, 32) * unit
     window, dx, dy = _window(rng, image, metal, radius)
     phase = rng.uniform(0, 2 * np.pi, 2)
     angle = np.arctan2(dy, dx)
     rim = radius * (1 + 0.2 * np.sin(2 * angle + phase[0]) + 0.12 * np.sin(5 * angle + phase[1]))
-    depth = rng.uniform(0.3, 0.45) / (1 + np.exp((np.hypot(dx, dy) - rim) / (1.5 * unit)))
+    depth = rng.uniform(0.35, 0.5) / (1 + np.exp((np.hypot(dx, dy) - rim) / (1.5 * unit)))
     image[window] = _only(metal[window], image[window], image[window] * (1 - depth))
 
 
