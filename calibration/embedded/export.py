@@ -83,11 +83,12 @@ def from_training(path: Path, size: list[int]) -> tuple[onnx.ModelProto, dict[st
     student.eval().requires_grad_(False)
     model = build(student, *size)
     verify(model, student, size)
+    trained = int(state["entries.0.norm.num_batches_tracked"])
     source = {
         "kind": "embedded",
         "teacher": "mobilenetv2_100 (google-coral/test_data tf2_mobilenet_v2_1.0_224_ptq)",
         "teacher_sha256": settings["teacher_sha256"],
-        "training": f"calibration/embedded/train.py --target {path.stem}",
+        "training": f"calibration/embedded/train.py --target {path.stem}, step {trained}",
         "seed": settings["seed"],
         "weights_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "license": "Apache-2.0",

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import io
 import json
 import time
 from collections.abc import Callable
@@ -59,14 +60,28 @@ class TeacherLevels(nn.Module):
         return torch.cat([level.mean((2, 3)) for level in self.maps(image)], 1)
 
 
-def random_student(seed: int) -> Student:
-    """The architecture untrained: every residual branch open, unlike at the start of training."""
+@torch.no_grad()
+def random_student(seed: int, photos: Path) -> Student:
+    """The architecture untrained: random kernels, batch norms with the moments of photographs.
+
+    Without those moments the signal fades from layer to layer, and the comparison would be unfair.
+    """
     torch.manual_seed(seed)
-    student = Student(EMBEDDED).eval().requires_grad_(False)
+    student = Student(EMBEDDED).train().requires_grad_(False)
     for module in student.modules():
         if isinstance(module, Block):
-            module.down.norm.weight.fill_(1.0)
-    return student
+            module.down.norm.weight.fill_(1.0)  # zero where training starts
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None  # the plain average over the batches below
+    paths = sorted(photos.glob("*.jpg"))[:128]
+    for start in range(0, len(paths), 16):
+        images = [
+            cv2.resize(cv2.imread(str(p)), (224, 224), interpolation=cv2.INTER_AREA)[..., ::-1]
+            for p in paths[start : start + 16]
+        ]
+        batch = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
+        student(batch)
+    return student.eval()
 
 
 def graph_maps(source: str | bytes, size: int) -> Maps:
@@ -142,9 +157,13 @@ def latency_ratio(teacher: TeacherLevels, graph: Path, rounds: int) -> dict[str,
     """Median ms at 224 x 224, both nets in turn, two threads."""
     core = openvino.Core()
     image = np.random.default_rng(0).integers(0, 256, (1, 224, 224, 3), dtype=np.uint8)
-    exported = torch.export.export(teacher, (torch.from_numpy(image),))
-    nets = {"teacher": openvino.convert_model(exported), "student": core.read_model(graph)}
-    requests = {k: core.compile_model(m, "CPU", LATENCY).create_infer_request() for k, m in nets.items()}
+    exported = io.BytesIO()
+    torch.onnx.export(teacher, (torch.from_numpy(image),), exported, opset_version=18, verbose=False)
+    nets = {"teacher": exported.getvalue(), "student": graph.read_bytes()}
+    requests = {
+        name: core.compile_model(core.read_model(net), "CPU", LATENCY).create_infer_request()
+        for name, net in nets.items()
+    }
     times: dict[str, list[float]] = {name: [] for name in requests}
     for i in range(rounds + 10):
         for name, request in requests.items():
@@ -162,9 +181,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
     add("--data", type=Path, default=shared / "data/magnetic_tile")
+    add("--photos", type=Path, default=shared / "data/natural")
     add("--teacher", type=Path, default=shared / "weights/mobilenetv2_100.safetensors")
     add("--graph", type=Path, default=here)
     add("--sizes", type=int, nargs="+", default=[224, 256])
+    add("--nets", nargs="+", default=["teacher", "student", "random"])
     add("--rounds", type=int, default=200, help="for the latency")
     add("--json", type=Path, required=True)
     args = parser.parse_args()
@@ -175,7 +196,7 @@ def main() -> None:
     train = sorted((args.data / "train/good").iterdir())
     good = sorted((args.data / "test/good").iterdir())
     bad = sorted(p for p in (args.data / "test").glob("*/*") if p.parent.name != "good")
-    untrained = build(random_student(0), 224, 224).SerializeToString()
+    untrained = build(random_student(0, args.photos), 224, 224).SerializeToString()
     even = np.array([is_even(p) for p in bad])
     for size in args.sizes:
         nets: dict[str, tuple[Maps, tuple[int, ...]]] = {
@@ -183,7 +204,8 @@ def main() -> None:
             "student": (graph_maps(str(args.graph), size), (2, 3, 4)),
             "random": (graph_maps(untrained, size), (2, 3, 4)),
         }
-        for name, (maps, local) in nets.items():
+        for name in args.nets:
+            maps, local = nets[name]
             fitted = features(maps, train, size, local)
             for kind, score in scores(fitted, features(maps, good + bad, size, local)).items():
                 normal, defect = score[: len(good)].numpy(), score[len(good) :].numpy()

@@ -119,10 +119,10 @@ class Budget:
         if step != 3 * args.every:
             return steps
         pace = (now - self.mark) / (2 * args.every)
-        # Later phases run uncompiled: half as long again.
+        # Later phases run uncompiled: half as long again. A tenth for a pace that slackens.
         share = parse_phases(args.phases)[0].until
         left = self.began + args.seconds - now
-        steps = min(steps, step + int(left / (pace * (1.5 - 0.5 * share))))
+        steps = min(steps, step + int(left / (1.1 * pace * (1.5 - 0.5 * share))))
         print(f"{pace * 1000:.1f} ms a step: {steps} steps", flush=True)
         return steps
 
@@ -174,7 +174,7 @@ def train(args: argparse.Namespace) -> None:
     budget = Budget(args, began)
     crops, step, steps, saved = 0, 0, args.steps, began
     current: Phase | None = None
-    while step < steps:
+    while step < min(steps, args.stop or steps):
         phase = next((p for p in phases if step < p.until * steps), phases[-1])
         # Compiling again for another size would take longer than it saves.
         fast = args.compile and phase is first
@@ -214,6 +214,7 @@ def main() -> None:
     add("--device", default="cuda")
     add("--seed", type=int, default=0)
     add("--steps", type=int, default=7000)
+    add("--stop", type=int, default=0, help="end at this step of the schedule; 0: at its end")
     add("--seconds", type=float, default=0.0, help="lower --steps to what fits; 0: do not")
     add("--phases", default="128:1024:0.85,224:320:1.0", help="SIZE:BATCH:UNTIL,...")
     add("--share", type=float, default=0.4, help="share of rendered surfaces")
@@ -224,7 +225,7 @@ def main() -> None:
     add("--decay", type=float, default=0.02)
     add("--warmup", type=int, default=400)
     add("--every", type=int, default=100, help="steps per line of the log")
-    add("--checkpoint-s", type=float, default=60.0)
+    add("--checkpoint-s", type=float, default=15.0)
     add("--compile", action="store_true", help="compile both nets for the first phase")
     train(parser.parse_args())
 
