@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import signal
@@ -30,8 +29,9 @@ def command(config: Path, journal: Path | None) -> None:
     SIGTERM inspects what is queued, then stops. SIGHUP reads the station file and the active bundle
     again. Exit code 0: stopped or ended; 2: configuration; 3: bundle refused; 5: port, disk or engine.
     """
-    gc.disable()  # collecting while importing costs a tenth of the start; the daemon collects itself
-    sys.setswitchinterval(0.0005)
+    from edge_ad.daemon import process
+
+    process.prepare()
     from edge_ad.config import load_station
     from edge_ad.daemon.loading import early_build
 

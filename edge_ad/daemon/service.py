@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import logging
 import random
 import secrets
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -21,6 +18,7 @@ from prometheus_client.registry import CollectorRegistry
 
 from edge_ad.capture.source import Source, open_source
 from edge_ad.config import Camera, Station, load_station
+from edge_ad.daemon import process
 from edge_ad.daemon.cameras import BACKOFF_S, CameraFeed
 from edge_ad.daemon.commands import Desk
 from edge_ad.daemon.inspection import Active, InspectionLoop
@@ -38,10 +36,7 @@ log = logging.getLogger("edge_ad")
 _LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 DRAIN_S = 5.0  # after a stop, queued parts are inspected for so long; the rest is FAULT `stopped`
-# Python lets a thread keep the interpreter for 5 ms, which a metrics scrape would take from a verdict.
-SWITCH_INTERVAL_S = 0.0005
-# Nothing that lives from part to part is cyclic; what reloads and scrapes leave is collected so often.
-GC_PERIOD_S = 10.0
+COLLECT_PERIOD_S = 10.0
 
 
 class Daemon:
@@ -112,7 +107,7 @@ class Daemon:
     def run(self) -> int:
         """Supervise until `stop`, or until every camera has ended; returns the exit code."""
         tick_s = min(0.1, max(0.01, min(c.stale_ms for c in self.station.camera) / 5000))
-        collect_at = time.monotonic() + GC_PERIOD_S
+        collect_at = time.monotonic() + COLLECT_PERIOD_S
         code: int | None = None
         while code is None:
             with suppress(Empty):
@@ -121,8 +116,8 @@ class Daemon:
                 feed.supervise()
             self._say_state()
             if self._own_process and time.monotonic() >= collect_at:
-                gc.collect()
-                collect_at = time.monotonic() + GC_PERIOD_S
+                process.collect()
+                collect_at = time.monotonic() + COLLECT_PERIOD_S
         return self._shut_down(code)
 
     def stop(self) -> None:
@@ -187,7 +182,8 @@ class Daemon:
         )  # fmt: skip
         describe(self.metrics, active)
         if self._own_process:
-            _tune_process()
+            cv2.setNumThreads(1)
+            process.settle()
         self._inspection = threading.Thread(target=self._inspect, name="inspect", daemon=True)
         self._started = True
         self.publisher.start()
@@ -283,8 +279,6 @@ class Daemon:
             self._rebuilding = False
         if old is not None:
             old.close()
-        if self._own_process:
-            _trim_heap()
         self.station = station
         self._parts.join_ns = int(station.join_ms * 1e6)
         describe(self.metrics, active)
@@ -306,19 +300,3 @@ def _lane(camera: Camera, live: bool, cameras: int) -> Lane:
     """Free-running cameras skip, the others wait; several cameras never skip, lest parts are mixed."""
     skip = camera.overflow == "skip" or (camera.overflow == "auto" and live and cameras == 1)
     return Lane(camera.queue, skip)
-
-
-def _tune_process() -> None:
-    """Make the interpreter predictable: short turns, no collection in the middle of a part."""
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
-    cv2.setNumThreads(1)
-    gc.disable()
-    gc.freeze()  # what was imported stays
-    _trim_heap()
-
-
-def _trim_heap() -> None:
-    """Give back what compiling a graph left in glibc's heap, 15 MB; other C libraries cannot."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
