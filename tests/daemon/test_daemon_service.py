@@ -269,6 +269,21 @@ def test_collecting_where_nothing_can_be_written_is_refused(tmp_path: Path) -> N
         assert line.control.request("status")["state"] == "LEARNING"
 
 
+def test_disk_that_fails_ends_the_collection_and_says_why(tmp_path: Path) -> None:
+    make_bundle(tmp_path / "s")
+    with Line(tmp_path / "s") as line:
+        line.control.request("collect", parts=3, directory=str(tmp_path / "kept"))
+        (tmp_path / "kept").rmdir()
+        line.feed(good(0))
+        assert line.verdicts(1) == ["FAULT calibrating"]
+        wait_for(lambda: line.control.request("status")["collect"]["done"])
+        progress = line.control.request("status")["collect"]
+        assert progress["collected"] == 0
+        assert "cannot write a frame" in progress["error"]
+        line.feed(good(1))
+        assert line.verdicts(1) == ["PASS"]
+
+
 def test_full_backlog_drops_the_oldest_and_counts(tmp_path: Path) -> None:
     options = {"scores": {"endpoint": "tcp://127.0.0.1:0", "backlog": 16}}
     with Line(tmp_path, options=options) as line:
