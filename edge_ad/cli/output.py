@@ -9,6 +9,9 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
+from edge_ad.errors import ConfigError
+
+SUFFIXES = (".json", ".jsonl")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -21,8 +24,23 @@ def json_option(function: F) -> F:
         flag_value="-",
         default=None,
         metavar="[FILE]",
-        help="Write the result as JSON to FILE, or to standard output.",
+        callback=_checked,
+        help="Write the result as JSON to FILE (.json or .jsonl), or to standard output.",
     )(function)
+
+
+def _checked(_context: click.Context, _option: click.Parameter, json_to: str | None) -> str | None:
+    """A word after --json is its FILE: an image or a bundle's id that was meant for the command must not
+    be written over."""
+    if json_to is None or json_to == "-" or json_to.endswith(SUFFIXES):
+        return json_to
+    path = Path(json_to)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        return json_to  # a device or pipe
+    raise ConfigError(
+        f"--json {json_to}: is no file for JSON; give a name that ends in {' or '.join(SUFFIXES)}, or "
+        "put --json last to write to standard output"
+    )
 
 
 def write_json(data: Any, json_to: str) -> None:
