@@ -88,7 +88,7 @@ class CalibrationSet:
     def drop(self, ids: Sequence[str], person: str, reason: str, now: datetime) -> CalibrationSet:
         """The set without the parts `ids`. Raises ConfigError when one is not in it."""
         kept = {record.id for record in self.kept}
-        wanted = [part_id(int(text)) if text.isdigit() else text for text in ids]
+        wanted = [text.zfill(6) if text.isdecimal() else text for text in ids]
         unknown = sorted(set(wanted) - kept)
         if unknown:
             raise ConfigError(
