@@ -27,6 +27,8 @@ Fraction = Annotated[float, Meta(gt=0.0, lt=1.0)]
 
 EMBEDDED_BACKBONE = Path(__file__).parent / "backbone" / "embedded"
 
+MAX_MEGAPIXELS = 64.0  # of one frame or file, where nothing else is said
+
 PixelFormat = Literal[
     "auto", "mono8", "mono10", "mono12", "mono16", "bayerrg8", "bayergr8", "bayergb8", "bayerbg8",
     "rgb8", "bgr8", "yuv422_yuyv", "yuv422_uyvy",
@@ -53,7 +55,7 @@ class Camera(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     # A camera silent for this long is lost: reopened with backoff. Milliseconds.
     stale_ms: Annotated[float, Meta(ge=50, le=600_000)] = 5000.0
     # Frames with more pixels than this are refused. Megapixels.
-    max_megapixels: Annotated[float, Meta(gt=0, le=400)] = 64.0
+    max_megapixels: Annotated[float, Meta(gt=0, le=400)] = MAX_MEGAPIXELS
 
 
 class View(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

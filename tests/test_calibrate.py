@@ -116,6 +116,30 @@ def test_unreadable_and_duplicate_pictures_are_listed(tmp_path: Path) -> None:
     assert "same picture as part0003.png" in report
 
 
+def test_file_names_that_are_no_text(tmp_path: Path) -> None:
+    station = write_station(tmp_path)
+    paths = write_parts(tmp_path / "good", 30)
+    paths[0].rename(os.fsdecode(os.fsencode(tmp_path) + b"/good/\xe4.png"))
+    (tmp_path / "good" / os.fsdecode(b"\xf6.png")).write_bytes(b"")
+    result = calibrate(station, Request(directory=tmp_path / "good"))
+    assert "\\xe4.png" in [record.source for record in kept_set(station).kept]
+    assert [(one.source, one.kind) for one in result.skipped] == [("\\xf6.png", "unreadable")]
+
+
+@pytest.mark.parametrize("pixel_format", ["mono12", "bayerrg8", "yuv422_uyvy"])
+def test_pictures_converted_before_can_be_calibrated_on(tmp_path: Path, pixel_format: str) -> None:
+    """What `camera grab` wrote, for a camera whose own samples are something else."""
+    station = write_station(tmp_path, "v4l2:///dev/video0", f'pixel_format = "{pixel_format}"')
+    for path in write_parts(tmp_path / "good", 25):
+        if pixel_format != "mono12":
+            cv2.imwrite(str(path), cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2HSV))
+    result = calibrate(station, Request(directory=tmp_path / "good"))
+    assert result.manifest.counts["parts"] == 25
+    rule = result.manifest.preprocess.cameras["top"]
+    assert rule.pixel_rule.startswith(pixel_format)
+    assert rule.channels == (1 if pixel_format == "mono12" else 3)
+
+
 def test_too_few_parts_says_how_many(station: Station, tmp_path: Path) -> None:
     before = active(station)
     good = tmp_path / "few"
@@ -228,6 +252,12 @@ def test_drop_of_an_unknown_part(station: Station) -> None:
     assert done.returncode == 2
     assert "part '000099' is not in the kept set of 40 parts" in done.stderr
     assert active(station) == before
+
+
+@pytest.mark.parametrize("id_", ["²", "9" * 5000, "abc"])
+def test_drop_of_what_is_no_id(station: Station, id_: str) -> None:
+    with pytest.raises(ConfigError, match="is not in the kept set"):
+        calibrate(station, Request(drop=(id_,)))
 
 
 def test_rollback_brings_the_kept_set_back(station: Station) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from edge_ad.cli.inspect import command
 from edge_ad.errors import ArtifactError, CheckFailed, ConfigError
 from edge_ad.inspector import Inspector, check_reference, open_inspector
 from edge_ad.preprocess import Preprocessor
-from edge_ad.verdict import Decision, Reason
+from edge_ad.verdict import Decision, Reason, fault
 
 
 @pytest.fixture(scope="module")
@@ -239,3 +240,47 @@ def test_command_refuses_a_bundle_of_several_cameras(tmp_path: Path, images: Pat
     path = make_bundle(tmp_path / "s", cameras=("a", "b"))
     done = CliRunner().invoke(command, ["-b", str(path), str(images)])
     assert isinstance(done.exception, ConfigError)
+
+
+def test_json_never_writes_over_an_image(path: Path, images: Path) -> None:
+    before = (images / "a.png").read_bytes()
+    arguments = ["-b", str(path), "--json", str(images / "a.png"), str(images / "b.png")]
+    done = CliRunner().invoke(command, arguments)
+    assert isinstance(done.exception, ConfigError)
+    assert "put --json last" in str(done.exception)
+    assert (images / "a.png").read_bytes() == before
+
+
+def test_a_name_that_is_no_text_is_judged_and_shown(path: Path, images: Path) -> None:
+    (images / "a.png").rename(os.fsdecode(os.fsencode(images) + b"/\xff.png"))
+    done = CliRunner().invoke(command, ["-b", str(path), str(images), "--json"])
+    names = {json.loads(line)["image"]: json.loads(line)["verdict"] for line in done.output.splitlines()}
+    assert names[f"{images}/\\xff.png"] == "PASS"
+
+
+def test_colour_files_are_not_swapped_by_the_cameras_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A decoder delivers BGR whatever was declared, as in calibration."""
+    seen = []
+
+    class Recorder:
+        cameras = ("top",)
+        threshold = 1.0
+
+        def inspect(self, image: Any) -> Any:
+            seen.append(image[0, 0].tolist())
+            return fault(Reason.NOT_FINITE)
+
+    monkeypatch.setattr("edge_ad.inspector.load", lambda *_: Recorder())
+    cv2.imwrite(str(tmp_path / "c.png"), np.full((8, 8, 3), (10, 20, 30), np.uint8))
+    arguments = ["-b", "bundle", "--pixel-format", "rgb8", str(tmp_path / "c.png"), "--json"]
+    assert json.loads(CliRunner().invoke(command, arguments).stdout)["verdict"] == "FAULT"
+    assert seen == [[10, 20, 30]]
+
+
+@pytest.mark.parametrize("option", [("--threads", "-1"), ("--bit-depth", "17"), ("--pixel-format", "x")])
+def test_command_refuses_options_out_of_range(path: Path, images: Path, option: tuple[str, str]) -> None:
+    done = CliRunner().invoke(command, ["-b", str(path), str(images), *option])
+    assert done.exit_code == 2
+    assert option[0] in done.output

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
@@ -11,7 +12,7 @@ from typing import Any
 from edge_ad.calibrate.job import Candidate
 from edge_ad.calibrate.progress import Progress
 from edge_ad.calibration_set import encode_frame
-from edge_ad.capture.images import list_images
+from edge_ad.capture.images import list_images, printable
 from edge_ad.capture.source import open_source
 from edge_ad.config import Station
 from edge_ad.delivery.control import ControlClient
@@ -34,13 +35,14 @@ def find_parts(
     if len(cameras) == 1:
         images = list_images(directory)
         return [
-            Candidate(path.relative_to(directory).as_posix(), {cameras[0]: str(path)}, stored)
+            Candidate(printable(path.relative_to(directory)), {cameras[0]: os.fsencode(path)}, stored)
             for path in images
         ], []
-    found: dict[str, dict[str, str]] = {}
+    found: dict[str, dict[str, bytes]] = {}
     for camera in cameras:
         for path in list_images(directory / camera):
-            found.setdefault(path.relative_to(directory / camera).as_posix(), {})[camera] = str(path)
+            name = printable(path.relative_to(directory / camera))
+            found.setdefault(name, {})[camera] = os.fsencode(path)
     complete = {name: files for name, files in found.items() if len(files) == len(cameras)}
     if not complete:
         raise CaptureError(

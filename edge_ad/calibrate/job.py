@@ -24,10 +24,11 @@ class CameraJob(msgspec.Struct, frozen=True):
 
 
 class Candidate(msgspec.Struct, frozen=True):
-    """A part that was found: a file per camera. `stored`: already converted, 8-bit grey or BGR."""
+    """A part that was found: a file per camera, its path in bytes, since a file's name need not be text.
+    `stored`: already converted, 8-bit grey or BGR."""
 
     source: str
-    files: dict[str, str]
+    files: dict[str, bytes]
     stored: bool = False
 
 

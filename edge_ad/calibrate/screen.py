@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from edge_ad.bundle import CameraRule, ViewRule
 from edge_ad.calibrate.job import CameraJob, Candidate, Job, Part, Skipped
 from edge_ad.calibration_set import StoredFile, decode_frame, part_id, store_frame
 from edge_ad.capture.images import read_image
-from edge_ad.capture.pixels import pixel_rule
+from edge_ad.capture.pixels import file_rule
 from edge_ad.errors import CaptureError, CheckFailed
 from edge_ad.frame import Image
 
@@ -69,13 +70,12 @@ def _store(candidate: Candidate, job: Job) -> dict[str, StoredFile]:
     """Read a part's files and keep them. Raises CaptureError."""
     images: dict[str, tuple[Image, str]] = {}
     for camera in job.cameras:
-        path = Path(candidate.files[camera.name])
+        path = Path(os.fsdecode(candidate.files[camera.name]))
         if candidate.stored:
             image = decode_frame(_bytes(path), str(path))
         else:
-            # Decoders deliver BGR whatever the file's order is.
-            pixel_format = "bgr8" if camera.pixel_format == "rgb8" else camera.pixel_format
-            image = read_image(path, pixel_rule(pixel_format, camera.bit_depth), camera.max_pixels)
+            rule = file_rule(camera.pixel_format, camera.bit_depth)
+            image = read_image(path, rule, camera.max_pixels)
         images[camera.name] = (image, camera.rule)
     directory = Path(job.directory)
     return {name: store_frame(directory, image, rule) for name, (image, rule) in images.items()}

@@ -9,8 +9,8 @@ import threading
 import time
 from pathlib import Path
 
-from edge_ad.capture.images import list_images, read_image
-from edge_ad.capture.pixels import pixel_rule
+from edge_ad.capture.images import list_images, printable, read_image
+from edge_ad.capture.pixels import file_rule
 from edge_ad.capture.source import Clock, Pacer, Stamper, parse_uri
 from edge_ad.config import Camera
 from edge_ad.errors import CaptureError
@@ -26,9 +26,7 @@ class FolderSource:
 
     def __init__(self, camera: Camera, base: Path, clock: Clock = time.monotonic_ns) -> None:
         uri = parse_uri(camera, {"loop": 0, "fps": 0.0})
-        # Decoders deliver BGR whatever the file's order is: rgb8 and bgr8 both mean "in colour".
-        pixel_format = "bgr8" if camera.pixel_format == "rgb8" else camera.pixel_format
-        self._rule = pixel_rule(pixel_format, camera.bit_depth)
+        self._rule = file_rule(camera.pixel_format, camera.bit_depth)
         self.name = camera.name
         self.pixel_rule_name = self._rule.name
         self.directory = (base / Path(uri.path).expanduser()).absolute()
@@ -54,7 +52,7 @@ class FolderSource:
         lap, place = divmod(self._next, len(self._files))
         path = self._files[place]
         self._next += 1
-        key = path.relative_to(self.directory).as_posix() + (f"#{lap + 1}" if lap else "")
+        key = printable(path.relative_to(self.directory)) + (f"#{lap + 1}" if lap else "")
         # The part "arrives" before its file is decoded, as a camera's trigger precedes the transfer.
         now = self._stamper.clock()
         try:

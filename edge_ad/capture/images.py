@@ -7,6 +7,7 @@ inspection must see the same pixels.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import cv2
@@ -31,37 +32,44 @@ def read_image(path: Path, rule: PixelRule, max_pixels: int) -> Image:
     over `max_pixels` (checked in the header, before anything is decoded), has an alpha channel, or has
     more than 8 bits per sample without a declared depth.
     """
+    where = printable(path)
     try:
         size = path.stat().st_size
         if size > max_pixels * _BYTES_PER_PIXEL + _METADATA_BYTES:
             raise CaptureError(
-                f"{path}: {size / 1e6:.0f} MB is more than an image of the allowed {max_pixels / 1e6:g} "
-                "megapixels; raise max_megapixels"
+                f"{where}: {size / 1e6:.0f} MB is more than an image of the allowed "
+                f"{max_pixels / 1e6:g} megapixels; raise max_megapixels"
             )
         data = path.read_bytes()
     except OSError as error:
         raise CaptureError(
-            f"{path}: cannot read the image ({error.strerror}); check the path"
+            f"{where}: cannot read the image ({error.strerror}); check the path"
         ) from error
     if not data:
-        raise CaptureError(f"{path}: the file is empty (zero bytes); remove it or take it again")
+        raise CaptureError(f"{where}: the file is empty (zero bytes); remove it or take it again")
     try:
         header = read_header(data)
         _check(header, max_pixels)
         return rule.convert(_decode(data, header))
     except CaptureError as error:
-        raise CaptureError(f"{path}: {error}") from error
+        raise CaptureError(f"{where}: {error}") from error
+
+
+def printable(path: Path) -> str:
+    """A path as text that can be shown and kept: what is not UTF-8 in a name stands as `\\xff`."""
+    return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
 
 
 def list_images(directory: Path) -> list[Path]:
     """Every image file under `directory`, at any depth, sorted by path. Raises CaptureError when the
     directory is missing or holds none."""
+    where = printable(directory)
     if not directory.is_dir():
-        raise CaptureError(f"{directory}: no such directory; give a folder of images")
+        raise CaptureError(f"{where}: no such directory; give a folder of images")
     found = sorted(p for p in directory.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
     if not found:
         raise CaptureError(
-            f"{directory}: no images in the folder; expected files ending in {', '.join(IMAGE_SUFFIXES)}"
+            f"{where}: no images in the folder; expected files ending in {', '.join(IMAGE_SUFFIXES)}"
         )
     return found
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import cv2
 
-from edge_ad.capture.pixels import PixelRule, Raw, pixel_rule
+from edge_ad.capture.pixels import PixelRule, Raw, decoded_format, pixel_rule
 from edge_ad.capture.source import Clock, Pacer, Stamper, Uri, parse_uri
 from edge_ad.config import Camera
 from edge_ad.errors import CaptureError
@@ -53,7 +53,8 @@ class LiveSource:
         self.skipped = 0
         v4l2 = camera.uri.lower().startswith("v4l2:")
         self._size: tuple[int, int] | None = None  # of raw buffers, which may come without a shape
-        self._rule = pixel_rule(camera.pixel_format if v4l2 else _decoded(camera), camera.bit_depth)
+        pixel_format = camera.pixel_format if v4l2 else decoded_format(camera.pixel_format)
+        self._rule = pixel_rule(pixel_format, camera.bit_depth)
         self.pixel_rule_name = self._rule.name
         self._where = _redact(camera.uri)
         uri = parse_uri(camera, {"width": 0, "height": 0, "fps": 0.0}) if v4l2 else None
@@ -145,7 +146,7 @@ class VideoFileSource:
     def __init__(self, camera: Camera, base: Path, clock: Clock = time.monotonic_ns) -> None:
         uri = parse_uri(camera, {"loop": 0, "fps": 0.0})
         self.name = camera.name
-        self._rule = pixel_rule(_decoded(camera), camera.bit_depth)
+        self._rule = pixel_rule(decoded_format(camera.pixel_format), camera.bit_depth)
         self.pixel_rule_name = self._rule.name
         self.path = (base / Path(uri.path).expanduser()).absolute()
         self._loop = bool(uri.integer("loop"))
@@ -227,11 +228,6 @@ def _open_live(camera: Camera, uri: Uri | None) -> Any:
         if uri.number(name):
             capture.set(key, uri.number(name))
     return capture
-
-
-def _decoded(camera: Camera) -> str:
-    """Video decoders deliver BGR, whatever was encoded."""
-    return "bgr8" if camera.pixel_format == "rgb8" else camera.pixel_format
 
 
 def _convert(

@@ -7,21 +7,19 @@ row ("BayerBG"), so its RGGB-style aliases are used here.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, cast
+from dataclasses import dataclass, replace
+from typing import Any, cast, get_args
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_ad.config import PixelFormat
 from edge_ad.errors import CaptureError, ConfigError
 from edge_ad.frame import Image
 
 Raw = NDArray[np.uint8] | NDArray[np.uint16]
-FORMATS = (
-    "auto", "mono8", "mono10", "mono12", "mono16", "bayerrg8", "bayergr8", "bayergb8", "bayerbg8",
-    "rgb8", "bgr8", "yuv422_yuyv", "yuv422_uyvy",
-)  # fmt: skip
+FORMATS: tuple[str, ...] = get_args(PixelFormat)
 
 _BAYER = {
     "bayerrg8": cv2.COLOR_BayerRGGB2BGR,
@@ -91,6 +89,23 @@ def pixel_rule(pixel_format: str, bit_depth: int = 0) -> PixelRule:
     return PixelRule("bgr8", lambda raw: _colour(raw, "bgr8"), channels=3)
 
 
+def file_rule(pixel_format: str, bit_depth: int = 0) -> PixelRule:
+    """The rule of a format for picture files: they hold the camera's samples, or a picture that was
+    converted before, as `camera grab` writes it; the two differ in depth or channels. ConfigError as in
+    `pixel_rule`."""
+    rule = pixel_rule(decoded_format(pixel_format), bit_depth)
+    if pixel_format in ("mono10", "mono12", "mono16"):
+        return replace(rule, convert=lambda raw: raw if _is_grey(raw) else rule.convert(raw))
+    if pixel_format in _BAYER or pixel_format in _YUV:
+        return replace(rule, convert=lambda raw: raw if _is_colour(raw) else rule.convert(raw))
+    return rule
+
+
+def decoded_format(pixel_format: str) -> str:
+    """The format as decoders of files and streams deliver it: BGR, whatever the order was before."""
+    return "bgr8" if pixel_format == "rgb8" else pixel_format
+
+
 def _deep(pixel_format: str, bit_depth: int) -> PixelRule:
     """Mono samples of more than 8 bits: the `depth - 8` lowest bits are dropped."""
     container = int(pixel_format.removeprefix("mono"))
@@ -154,9 +169,17 @@ def _yuv(raw: Raw, pixel_format: str, code: int) -> Image:
 
 
 def _colour(raw: Raw, pixel_format: str) -> Image:
-    if raw.dtype != np.uint8 or raw.ndim != 3 or raw.shape[2] != 3:
+    if not _is_colour(raw):
         raise _unlike(raw, pixel_format, "three 8-bit channels")
     return cast(Image, raw)
+
+
+def _is_grey(raw: Raw) -> bool:
+    return raw.dtype == np.uint8 and raw.ndim == 2
+
+
+def _is_colour(raw: Raw) -> bool:
+    return raw.dtype == np.uint8 and raw.ndim == 3 and raw.shape[2] == 3
 
 
 def _cv(raw: Raw, code: int) -> Image:

@@ -12,7 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from edge_ad.backbone.openvino import open_features
 from edge_ad.backbone.spec import load_backbone
-from edge_ad.capture.pixels import FORMATS, pixel_rule
+from edge_ad.capture.images import printable
+from edge_ad.capture.pixels import FORMATS, file_rule
 from edge_ad.cli.output import json_option, write_json
 from edge_ad.config import EMBEDDED_BACKBONE
 from edge_ad.errors import ConfigError
@@ -59,7 +60,7 @@ def command(
 ) -> None:
     """Fit on DATASET/train/good, measure on DATASET/test (MVTec layout), or on each class below it."""
     reduction = Reduction.from_shares(pca=pca or 0.0, npca=npca or 0.0)
-    rule = pixel_rule(pixel_format, bit_depth)
+    rule = file_rule(pixel_format, bit_depth)
     datasets = find_datasets(dataset)
     network = load_backbone(_backbone(backbone))
     chosen = choose_levels(network, [name.strip() for name in levels.split(",") if name.strip()])
@@ -86,10 +87,10 @@ def command(
         for result in results:
             console.print(evaluation_tables(result))
         if len(results) > 1:
-            console.print(summary_table(summarise(str(dataset), results)))
+            console.print(summary_table(summarise(printable(dataset), results)))
     if json_to is not None:
         one = len(results) == 1
-        write_json(results[0] if one else summarise(str(dataset), results), json_to)
+        write_json(results[0] if one else summarise(printable(dataset), results), json_to)
 
 
 def _backbone(given: Path | None) -> Path:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
+from edge_ad.capture.pixels import FORMATS, file_rule
 from edge_ad.cli.output import json_option
+from edge_ad.config import MAX_MEGAPIXELS
 from edge_ad.errors import CaptureError, CheckFailed, ConfigError
 
 if TYPE_CHECKING:
@@ -38,9 +40,9 @@ class Line(msgspec.Struct):
 @click.option(
     "--backbone", type=click.Path(path_type=Path), help="The network, where it lies elsewhere."
 )
-@click.option("--pixel-format", default="auto", show_default=True, help="As in the station file.")
-@click.option("--bit-depth", default=0, help="Significant bits of mono10/12/16 images.")
-@click.option("--threads", default=0, help="Engine threads; 0: one per physical core.")
+@click.option("--pixel-format", type=click.Choice(FORMATS), default="auto", show_default=True)
+@click.option("--bit-depth", type=click.IntRange(0, 16), default=0, help="Of mono10, mono12, mono16.")
+@click.option("--threads", type=click.IntRange(0, 256), default=0, help="0: one per physical core.")
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
 @json_option
 def command(
@@ -57,10 +59,9 @@ def command(
     Exit code 0: every image was scored, PASS or REJECT. 1: at least one is FAULT, such as unreadable.
     """
     from edge_ad.capture.images import list_images
-    from edge_ad.capture.pixels import pixel_rule
     from edge_ad.inspector import load
 
-    rule = pixel_rule(pixel_format, bit_depth)
+    rule = file_rule(pixel_format, bit_depth)
     files = [file for path in images for file in (list_images(path) if path.is_dir() else [path])]
     inspector = load(bundle, backbone, threads)
     if len(inspector.cameras) > 1:
@@ -75,10 +76,9 @@ def command(
 
 def _judge(inspector: Inspector, rule: PixelRule, files: list[Path]) -> Iterator[Line]:
     from edge_ad.capture.images import read_image
-    from edge_ad.config import Camera
     from edge_ad.verdict import Reason, fault
 
-    limit = int(Camera(name="inspect", uri="").max_megapixels * 1e6)
+    limit = int(MAX_MEGAPIXELS * 1e6)
     for file in files:
         try:
             verdict = inspector.inspect(read_image(file, rule, limit))
@@ -88,8 +88,10 @@ def _judge(inspector: Inspector, rule: PixelRule, files: list[Path]) -> Iterator
 
 
 def _line(file: Path, verdict: Verdict) -> Line:
+    from edge_ad.capture.images import printable
+
     return Line(
-        str(file),
+        printable(file),
         verdict.decision.value,
         verdict.reason.value,
         verdict.score,

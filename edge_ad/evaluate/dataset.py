@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edge_ad.capture.images import IMAGE_SUFFIXES, list_images
+from edge_ad.capture.images import IMAGE_SUFFIXES, list_images, printable
 from edge_ad.errors import CaptureError
 
 GOOD = "good"
@@ -50,14 +50,14 @@ def open_dataset(directory: Path) -> Dataset:
     """The paths of one class. Raises CaptureError when a part of it is missing."""
     test = directory / "test"
     train, good = list_images(directory / "train" / GOOD), list_images(test / GOOD)
-    kinds = {d.name: _images(d) for d in _subdirectories(test) if d.name != GOOD}
+    kinds = {printable(Path(d.name)): _images(d) for d in _subdirectories(test) if d.name != GOOD}
     defects = {kind: paths for kind, paths in kinds.items() if paths}
     if not defects:
         raise CaptureError(
             f"{test}: no images of defects; put them in {test}/<kind of defect>, next to good"
         )
     empty = [f"test/{kind}" for kind, paths in kinds.items() if not paths]
-    return Dataset(directory.resolve().name, directory, train, good, defects, empty)
+    return Dataset(printable(Path(directory.resolve().name)), directory, train, good, defects, empty)
 
 
 def _subdirectories(directory: Path) -> list[Path]:

@@ -11,12 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_ad.backbone.engine import FeatureEngine
-from edge_ad.capture.images import read_image
+from edge_ad.capture.images import printable, read_image
 from edge_ad.capture.pixels import PixelRule
+from edge_ad.config import MAX_MEGAPIXELS
 from edge_ad.errors import CaptureError
 from edge_ad.preprocess import Preprocessor
-
-MAX_PIXELS = 64_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +47,7 @@ def extract(
     ms: list[float] = []
     for path in paths:
         try:
-            image = read_image(path, rule, MAX_PIXELS)
+            image = read_image(path, rule, int(MAX_MEGAPIXELS * 1e6))
         except CaptureError as error:
             unreadable.append(str(error))
             advance()
@@ -62,7 +61,9 @@ def extract(
             read.append(path)
         else:
             ms.pop()
-            unreadable.append(f"{path}: the network's features are NaN or Inf; look at the image")
+            unreadable.append(
+                f"{printable(path)}: the network's features are NaN or Inf; look at the image"
+            )
         advance()
     features = np.stack(rows) if rows else np.empty((0, 0), np.float32)
     return Extracted(features, read, unreadable, np.array(ms))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from edge_ad.backbone.engine import FeatureEngine
 from edge_ad.backbone.spec import Backbone, Level
+from edge_ad.capture.images import printable
 from edge_ad.capture.pixels import PixelRule
 from edge_ad.errors import CheckFailed, ConfigError
 from edge_ad.evaluate.dataset import Dataset
@@ -89,7 +90,7 @@ def evaluate_paper(
     value = auroc(good_scores, all_bad)
     return Evaluation(
         name=dataset.name,
-        dataset=str(dataset.root),
+        dataset=printable(dataset.root),
         profile="paper",
         image_auroc=value,
         image_auroc_interval=auroc_interval(value, len(good_scores), len(all_bad)),

@@ -4,8 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_ad import config
-from edge_ad.capture.pixels import FORMATS, pixel_rule
+from edge_ad.capture.pixels import FORMATS, file_rule, pixel_rule
 from edge_ad.errors import CaptureError, ConfigError
 
 # The two rows of two pixels that each PFNC name stands for.
@@ -15,10 +14,6 @@ MOSAICS = {
     "bayergb8": ("GB", "RG"),
     "bayerbg8": ("BG", "GR"),
 }
-
-
-def test_formats_are_the_configurations() -> None:
-    assert config.PixelFormat.__args__ == FORMATS
 
 
 @pytest.mark.parametrize("name", MOSAICS)
@@ -155,3 +150,27 @@ def test_a_drivers_flat_buffer_becomes_a_raster(
 def test_every_rule_has_a_name_of_its_own() -> None:
     names = [pixel_rule(f).name for f in FORMATS]
     assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("name", ["mono12", "bayerrg8", "yuv422_yuyv", "rgb8"])
+def test_files_may_hold_pictures_that_were_converted_before(name: str) -> None:
+    shape = (8, 8) if name == "mono12" else (8, 8, 3)
+    picture = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
+    np.testing.assert_array_equal(file_rule(name).convert(picture), picture)
+
+
+def test_files_may_hold_the_cameras_own_samples() -> None:
+    raw = np.full((8, 8), 0x0AB0, np.uint16)
+    np.testing.assert_array_equal(file_rule("mono12").convert(raw), pixel_rule("mono12").convert(raw))
+    mosaic = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    expected = pixel_rule("bayergb8").convert(mosaic)
+    np.testing.assert_array_equal(file_rule("bayergb8").convert(mosaic), expected)
+
+
+@pytest.mark.parametrize("name", ["mono12", "bayerrg8"])
+def test_files_of_neither_kind_are_refused(name: str) -> None:
+    wrong = np.zeros((8, 8, 3) if name == "mono12" else (8, 8), np.uint16)
+    if name == "mono12":
+        wrong = wrong.astype(np.uint8)
+    with pytest.raises(CaptureError, match=name):
+        file_rule(name).convert(wrong)
