@@ -187,11 +187,12 @@ def open_inspector(
     A runtime or device other than the one calibrated is accepted when the bundle's reference frames
     keep their scores. Raises ArtifactError that names both sides, DeviceError when nothing compiles.
     """
+    key = f"openvino-{precision}"
+    section, heads, backbone = bundle.section(key), bundle.heads(key), bundle.backbone()
+    # Imported last: at the daemon's start another thread imports it while this one verifies files.
     from edge_ad.backbone.openvino import open_scorer
 
-    key = f"openvino-{precision}"
-    section = bundle.section(key)
-    engine = open_scorer(bundle.backbone(), bundle.heads(key), threads, precision)
+    engine = open_scorer(backbone, heads, threads, precision)
     inspector = Inspector(bundle, engine, clock)
     if engine.identity != section.identity:
         try:
