@@ -23,7 +23,9 @@ else:
 
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 Rate = Annotated[float, Meta(gt=0.0, lt=0.5)]
-Fraction = Annotated[float, Meta(gt=0.0, lt=1.0)]
+_Place = Annotated[int, Meta(ge=0)]
+_Side = Annotated[int, Meta(ge=8)]
+Roi = tuple[_Place, _Place, _Side, _Side]
 
 EMBEDDED_BACKBONE = Path(__file__).parent / "backbone" / "embedded"
 
@@ -64,15 +66,7 @@ class View(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     name: Name
     camera: Name
     # x, y, width, height in frame pixels; absent: the whole frame.
-    roi: (
-        tuple[
-            Annotated[int, Meta(ge=0)],
-            Annotated[int, Meta(ge=0)],
-            Annotated[int, Meta(ge=8)],
-            Annotated[int, Meta(ge=8)],
-        ]
-        | None
-    ) = None
+    roi: Roi | None = None
 
 
 class Engine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

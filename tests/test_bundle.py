@@ -173,6 +173,14 @@ def test_a_pickle_is_never_executed(bundle: Path, tmp_path: Path) -> None:
         ),
         (lambda m: m["engines"][KEY].update(threshold=-1.0), "not a positive number"),
         (lambda m: m["engines"][KEY].update(scales=[]), "0 scales for 1 views"),
+        (lambda m: m["views"][0].update(roi=[-5, 0, 10, 10]), ">= 0.*roi"),
+        (lambda m: m["views"][0].update(roi=[0, 0, 0, 0]), ">= 8.*roi"),
+        (
+            lambda m: m["preprocess"]["cameras"]["top"].update(frame_size="fixed", width=0),
+            "'top' has frames of 0 x",
+        ),
+        (lambda m: m["preprocess"].update(height=0), ">= 1.*height"),
+        (lambda m: m["engines"][KEY]["promise"].update(target=0.0), "target"),
         (lambda m: m["files"].update({"../../x": "0"}), "missing"),
         (lambda m: m["levels"][0].update(dim=9), r"\[8\], the manifest says float64 \[9\]"),
     ],
@@ -185,6 +193,16 @@ def test_a_manifest_of_something_else_is_refused(
         open_bundle(bundle)
     assert caught.value.exit_code == 3
     assert "\n" not in str(caught.value)
+
+
+def test_a_manifest_that_is_no_text_is_refused(bundle: Path) -> None:
+    forge(bundle, lambda m: m.update(id="ID"))
+    data = (bundle / "manifest.json").read_bytes().replace(b'"ID"', b'"\xed\xa0"')
+    replace(bundle / "manifest.json", data)
+    sha256 = hashlib.sha256(data).hexdigest()
+    replace(bundle / "manifest.sha256", f"{sha256}  manifest.json\n".encode())
+    with pytest.raises(ArtifactError, match="utf-8"):
+        open_bundle(bundle)
 
 
 def test_tensors_must_be_what_the_manifest_says(bundle: Path) -> None:

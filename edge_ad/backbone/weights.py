@@ -203,7 +203,7 @@ def _read_notes(path: Path) -> tuple[Notes, dict[str, Any]]:
     try:
         data = path.read_bytes()
         return msgspec.json.decode(data, type=Notes), msgspec.json.decode(data, type=dict[str, Any])
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, ValueError, msgspec.DecodeError) as error:
         raise ArtifactError(
             f"{path}: notes on the weights cannot be read: {error}; correct it"
         ) from error

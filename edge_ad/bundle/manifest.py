@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 from edge_ad.backbone.engine import EngineIdentity
 from edge_ad.backbone.spec import Level
+from edge_ad.config import Roi
 from edge_ad.errors import ArtifactError
 from edge_ad.gaussian.threshold import Promise
 
@@ -18,6 +20,8 @@ MANIFEST_SHA = "manifest.sha256"
 TENSORS = "gaussian.safetensors"
 REPORT = "report.html"
 REFERENCE = "reference"
+# msgspec leaves a text that is not UTF-8 to Python.
+UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError)
 
 
 class _Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -45,8 +49,8 @@ class Preprocess(_Struct, frozen=True):
     """How a frame becomes network input; cameras are in the order of a part's images."""
 
     rule: str
-    height: int
-    width: int
+    height: Annotated[int, Meta(ge=1)]
+    width: Annotated[int, Meta(ge=1)]
     cameras: dict[str, CameraRule]
 
 
@@ -55,7 +59,7 @@ class ViewRule(_Struct, frozen=True):
 
     name: str
     camera: str
-    roi: tuple[int, int, int, int] | None = None
+    roi: Roi | None = None
 
 
 class ReductionRef(_Struct, frozen=True):
@@ -137,7 +141,7 @@ def decode_manifest(data: bytes, where: str) -> Manifest:
     """Parse and check a manifest. Raises ArtifactError naming `where`, the key, and both schemas."""
     try:
         schema = msgspec.json.decode(data, type=_Schema).schema
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise ArtifactError(
             f"{where}: {MANIFEST} is not a bundle manifest ({error}); restore the bundle from a copy, "
             "or calibrate again"
@@ -149,7 +153,7 @@ def decode_manifest(data: bytes, where: str) -> Manifest:
         )
     try:
         manifest = msgspec.json.decode(data, type=Manifest)
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise ArtifactError(
             f"{where}: {MANIFEST}: {error}; it was not written by this edge_ad: calibrate again"
         ) from error
@@ -166,6 +170,9 @@ def _check(manifest: Manifest, where: str) -> None:
     cameras = set(manifest.preprocess.cameras)
     if not manifest.views or not manifest.levels or not manifest.engines:
         refuse("views, levels and engines must not be empty")
+    for name, rule in manifest.preprocess.cameras.items():
+        if rule.frame_size == "fixed" and min(rule.width, rule.height) < 1:
+            refuse(f"camera {name!r} has frames of {rule.width} x {rule.height} px")
     for view in manifest.views:
         if view.camera not in cameras:
             refuse(f"view {view.name!r} names camera {view.camera!r}, it has {sorted(cameras)}")

@@ -17,7 +17,15 @@ from safetensors.numpy import load
 
 from edge_ad.backbone.engine import Head
 from edge_ad.backbone.spec import Backbone, load_backbone
-from edge_ad.bundle.manifest import MANIFEST, MANIFEST_SHA, TENSORS, Manifest, Section, decode_manifest
+from edge_ad.bundle.manifest import (
+    MANIFEST,
+    MANIFEST_SHA,
+    TENSORS,
+    UNDECODABLE,
+    Manifest,
+    Section,
+    decode_manifest,
+)
 from edge_ad.errors import ArtifactError
 from edge_ad.preprocess import RULE
 
@@ -148,7 +156,7 @@ def kept_set_sha256(directory: Path) -> str:
     data, _ = _read_manifest(directory)
     try:
         return msgspec.json.decode(data, type=_OldManifest).calibration_set.sha256
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise ArtifactError(
             f"{directory}: {MANIFEST} names no calibration set ({error}); collect parts again"
         ) from error

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 
 from edge_ad.errors import CheckFailed
 
 CONFIDENCE = 0.95
+
+Share = Annotated[float, Meta(ge=0, le=1)]
 
 
 class Promise(msgspec.Struct, frozen=True):
@@ -29,11 +32,11 @@ class Promise(msgspec.Struct, frozen=True):
     """
 
     method: str
-    parts: int
-    target: float
+    parts: Annotated[int, Meta(ge=1)]
+    target: Annotated[float, Meta(gt=0, lt=1)]
     index: int
-    expected: float
-    confident: float
+    expected: Share
+    confident: Share
     achievable: bool
 
 
