@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from tiny_backbone import write_tiny_backbone
+from tiny_bundle import make_bundle
 
 from edge_ad.cli.check import command
 from edge_ad.delivery.control import ControlServer
@@ -145,3 +146,14 @@ def test_a_bad_station_file_is_a_configuration_error(tmp_path: Path) -> None:
     path.write_text('schema = 1\nstation = "s"\ncamera = []\n')
     done = CliRunner().invoke(command, ["-c", str(path)])
     assert isinstance(done.exception, ConfigError)
+
+
+def test_a_bundle_of_another_backbone_than_the_one_named_is_a_warning(tmp_path: Path) -> None:
+    path = write_line(tmp_path, "synthetic://?seed=1&width=96&height=72")
+    make_bundle(tmp_path / "state")
+    assert check(path)[1]["bundle"][0] == "ok"
+    named = write_tiny_backbone(tmp_path / "net", seed=7).sha256
+    (used,) = (p.name for p in (tmp_path / "state" / "backbones").iterdir() if p.is_dir())
+    state, text = check(path)[1]["bundle"]
+    assert state == "warn"
+    assert used[:12] in text and named[:12] in text and "--refit" in text
