@@ -7,9 +7,7 @@ import numpy as np
 import pytest
 
 from edge_ad.calibrate.progress import Plain
-from edge_ad.gaussian.threshold import conformal
 from edge_ad.report.histogram import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, histogram_svg
-from edge_ad.report.page import confident_rate
 
 
 @pytest.mark.parametrize(
@@ -32,14 +30,6 @@ def test_every_part_is_in_the_picture(scores: list[float], threshold: float) -> 
         assert drawn == pytest.approx(sum((s > threshold) == above for s in scores), abs=0.1 * len(bars))
     assert all(float(x) >= LEFT and float(x) + float(w) <= WIDTH - RIGHT + 1 for _, x, w, _ in bars)
     assert f"threshold {threshold:.5g}" in svg
-
-
-@pytest.mark.parametrize("parts", [299, 300, 666, 5000])
-def test_the_rate_to_ask_for_holds_with_confidence_and_no_higher_one_does(parts: int) -> None:
-    rate = float(f"{confident_rate(parts, 0.01):.4g}")
-    scores = np.arange(1.0, parts + 1)
-    assert conformal(scores, rate, "x")[1].confident <= 0.01
-    assert conformal(scores, rate + 1 / (parts + 1), "x")[1].confident > 0.01
 
 
 def test_plain_progress_says_rate_and_time_left_now_and_then() -> None:

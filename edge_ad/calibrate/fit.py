@@ -22,7 +22,14 @@ from edge_ad.frame import Image
 from edge_ad.gaussian.model import Gaussian, fit_levels
 from edge_ad.gaussian.out_of_sample import out_of_sample_distances
 from edge_ad.gaussian.score import level_distances, level_sum
-from edge_ad.gaussian.threshold import CONFIDENCE, Promise, beta_quantile, chi2_threshold, conformal
+from edge_ad.gaussian.threshold import (
+    CHI2,
+    CONFIDENCE,
+    Promise,
+    beta_quantile,
+    chi2_threshold,
+    conformal,
+)
 from edge_ad.preprocess import Preprocessor
 
 REFERENCE_FRAMES = 8
@@ -161,7 +168,7 @@ def _threshold(
     # Pearson's upper bound: the same Beta law as the conformal one with n - above as the index.
     confident = beta_quantile(CONFIDENCE, above + 1, n - above) if above < n else 1.0
     promise = Promise(
-        method=f"chi2, checked {views[0].method}",
+        method=f"{CHI2}, checked {views[0].method}",
         parts=n,
         target=job.rate,
         index=n - above,

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from edge_ad.errors import CheckFailed
 
 CONFIDENCE = 0.95
+CHI2 = "chi2"  # how the method of a promise begins whose threshold is not one of the scores
 
 Share = Annotated[float, Meta(ge=0, le=1)]
 
@@ -78,18 +79,38 @@ def parts_needed(rate: float) -> tuple[int, int]:
 
 
 def promise_text(promise: Promise) -> str:
-    """The promise in words, and what more parts would buy."""
+    """The promise in words, and what more parts or another target would buy."""
     expected, confident = parts_needed(promise.target)
     target = percent(promise.target)
     text = (
         f"{promise.parts} parts: {percent(promise.expected)} false rejects expected, "
         f"at most {percent(promise.confident)} with 95 % confidence"
     )
+    if promise.method.startswith(CHI2):
+        return (
+            text if promise.achievable else f"{text}; no number of parts moves a chi-squared threshold"
+        )
     if not promise.achievable:
         text += f"; {expected} parts for {target}"
     if promise.parts < confident:
         text += f"; {confident} for {target} with 95 % confidence"
+    elif promise.confident > promise.target:
+        rate = confident_rate(promise.parts, promise.target)
+        text += f"; ask for --false-reject-rate {rate:.4g} to hold {target} with 95 % confidence"
     return text
+
+
+def confident_rate(parts: int, target: float) -> float:
+    """The highest rate to ask for with which `target` holds with 95 % confidence; needs enough parts."""
+    holds, fails = 1, int(target * (parts + 1)) + 1  # parts above the threshold
+    while fails - holds > 1:
+        middle = (holds + fails) // 2
+        if beta_quantile(CONFIDENCE, middle, parts + 1 - middle) <= target:
+            holds = middle
+        else:
+            fails = middle
+    # Half a part more, so that rounding for print changes nothing.
+    return (holds + 0.5) / (parts + 1)
 
 
 def percent(share: float) -> str:

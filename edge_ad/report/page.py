@@ -9,8 +9,8 @@ from pathlib import Path
 from edge_ad.bundle import Manifest, Section
 from edge_ad.calibrate.job import Score, Skipped
 from edge_ad.gaussian.threshold import (
-    CONFIDENCE,
-    beta_quantile,
+    CHI2,
+    confident_rate,
     parts_needed,
     percent,
     promise_text,
@@ -120,10 +120,14 @@ def _tables(manifest: Manifest, section: Section) -> str:
         ("Target of false rejects", target),
         ("Expected with these parts", percent(promise.expected)),
         ("With 95 % confidence, at most", percent(promise.confident)),
-        (f"Parts needed for {target} expected", str(expected)),
-        (f"Parts needed for {target} with 95 % confidence", str(confident)),
     ]
-    if promise.parts >= confident and promise.confident > promise.target:
+    from_scores = not promise.method.startswith(CHI2)
+    if from_scores:
+        promises += [
+            (f"Parts needed for {target} expected", str(expected)),
+            (f"Parts needed for {target} with 95 % confidence", str(confident)),
+        ]
+    if from_scores and promise.parts >= confident and promise.confident > promise.target:
         rate = confident_rate(promise.parts, promise.target)
         option = f"--false-reject-rate {rate:.4g}"
         promises.append((f"To hold {target} with 95 % confidence, ask for", option))
@@ -137,15 +141,6 @@ def _tables(manifest: Manifest, section: Section) -> str:
         f'<div class="two">{_table(["False rejects", ""], promises)}'
         f"{_table(['Counts', ''], counts)}</div>"
     )
-
-
-def confident_rate(parts: int, target: float) -> float:
-    """The highest rate to ask for with which `target` holds with 95 % confidence; needs enough parts."""
-    above = 1
-    while beta_quantile(CONFIDENCE, above + 1, parts - above) <= target:
-        above += 1
-    # Half a part more, so that rounding for print changes nothing.
-    return (above + 0.5) / (parts + 1)
 
 
 def _histogram(section: Section, scores: Sequence[Score]) -> str:

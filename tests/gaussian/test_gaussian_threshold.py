@@ -8,10 +8,12 @@ from scipy import stats
 
 from edge_ad.errors import CheckFailed
 from edge_ad.gaussian.threshold import (
+    Promise,
     beta_quantile,
     chi2_cdf,
     chi2_quantile,
     chi2_threshold,
+    confident_rate,
     conformal,
     parts_needed,
     promise_text,
@@ -86,11 +88,33 @@ def test_parts_needed_are_the_fewest(rate: float) -> None:
             "99 parts: 1 % false rejects expected, at most 3 % with 95 % confidence; "
             "299 for 1 % with 95 % confidence",
         ),
-        (1000, "1000 parts: 1 % false rejects expected, at most 1.6 % with 95 % confidence"),
+        (
+            1000,
+            "1000 parts: 1 % false rejects expected, at most 1.6 % with 95 % confidence; "
+            "ask for --false-reject-rate 0.005495 to hold 1 % with 95 % confidence",
+        ),
     ],
 )
 def test_promise_in_words(n: int, text: str) -> None:
     assert promise_text(conformal(np.arange(float(n)), 0.01, "leave-one-out")[1]) == text
+
+
+@pytest.mark.parametrize(("parts", "target"), [(299, 0.01), (300, 0.01), (666, 0.01), (5000, 0.3)])
+def test_the_rate_to_ask_for_holds_with_confidence_and_no_higher_one_does(
+    parts: int, target: float
+) -> None:
+    rate = float(f"{confident_rate(parts, target):.4g}")
+    scores = np.arange(1.0, parts + 1)
+    assert conformal(scores, rate, "x")[1].confident <= target
+    assert conformal(scores, rate + 1 / (parts + 1), "x")[1].confident > target
+
+
+@pytest.mark.parametrize(("above", "parts", "expected"), [(0, 300, True), (30, 300, False)])
+def test_a_chi_squared_promise_offers_no_parts(above: int, parts: int, expected: bool) -> None:
+    rate = (above + 1) / (parts + 1)
+    text = promise_text(Promise("chi2, checked x", parts, 0.01, parts - above, rate, 0.2, expected))
+    assert " for 1 %" not in text
+    assert ("no number of parts" in text) is not expected
 
 
 def test_the_two_promises_hold_over_many_calibrations() -> None:
