@@ -308,6 +308,7 @@ def test_what_cannot_be_opened_is_not_written(tmp_path: Path) -> None:
             tmp_path, manifest, {**tensors, name: tensors[name] * np.inf}, {"reference/000001.png": b""}
         )
     assert list_bundles(tmp_path, "disc") == []
+    assert not list((tmp_path / "bundles" / "disc").glob(".tmp-*"))
 
 
 def test_a_vanished_bundle_is_said(tmp_path: Path) -> None:

@@ -246,6 +246,16 @@ def test_add_and_drop(station: Station, tmp_path: Path) -> None:
     assert [part.id for part in kept_set(station).kept][-1] == "000048"
 
 
+def test_adding_nothing_new_changes_nothing(station: Station, tmp_path: Path) -> None:
+    """A copy of the bundle in use would take the place of `previous`."""
+    before = active(station)
+    write_parts(tmp_path / "again", 3)
+    with pytest.raises(CheckFailed, match=r"none of the 3 parts .*3 duplicate.*nothing was changed"):
+        calibrate(station, Request(add=tmp_path / "again"))
+    assert active(station) == before
+    assert len(list_bundles(station.state_path, "disc")) == 1
+
+
 def test_drop_of_an_unknown_part(station: Station) -> None:
     before = active(station)
     done = edge_ad("calibrate", "-c", station.path, "--drop", "3,000099")
@@ -333,6 +343,9 @@ def test_a_source_that_ends_early_keeps_what_it_gave(tmp_path: Path) -> None:
         calibrate(station, Request(parts=50))
     staging = re.search(r"are in (\S+):", str(caught.value))
     assert staging is not None
+    write_parts(tmp_path / "good", 25, first=100)
+    calibrate(station, Request(directory=tmp_path / "good"))
+    assert len(list(Path(staging[1]).iterdir())) == 12  # another calibration leaves them alone
     changed = write_station(tmp_path, calibration="min_parts = 10")
     assert calibrate(changed, Request(directory=Path(staging[1]))).manifest.counts["parts"] == 12
     assert not Path(staging[1]).exists()
@@ -567,3 +580,5 @@ def test_a_full_disk_is_said_and_changes_nothing(station: Station, tmp_path: Pat
     assert "Traceback" not in done.stderr
     assert active(station) == before
     assert open_bundle(before).manifest.counts["parts"] == 40
+    # What was begun does not stay on the full disk.
+    assert not [path for path in station.state_path.rglob(".*") if path.name != ".lock"]

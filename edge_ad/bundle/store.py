@@ -73,9 +73,12 @@ def write_bundle(
         temporary = parent / f".tmp-{manifest.id}"
         for stale in parent.glob(".tmp-*"):
             shutil.rmtree(stale)  # the lock is ours, so nobody is writing it any more
-        _write_tree(temporary, contents)
-        open_bundle(temporary)
-        temporary.rename(target)
+        try:
+            _write_tree(temporary, contents)
+            open_bundle(temporary)
+            temporary.rename(target)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)  # half a bundle must not fill a full disk
         _sync(parent)
     return target
 
@@ -162,8 +165,13 @@ def store_backbone(state: Path, backbone: Backbone) -> Path:
             temporary = parent / f".tmp-{backbone.sha256}"
             shutil.rmtree(temporary, ignore_errors=True)
             names = [backbone.onnx_path.name, "backbone.json"]
-            _write_tree(temporary, {name: (backbone.directory / name).read_bytes() for name in names})
-            temporary.rename(target)
+            try:
+                _write_tree(
+                    temporary, {name: (backbone.directory / name).read_bytes() for name in names}
+                )
+                temporary.rename(target)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
             _sync(parent)
     return target
 

@@ -118,8 +118,7 @@ def calibrate(
             raise DeviceError(text + _collected(staging)) from error
         except EdgeAdError as error:
             raise type(error)(f"{error}{_collected(staging)}") from error
-        for left in directory.glob(f"{STAGING}*"):
-            shutil.rmtree(left)
+        _clear_staging(directory, request, staging, progress)
         _tidy(station, directory)
     path, manifest, key, skipped = bundle
     try:
@@ -134,6 +133,16 @@ def _collected(staging: Path) -> str:
     if staging.is_dir() and any(staging.rglob("*.png")):
         return f" (the collected parts are in {staging}: --from takes them)"
     return ""
+
+
+def _clear_staging(directory: Path, request: Request, staging: Path, progress: Progress) -> None:
+    """Remove the collected parts that are in the kept set now; those of another collection stay."""
+    source = request.directory or request.add or staging
+    for left in sorted(directory.glob(f"{STAGING}*")):
+        if left in (staging, source.absolute()):
+            shutil.rmtree(left)
+        else:
+            progress.note(f"{left}: parts of a collection that was not finished; --from takes them")
 
 
 def _kept_set(station: Station, directory: Path, request: Request, now: datetime) -> CalibrationSet:

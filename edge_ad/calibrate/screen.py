@@ -57,13 +57,27 @@ def check_enough(parts: int, skipped: Sequence[Skipped], min_parts: int) -> None
     """Raise CheckFailed that says how many parts there are and how many it takes."""
     if parts >= min_parts:
         return
-    counts = Counter(one.kind for one in skipped)
-    left_out = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
+    left_out = _left_out(skipped)
     reason = f" (first skipped: {skipped[0].source}: {skipped[0].detail})" if skipped else ""
     raise CheckFailed(
         f"{parts} usable good parts{f' ({left_out} skipped)' if left_out else ''}, "
         f"calibration.min_parts asks for {min_parts}: give {min_parts - parts} more{reason}"
     )
+
+
+def check_new(job: Job, parts: Sequence[Part], skipped: Sequence[Skipped]) -> None:
+    """Raise CheckFailed when parts were to be added and none is new: a copy of the bundle in use would
+    only take the place of `previous`."""
+    if job.kept and job.candidates and not any(part.fresh for part in parts):
+        raise CheckFailed(
+            f"none of the {len(job.candidates)} parts can be added ({_left_out(skipped)}; first: "
+            f"{skipped[0].source}: {skipped[0].detail}); nothing was changed, give new ones"
+        )
+
+
+def _left_out(skipped: Sequence[Skipped]) -> str:
+    counts = Counter(one.kind for one in skipped)
+    return ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
 
 
 def _store(candidate: Candidate, job: Job) -> dict[str, StoredFile]:

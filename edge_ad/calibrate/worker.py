@@ -18,7 +18,7 @@ from edge_ad.backbone.spec import load_backbone
 from edge_ad.bundle.manifest import TENSORS
 from edge_ad.calibrate.fit import fit
 from edge_ad.calibrate.job import Failed, Job, Message, Outcome, Update
-from edge_ad.calibrate.screen import check_enough, screen
+from edge_ad.calibrate.screen import check_enough, check_new, screen
 from edge_ad.calibration_set import write_durably
 from edge_ad.errors import EdgeAdError
 
@@ -30,6 +30,7 @@ def work(job: Job) -> Outcome:
     cv2.setNumThreads(job.threads)
     backbone = load_backbone(job.backbone)
     parts, skipped, rules = screen(job, _tell)
+    check_new(job, parts, skipped)
     check_enough(len(parts), skipped, job.min_parts)
     outcome, tensors = fit(job, backbone, parts, skipped, rules, _tell)
     write_durably(Path(job.work) / TENSORS, save(tensors))
