@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import time
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from urllib.request import urlopen
 
@@ -56,6 +57,11 @@ class Load:
 
 
 def _consume(pipe: Connection) -> None:
+    with suppress(EOFError):  # the bench has ended early and said why
+        _serve(pipe)
+
+
+def _serve(pipe: Connection) -> None:
     scores, control, metrics = pipe.recv()
     with ScoreSubscriber(scores, ["scores", "rejects"]) as subscriber:
         client = ControlClient(control)

@@ -15,13 +15,12 @@ from numpy.typing import NDArray
 from edge_ad.backbone.openvino import usable_cores
 from edge_ad.backbone.spec import Backbone
 from edge_ad.bench.load import Load, Taken
-from edge_ad.bench.timing import Stopwatch, TimedLoop
+from edge_ad.bench.timing import Stopwatch, TimedLoop, TriggeredCamera
 from edge_ad.bench.trial import Trial, make_trial
 from edge_ad.capture.source import Source, open_source
 from edge_ad.config import Camera
 from edge_ad.daemon import Daemon
 from edge_ad.errors import DeviceError
-from edge_ad.frame import Frame
 
 MAX_WARM_UP = 200  # parts that are inspected first and not counted
 
@@ -113,30 +112,17 @@ def run_bench(options: Options, say: Callable[[str], None] = lambda _: None) -> 
     )
 
 
-class _Gated:
-    """A source that shows nothing before `gate` is set, so that a consumer can be ready."""
-
-    def __init__(self, source: Source, gate: threading.Event) -> None:
-        self.name, self.live, self.pixel_rule_name = source.name, source.live, source.pixel_rule_name
-        self.open, self.close, self.skipped = source.open, source.close, 0
-        self._read, self._gate = source.read, gate
-
-    def read(self) -> Frame | None:
-        self._gate.wait()
-        return self._read()
-
-
 def _measure(trial: Trial, options: Options, warm_up: int, load: Load | None) -> Run:
     total = warm_up + options.frames
-    stopwatch, gate = Stopwatch(total), threading.Event()
+    stopwatch, trigger = Stopwatch(total), threading.Semaphore(0)
 
     def source(camera: Camera, base: Path) -> Source:
-        return _Gated(open_source(camera, base), gate)
+        return TriggeredCamera(open_source(camera, base), trigger)
 
     daemon = Daemon(
         trial.station,
         make_source=source,
-        make_loop=lambda *arguments: TimedLoop(stopwatch, trial.engine, *arguments),
+        make_loop=lambda *arguments: TimedLoop(stopwatch, trial.engine, trigger.release, *arguments),
         own_process=options.own_process,
     )
     daemon.start()
@@ -145,7 +131,7 @@ def _measure(trial: Trial, options: Options, warm_up: int, load: Load | None) ->
         if load is not None:
             load.connect(daemon.scores.endpoint, trial.station.control_endpoint, daemon.http.url)
     finally:
-        gate.set()
+        trigger.release()
         code = daemon.run()
     if load is not None:
         taken = load.finish()
@@ -159,8 +145,9 @@ def _measure(trial: Trial, options: Options, warm_up: int, load: Load | None) ->
 
 
 def _summary(stopwatch: Stopwatch, warm_up: int, dropped: int, reject_share: float, taken: Taken) -> Run:
-    engine, path = stopwatch.engine[warm_up:], stopwatch.path[warm_up:]
-    stages = stopwatch.stages[warm_up:]
+    counted = slice(warm_up, stopwatch.count)
+    engine, path = stopwatch.engine[counted], stopwatch.path[counted]
+    stages = stopwatch.stages[counted]
     rest = path - stages.sum(1)
     return Run(
         engine_p50_ms=_ms(engine, 50),

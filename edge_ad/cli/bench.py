@@ -53,8 +53,8 @@ def command(
 ) -> None:
     """Time the path from a frame in hand to its verdict at the publisher, beside the engine alone.
 
-    Runs the daemon on rendered Mono8 parts, as fast as it goes: once quiet, once with a ZeroMQ
-    subscriber and a scrape of the metrics every second. The bare engine runs once per part, in turn.
+    Runs the daemon on rendered Mono8 parts, one after the other as they are judged: once quiet, once
+    with a ZeroMQ subscriber and a scrape of the metrics every second. The bare engine runs in turn.
     """
     import edge_ad
     from edge_ad.backbone.spec import load_backbone
