@@ -32,9 +32,7 @@ class Reason(str, Enum):
     FRAME_SIZE = "frame_size"  # the frame's size is not the bundle's
     PIXEL_FORMAT = "pixel_format"  # the frame's pixel layout is not the bundle's
     UNREADABLE = "unreadable"  # the frame or image file could not be decoded
-    INCOMPLETE = "incomplete"  # the camera delivered only a part of the frame
     MISSING_VIEW = "missing_view"  # another camera of the part delivered nothing in time
-    OVERFLOW = "overflow"  # the part's frame did not fit the queue
     ENGINE = "engine"  # the engine failed
     STOPPED = "stopped"  # the daemon stopped before the part was inspected
 
