@@ -7,6 +7,7 @@ PASS if it is finite and at most the threshold. Whether it comes in time is for 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,6 @@ from edge_ad.backbone.engine import ScoreEngine
 from edge_ad.bundle import Bundle, CameraRule, open_bundle
 from edge_ad.errors import ArtifactError
 from edge_ad.frame import Image
-from edge_ad.gaussian.score import level_sum
 from edge_ad.preprocess import Preprocessor, Roi
 from edge_ad.verdict import Decision, Reason, Verdict, fault
 
@@ -60,7 +60,7 @@ class Inspector:
         self.stamps = [0, 0, 0, 0]
         self._clock = clock
         self._rules = tuple(manifest.preprocess.cameras.values())
-        self._scales = np.array(section.scales, np.float64)
+        self._scales = tuple(section.scales)
         size = (manifest.preprocess.height, manifest.preprocess.width)
         self._views = tuple(
             _View(view.name, self.cameras.index(view.camera), view.roi, Preprocessor(*size), row)
@@ -112,11 +112,14 @@ class Inspector:
         self.engine.close()
 
     def _judge(self, distances: NDArray[np.float32]) -> Verdict:
-        if not np.isfinite(distances).all():
-            return fault(Reason.NOT_FINITE, self.threshold, "the engine's distances are not finite")
-        scores = level_sum(distances) / self._scales
-        worst = int(scores.argmax())
-        score = float(scores[worst])
+        """In plain floats: right after the engine, on cold caches, NumPy takes three times as long."""
+        score, worst = -math.inf, 0
+        for i, (levels, scale) in enumerate(zip(distances.tolist(), self._scales, strict=True)):
+            one = sum(levels) / scale
+            if not math.isfinite(one):  # a sum of float32 is finite exactly when all of them are
+                return fault(Reason.NOT_FINITE, self.threshold, "the engine's distances are not finite")
+            if one > score:
+                score, worst = one, i
         passed = score <= self.threshold
         return Verdict(
             Decision.PASS if passed else Decision.REJECT,
