@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from edge_ad.calibrate import Request, calibrate
 from edge_ad.calibrate.job import Skipped
 from edge_ad.calibration_set import load_set, set_directory
 from edge_ad.config import Station
+from edge_ad.delivery.control import ControlClient
 from edge_ad.errors import ArtifactError, CaptureError, CheckFailed, ConfigError
 from edge_ad.inspector import check_reference, open_inspector
 from edge_ad.verdict import Decision
@@ -521,7 +523,9 @@ def test_report_stands_alone_and_escapes(tmp_path: Path) -> None:
     assert "0 of 26 good parts lie above the threshold" in page
 
 
-def test_a_running_daemon_collects_and_takes_the_bundle(tmp_path: Path) -> None:
+@contextlib.contextmanager
+def running_daemon(tmp_path: Path) -> Iterator[tuple[Station, int]]:
+    """A station whose daemon is up, without a bundle; its pid."""
     station = write_station(tmp_path, "synthetic://?seed=3&width=96&height=72&defect_rate=0&fps=50")
     daemon = subprocess.Popen(
         [*ENTRY, "run", "-c", station.path, "--journal", str(tmp_path / "journal.jsonl")],
@@ -533,9 +537,44 @@ def test_a_running_daemon_collects_and_takes_the_bundle(tmp_path: Path) -> None:
         for line in daemon.stderr:
             if "LEARNING" in line:
                 break
+        yield station, daemon.pid
+    finally:
+        daemon.terminate()
+        daemon.communicate(timeout=60)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_command_that_is_ended_does_not_leave_the_line_collecting(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    with running_daemon(tmp_path) as (station, _), ControlClient(station.control_endpoint) as client:
+
+        def wait_until(collecting: bool) -> None:
+            end = time.monotonic() + 60
+            while (client.request("status")["state"] == "COLLECTING") is not collecting:
+                assert time.monotonic() < end
+                time.sleep(0.05)
+
+        arguments = ["calibrate", "-c", station.path, "--parts", "100000"]
+        command = subprocess.Popen([*ENTRY, *arguments], stderr=subprocess.PIPE)
+        wait_until(collecting=True)
+        command.send_signal(number)
+        command.communicate(timeout=60)
+        if number == signal.SIGTERM:
+            assert command.returncode == 130
+            wait_until(collecting=False)
+        else:
+            done = edge_ad("calibrate", "-c", station.path, "--parts", 25)
+            assert done.returncode == 0, done.stderr
+            assert "after its command was killed" in done.stderr
+            assert "parts of a collection that was not finished" in done.stderr
+
+
+def test_a_running_daemon_collects_and_takes_the_bundle(tmp_path: Path) -> None:
+    with running_daemon(tmp_path) as (station, pid):
         done = edge_ad("calibrate", "-c", station.path, "--parts", 30)
         assert done.returncode == 0, done.stderr
-        assert f"the daemon with pid {daemon.pid} has taken it (RUNNING)" in done.stdout
+        assert f"the daemon with pid {pid} has taken it (RUNNING)" in done.stdout
         first = active(station)
         assert edge_ad("calibrate", "-c", station.path, "--drop", "1").returncode == 0
         done = edge_ad("bundle", "rollback", "-c", station.path)
@@ -543,9 +582,6 @@ def test_a_running_daemon_collects_and_takes_the_bundle(tmp_path: Path) -> None:
         assert f"{first.name} is active" in done.stdout
         assert "has taken it" in done.stdout
         time.sleep(0.5)
-    finally:
-        daemon.terminate()
-        daemon.communicate(timeout=60)
     lines = [json.loads(line) for line in (tmp_path / "journal.jsonl").read_text().splitlines()]
     text = json.dumps(lines)
     assert '"calibrating"' in text

@@ -77,6 +77,7 @@ def _by_daemon(
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
     with ControlClient(station.control_endpoint) as client:
+        _end_orphan(client, progress)
         client.request("collect", parts=parts, directory=str(directory))
         try:
             _follow(client, parts, progress, clock)
@@ -84,6 +85,17 @@ def _by_daemon(
             with suppress(DeliveryError):  # what went wrong first is what counts
                 client.request("collect_cancel")
             raise
+
+
+def _end_orphan(client: ControlClient, progress: Progress) -> None:
+    """End a collection whose command was killed: the set's lock is ours, so nobody else follows it."""
+    told = False
+    while (client.request("status").get("collect") or {}).get("done") is False:
+        if not told:
+            client.request("collect_cancel")
+            progress.note("ended a collection that the daemon went on with after its command was killed")
+            told = True
+        time.sleep(POLL_S)
 
 
 def _follow(client: ControlClient, parts: int, progress: Progress, clock: Callable[[], float]) -> None:

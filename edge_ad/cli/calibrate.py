@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -45,6 +46,8 @@ def command(
     from edge_ad.config import load_station, with_false_reject_rate
     from edge_ad.errors import DeliveryError
 
+    # Ended in order, as by Ctrl-C: a daemon that collects for this command must go back to inspecting.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     station = load_station(config)
     if false_reject_rate is not None:
         station = with_false_reject_rate(station, false_reject_rate)
