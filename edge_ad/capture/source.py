@@ -85,7 +85,11 @@ class Uri:
 def parse_uri(camera: Camera, defaults: dict[str, int | float | str]) -> Uri:
     """Take `camera.uri` apart. Raises ConfigError that names the camera, the parameter and its type."""
     where = f"camera {camera.name!r}: uri {camera.uri!r}"
-    parts = urlsplit(camera.uri)
+    try:
+        # "#" may be part of a folder's name.
+        parts = urlsplit(camera.uri, allow_fragments=False)
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}; correct it") from error
     values = dict(defaults)
     for key, text in parse_qsl(parts.query, keep_blank_values=True):
         if key not in defaults:
@@ -140,7 +144,7 @@ class Pacer:
 
     def __init__(self, fps: float, clock: Clock, wait: Callable[[float], bool]) -> None:
         """`wait(seconds)` sleeps and returns True when the source was closed meanwhile."""
-        self._period_ns = int(1e9 / fps) if fps > 0 else 0
+        self._period_ns = int(min(1e9 / fps, 1e18)) if fps > 0 else 0
         self._clock = clock
         self._wait = wait
         self._due = 0

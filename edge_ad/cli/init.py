@@ -62,7 +62,7 @@ uri = "v4l2:///dev/video0"
 
 [engine]
 #kind = "openvino"
-# The directory that 'edge-ad backbone export' wrote.
+# The directory that 'edge-ad backbone export' wrote; empty: the one that comes with the package.
 #backbone = ""
 # Worker threads; 0: one per physical core that the process may use.
 #threads = 0
@@ -120,4 +120,4 @@ def command(output: Path, force: bool) -> None:
         raise DeviceError(
             f"{output}: cannot be written ({error.strerror}); give another path"
         ) from error
-    click.echo(f"{output}: set camera.uri and engine.backbone, then 'edge-ad check -c {output}'")
+    click.echo(f"{output}: set camera.uri, then 'edge-ad check -c {output}'")

@@ -96,6 +96,18 @@ def test_pace_follows_the_clock_and_close_ends_the_waiting(folder: Path) -> None
     assert paced.read() is None
 
 
+def test_a_folder_name_may_hold_a_hash(tmp_path: Path) -> None:
+    """The part before it may be a folder too: another one."""
+    for name in ("lot", "lot#3"):
+        (tmp_path / name).mkdir()
+        cv2.imwrite(str(tmp_path / name / f"{name}.png"), np.zeros((8, 8), np.uint8))
+    uri = f"folder://{tmp_path}/lot#3?fps=1e-300"
+    source = open_source(Camera(name="top", uri=uri), tmp_path)
+    source.open()
+    frame = source.read()
+    assert frame is not None and frame.part_key == "lot#3.png"
+
+
 @pytest.mark.parametrize(
     ("uri", "message"),
     [
@@ -104,6 +116,7 @@ def test_pace_follows_the_clock_and_close_ends_the_waiting(folder: Path) -> None
         ("folder:///x?lop=1", "unknown parameter 'lop'; have loop, fps"),
         ("folder:///x?loop=yes", "loop='yes' is not an integer"),
         ("folder:///x?fps=-1", "out of range"),
+        ("folder://[x", "Invalid IPv6"),
         ("synthetic://?defect_rate=2", "defect_rate is 0 to 1"),
         ("synthetic://?width=9&height=9", "32 to 8192"),
         ("synthetic://?width=8000&height=8192", "max_megapixels"),
