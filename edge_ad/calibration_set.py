@@ -93,8 +93,7 @@ class CalibrationSet:
         if unknown:
             raise ConfigError(
                 f"--drop: part {unknown[0]!r} is not in the kept set of {len(kept)} parts; the ids are "
-                "in "
-                "the bundle's report.html"
+                "in the bundle's report.html"
             )
         stamp = timestamp(now)
         return self.append(
@@ -126,15 +125,13 @@ def load_set(directory: Path, sha256: str) -> CalibrationSet:
     except OSError as error:
         raise ArtifactError(
             f"{path}: the kept set of the active bundle cannot be read ({error.strerror}); collect "
-            "parts "
-            "again with --from DIR or --parts N"
+            "parts again with --from DIR or --parts N"
         ) from error
     found = hashlib.sha256(text).hexdigest()
     if found != sha256:
         raise ArtifactError(
             f"{path}: has sha256 {found}, its name and the active bundle say {sha256}; restore it from "
-            "a "
-            "copy, or collect parts again with --from DIR or --parts N"
+            "a copy, or collect parts again with --from DIR or --parts N"
         )
     try:
         records = tuple(msgspec.json.decode(line, type=Record) for line in text.splitlines())

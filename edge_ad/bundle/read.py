@@ -80,8 +80,7 @@ class Bundle:
         if not directory.is_dir():
             raise ArtifactError(
                 f"{self.path}: its backbone {wanted.name} is not at {directory}; give the directory "
-                "that "
-                "'edge-ad backbone export' wrote"
+                "that 'edge-ad backbone export' wrote"
             )
         backbone = load_backbone(directory)
         if backbone.sha256 != wanted.sha256:
@@ -191,8 +190,7 @@ def _check_preprocess(manifest: Manifest, directory: Path) -> None:
     if manifest.preprocess.rule != RULE:
         raise ArtifactError(
             f"{directory}: bundle was made with preprocess rule {manifest.preprocess.rule!r}, this "
-            "edge_ad "
-            f"has {RULE!r}; 'edge-ad calibrate --refit' makes a bundle for it"
+            f"edge_ad has {RULE!r}; 'edge-ad calibrate --refit' makes a bundle for it"
         )
 
 
@@ -208,8 +206,7 @@ def _check_files(directory: Path, manifest: Manifest) -> bytes:
     if extra:
         raise ArtifactError(
             f"{directory}: {extra[0]} is not in the manifest, which lists {len(expected)} files; a "
-            "bundle is "
-            "never changed: remove it, or calibrate again"
+            "bundle is never changed: remove it, or calibrate again"
         )
     tensors = b""
     for name, wanted in manifest.files.items():
@@ -220,8 +217,7 @@ def _check_files(directory: Path, manifest: Manifest) -> bytes:
         if sha256 != wanted:
             raise ArtifactError(
                 f"{directory}: {name} has sha256 {sha256}, the manifest says {wanted}: it is damaged or "
-                "was "
-                f"changed; {RESTORE}"
+                f"was changed; {RESTORE}"
             )
         if name == TENSORS:
             tensors = data

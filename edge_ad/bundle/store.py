@@ -232,7 +232,6 @@ def _followed(link: Path) -> Path | None:
     if not path.is_dir():
         raise ArtifactError(
             f"{link}: names bundle {name!r}, which is not there; 'edge-ad bundle list' and 'activate', "
-            "or "
-            "calibrate again"
+            "or calibrate again"
         )
     return path

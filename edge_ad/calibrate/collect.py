@@ -47,8 +47,7 @@ def find_parts(
     if not complete:
         raise CaptureError(
             f"{directory}: no file name is there for every camera {list(cameras)}; name the pictures of "
-            "one "
-            "part alike"
+            "one part alike"
         )
     parts = [Candidate(name, files, stored) for name, files in sorted(complete.items())]
     return parts, sorted(set(found) - set(complete))

@@ -208,8 +208,7 @@ def _check_engine(
         if not abs(score - reference) <= ENGINE_TOLERANCE * reference:
             raise DeviceError(
                 f"engine {job.precision}: part {part} scores {score:.6g}, NumPy says {reference:.6g}, "
-                "more "
-                f"than {ENGINE_TOLERANCE:g} apart; set engine.precision to f32, or drop nearly "
+                f"more than {ENGINE_TOLERANCE:g} apart; set engine.precision to f32, or drop nearly "
                 "identical parts"
             )
 

@@ -31,8 +31,7 @@ def choose_levels(station: Station, backbone: Backbone) -> list[Level]:
         raise ConfigError(
             f"{where}: calibration.threshold: 'chi2' holds for one level of one view, there are "
             f"{len(wanted)} levels and {len(station.views)} views; name one in calibration.levels or "
-            "use "
-            "'conformal'"
+            "use 'conformal'"
         )
     return [level for level in backbone.levels if level.name in wanted]
 
@@ -45,8 +44,7 @@ def check_rules(station: Station, base: CalibrationSet) -> None:
         if sorted(record.files) != names:
             raise ConfigError(
                 f"the kept parts are of cameras {sorted(record.files)}, {station.path} has {names}; "
-                "start a "
-                "fresh set with --from DIR or --parts N"
+                "start a fresh set with --from DIR or --parts N"
             )
         for name, stored in record.files.items():
             if stored.rule != rules[name]:

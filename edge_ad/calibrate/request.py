@@ -30,8 +30,7 @@ class Request:
             found = "nothing" if not any(ways) else "more than one"
             raise ConfigError(
                 "calibrate: give one of --from DIR, --parts N, --refit, or --add DIR and --drop IDS; "
-                "found "
-                f"{found}"
+                f"found {found}"
             )
         if self.parts < 0:
             raise ConfigError(f"--parts: {self.parts} is not a number of parts; give 1 or more")

@@ -151,8 +151,7 @@ def _kept_set(station: Station, directory: Path, request: Request, now: datetime
     if current is None:
         raise ConfigError(
             f"{directory}: product {station.product!r} has no bundle yet, so no parts are kept; start "
-            "with "
-            "--from DIR or --parts N"
+            "with --from DIR or --parts N"
         )
     kept = load_set(directory, kept_set_sha256(current))
     if request.drop:

@@ -179,8 +179,7 @@ def _unusual(manifest: Manifest, section: Section, scores: Sequence[Score], dire
         "Look at each: a defect among the good parts widens the Gaussians and raises the threshold. "
         "Remove one "
         "with <code>edge-ad calibrate --drop ID --reason TEXT</code>; no new parts are needed. The "
-        "second number "
-        "is score / threshold."
+        "second number is score / threshold."
     )
     return f'<p>{text}</p><div class="parts">{"".join(figures)}</div>'
 
