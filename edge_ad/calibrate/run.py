@@ -107,7 +107,7 @@ def calibrate(
             shutil.rmtree(left)  # of a calibration that was killed: the lock is ours
         base = CalibrationSet() if request.fresh else _kept_set(station, directory, request, now())
         check_rules(station, base)
-        staging = directory / f"{STAGING}{now():%Y%m%dT%H%M%S}"
+        staging = directory / f"{STAGING}{now():%Y%m%dT%H%M%S-%f}"
         try:
             candidates, incomplete = _candidates(station, request, directory, staging, progress)
             bundle = _fit_and_write(
