@@ -38,6 +38,11 @@ class Preprocessor:
         self.height = height
         self.width = width
         self._scratch = [np.empty(0, np.uint8), np.empty(0, np.uint8)]
+        # What `_lay_out` made for the last shape, so that a frame costs little beside the resizing.
+        self._shape: tuple[int, ...] = ()
+        self._halves: list[Image] = []
+        self._twice: Image | None = None
+        self._grey: Image | None = None
 
     def prepare(self, image: Image, roi: Roi | None, out: NDArray[np.uint8]) -> None:
         """Write `image` (uint8, H x W grey or H x W x 3 BGR), or its region `roi` (x, y, width, height),
@@ -46,49 +51,63 @@ class Preprocessor:
         """
         if roi is not None:
             image = _crop(image, roi)
-        height, width = image.shape[:2]
-        turn = 0
-        while height >= 2 * self.height and width >= 2 * self.width:
-            height, width = (height + 1) // 2, (width + 1) // 2
-            half = self._view(turn, (height, width, *image.shape[2:]))
+        if image.shape != self._shape:
+            self._lay_out(image.shape)
+        for half in self._halves:
             halve(image, half)
             image = half
-            turn = 1 - turn
-        grey = image.ndim == 2
-        if height > 4 * self.height or width > 4 * self.width:
-            small = self._view(turn, (self.height, self.width)) if grey else out
+        grey, twice = self._grey, self._twice
+        small = out if grey is None else grey
+        if twice is None:
             cv2.resize(image, (self.width, self.height), dst=small, interpolation=cv2.INTER_AREA)
         else:
-            twice = self._view(turn, (2 * self.height, 2 * self.width, *image.shape[2:]))
             size = (2 * self.width, 2 * self.height)
             cv2.resize(image, size, dst=twice, interpolation=cv2.INTER_LINEAR_EXACT)
-            # `image` is no longer needed, so its scratch memory may be written to.
-            small = self._view(1 - turn, (self.height, self.width)) if grey else out
             halve(twice, small)
-        if grey:
-            cv2.cvtColor(small, cv2.COLOR_GRAY2BGR, dst=out)
+        if grey is not None:
+            cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR, dst=out)
+
+    def _lay_out(self, shape: tuple[int, ...]) -> None:
+        """Decide the steps for images of this shape, and where in scratch memory each one writes."""
+        height, width, channels = shape[0], shape[1], shape[2:]
+        self._halves = []
+        while height >= 2 * self.height and width >= 2 * self.width:
+            height, width = (height + 1) // 2, (width + 1) // 2
+            self._halves.append(self._view(len(self._halves), (height, width, *channels)))
+        turn = len(self._halves)
+        self._twice = None
+        if height <= 4 * self.height and width <= 4 * self.width:
+            self._twice = self._view(turn, (2 * self.height, 2 * self.width, *channels))
+            turn += 1
+        # The step before the last is done with its scratch memory, so the last one may write there.
+        self._grey = None if channels else self._view(turn, (self.height, self.width))
+        self._shape = shape
 
     def _view(self, turn: int, shape: tuple[int, ...]) -> Image:
-        """Scratch memory of this shape; the two turns never overlap."""
+        """Scratch memory of this shape; two turns in succession never overlap."""
         size = int(np.prod(shape))
-        if self._scratch[turn].size < size:
-            self._scratch[turn] = np.empty(size, np.uint8)
-        return self._scratch[turn][:size].reshape(shape)
+        if self._scratch[turn % 2].size < size:
+            self._scratch[turn % 2] = np.empty(size, np.uint8)
+        return self._scratch[turn % 2][:size].reshape(shape)
 
 
 def halve(image: Image, out: Image) -> None:
     """Mean of 2 x 2 pixels, `(a + b + c + d + 2) >> 2`; an odd last row or column counts twice."""
-    height, width = image.shape[0] // 2, image.shape[1] // 2
+    rows, columns = image.shape[:2]
+    height, width = rows // 2, columns // 2
     # OpenCV's INTER_AREA at exactly one half is this integer formula, vectorised.
+    if not (rows % 2 or columns % 2):
+        cv2.resize(image, (width, height), dst=out, interpolation=cv2.INTER_AREA)
+        return
     even = image[: 2 * height, : 2 * width]
     cv2.resize(even, (width, height), dst=out[:height, :width], interpolation=cv2.INTER_AREA)
-    if image.shape[1] % 2:
+    if columns % 2:
         column = image[: 2 * height, -1].astype(np.uint16)
         out[:height, -1] = (column[0::2] + column[1::2] + 1) >> 1
-    if image.shape[0] % 2:
+    if rows % 2:
         row = image[-1, : 2 * width].astype(np.uint16)
         out[-1, :width] = (row[0::2] + row[1::2] + 1) >> 1
-    if image.shape[0] % 2 and image.shape[1] % 2:
+    if rows % 2 and columns % 2:
         out[-1, -1] = image[-1, -1]
 
 

@@ -145,9 +145,8 @@ def _measure(trial: Trial, options: Options, warm_up: int, load: Load | None) ->
 
 
 def _summary(stopwatch: Stopwatch, warm_up: int, dropped: int, reject_share: float, taken: Taken) -> Run:
-    counted = slice(warm_up, stopwatch.count)
-    engine, path = stopwatch.engine[counted], stopwatch.path[counted]
-    stages = stopwatch.stages[counted]
+    engine, path = stopwatch.engine[warm_up:], stopwatch.path[warm_up:]
+    stages = stopwatch.stages[warm_up:]
     rest = path - stages.sum(1)
     return Run(
         engine_p50_ms=_ms(engine, 50),

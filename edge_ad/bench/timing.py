@@ -16,12 +16,13 @@ from edge_ad.daemon.inspection import InspectionLoop
 from edge_ad.daemon.parts import Part
 from edge_ad.frame import Frame, Image
 
+PAUSE_S = 0.001
+
 
 class Stopwatch:
     """Nanoseconds per part, written by the inspection thread, read when it has ended."""
 
     def __init__(self, parts: int) -> None:
-        parts += parts % 2
         self.count = 0
         self.engine = np.zeros(parts, np.int64)
         self.path = np.zeros(parts, np.int64)
@@ -29,10 +30,11 @@ class Stopwatch:
 
 
 class TimedLoop(InspectionLoop):
-    """Times `judge` (frame in hand -> verdict handed to the publisher), and the bare engine as often.
+    """Times `judge` (frame in hand -> verdict handed to the publisher), then the bare engine, in turn.
 
-    The order is path, engine, engine, path, so that what the other threads do after a verdict (publish
-    it, fetch the next frame) meets the engine as often as the path. `trigger` lets the next part come.
+    A pause after each lets the other threads finish (publishing a verdict, fetching the next frame), so
+    that neither pays for the other; both find the caches as the other has left them. `trigger` lets the
+    next part come.
     """
 
     def __init__(
@@ -44,21 +46,21 @@ class TimedLoop(InspectionLoop):
         self._trigger = trigger
 
     def judge(self, part: Part) -> None:
-        """Judge a part and hand its verdict over; time that, and the bare engine twice or not at all."""
+        """Judge a part and hand its verdict over; time that, and one run of the bare engine."""
         clock, watch = time.perf_counter_ns, self._stopwatch
         index = watch.count
         start = clock()
         super().judge(part)
         watch.path[index] = clock() - start
+        time.sleep(PAUSE_S)
+        start = clock()
+        self._engine.infer()
+        watch.engine[index] = clock() - start
         assert self.active.inspector is not None
         began, prepared, scored, judged = self.active.inspector.stamps
         watch.stages[index] = (prepared - began, scored - prepared, judged - scored)
-        if not index % 2:
-            for i in (index, index + 1):
-                start = clock()
-                self._engine.infer()
-                watch.engine[i] = clock() - start
         watch.count += 1
+        time.sleep(PAUSE_S)
         self._trigger()
 
 

@@ -78,14 +78,13 @@ def make_trial(
     gaussians = fit_levels(features, backbone.levels)
     scores = np.sort(level_sum(level_distances(features, backbone.levels, gaussians)))
     passing = pool - max(1, round(pool * reject_rate)) if reject_rate else pool
-    threshold = float(scores[passing - 1 : passing + 1].mean())
-    if passing == pool:
-        threshold *= 1.01
+    # Halfway to the first that is rejected; above all where none is.
+    threshold = float(scores[passing - 1 : passing + 1].mean()) * (1.0 if reject_rate else 1.01)
     section = Section(
         identity=engine.identity,
         scales=[1.0],
         threshold=threshold,
-        promise=Promise("bench", pool, reject_rate, passing, reject_rate, 1.0, False),
+        promise=Promise("bench", pool, reject_rate or 1 / pool, passing, reject_rate, 1.0, False),
         levels=[_fits(backbone, gaussians)],
         reference_scores={},
     )
