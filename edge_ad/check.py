@@ -154,7 +154,6 @@ def _engine(station: Station) -> Finding:
 
 
 def _bundle(station: Station) -> Finding:
-    from edge_ad.backbone.spec import load_backbone
     from edge_ad.bundle import current_path
     from edge_ad.daemon.loading import build_inspector
     from edge_ad.gaussian.threshold import promise_text
@@ -172,14 +171,6 @@ def _bundle(station: Station) -> Finding:
     finally:
         inspector.close()
     text = f"{bundle.manifest.id}, {key}, {promise_text(bundle.section(key).promise)}"
-    used, named = bundle.manifest.backbone, load_backbone(station.backbone_path, verify=False)
-    if named.sha256 != used.sha256:
-        return Finding(
-            "bundle",
-            "warn",
-            f"{text}; it judges by backbone {used.name} {used.sha256[:12]}, engine.backbone names "
-            f"{named.name} {named.sha256[:12]}: run 'edge-ad calibrate --refit', or restore the key",
-        )
     return Finding("bundle", "ok", text)
 
 

@@ -78,7 +78,9 @@ class Engine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     backbone: str = ""
     # Worker threads of the engine; 0: one per physical core that the process may use.
     threads: Annotated[int, Meta(ge=0, le=256)] = 0
-    precision: Literal["f32", "f16", "bf16"] = "f32"
+    # What the engine computes in. Half precision is not offered: the whitening amplifies its rounding
+    # until distances are off by half (66 instead of 44 with MobileNetV2 in bf16).
+    precision: Literal["f32"] = "f32"
 
 
 class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

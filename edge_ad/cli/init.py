@@ -66,7 +66,7 @@ uri = "v4l2:///dev/video0"
 #backbone = ""
 # Worker threads; 0: one per physical core that the process may use.
 #threads = 0
-# f32, f16 or bf16. A threshold belongs to its precision: after a change run 'edge-ad calibrate --refit'.
+# What the engine computes in; f32 is the only choice.
 #precision = "f32"
 
 [calibration]

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from edge_ad.backbone.spec import load_backbone
 from edge_ad.bundle import Bundle, current_path, open_bundle
 from edge_ad.config import Station
 from edge_ad.errors import ArtifactError, ConfigError
@@ -53,15 +54,24 @@ def early_build(station: Station) -> Build:
 
 
 def check_fits(bundle: Bundle, station: Station) -> None:
-    """Raise ArtifactError unless the bundle was made for these cameras and views."""
+    """Raise ArtifactError unless the bundle was made for these cameras, views and this backbone."""
     manifest = bundle.manifest
+    where = station.path or "the station"
+    # Without the directory there is nothing to contradict the copy that came with the bundle.
+    if station.engine.backbone and station.backbone_path.is_dir():
+        wanted = load_backbone(station.backbone_path, verify=False)
+        if wanted.sha256 != manifest.backbone.sha256:
+            raise ArtifactError(
+                f"{bundle.path}: was made with backbone {manifest.backbone.name} "
+                f"{manifest.backbone.sha256[:12]}, {where} names {wanted.name} {wanted.sha256[:12]}; "
+                "run 'edge-ad calibrate --refit' or restore engine.backbone"
+            )
     pairs = [
         ("cameras", sorted(manifest.preprocess.cameras), sorted(c.name for c in station.camera)),
         ("views", _views(manifest.views), _views(station.views)),
     ]
     for what, have, want in pairs:
         if have != want:
-            where = station.path or "the station"
             raise ArtifactError(
                 f"{bundle.path}: was made for {what} {have}, {where} has {want}; "
                 "calibrate again or restore the station file"
