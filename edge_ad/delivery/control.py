@@ -24,6 +24,8 @@ Answer = dict[str, Any]
 Handler = Callable[[str, dict[str, Any]], "Answer | Future[Answer]"]
 log = logging.getLogger(__name__)
 
+_STOPPED = "the daemon stopped before it had done this; ask again when it is up"
+
 
 class ControlClient:
     """Asks the daemon at `endpoint`. Not thread safe. An unanswered request raises DeliveryError."""
@@ -114,6 +116,8 @@ class ControlServer:
                 self._receive(peer, frames)
             self._answer_pending()
         self._answer_pending()
+        for peer, request_id, _ in self._pending:
+            self._refuse(peer, request_id, _STOPPED)
 
     def _receive(self, peer: bytes, frames: list[bytes]) -> None:
         request_id = 0
@@ -123,16 +127,15 @@ class ControlServer:
             request = wire.decode_request(frames[0])
             request_id = request.id
             answer = self._handler(request.command, request.args)
-        except EdgeAdError as error:
-            self._send(peer, Reply(VERSION, request_id, False, error=str(error)))
-        except Exception as error:  # the top of the thread: one bad request must not end it
-            log.exception("control: a command failed")
-            self._send(peer, Reply(VERSION, request_id, False, error=f"internal error: {error!r}"))
-        else:
             if isinstance(answer, Future):
                 self._pending.append((peer, request_id, answer))
             else:
                 self._send(peer, Reply(VERSION, request_id, True, answer))
+        except EdgeAdError as error:
+            self._refuse(peer, request_id, str(error))
+        except Exception as error:  # the top of the thread: one bad request must not end it
+            log.exception("control: a command failed")
+            self._refuse(peer, request_id, f"internal error: {error!r}")
 
     def _answer_pending(self) -> None:
         done = [entry for entry in self._pending if entry[2].done()]
@@ -140,11 +143,16 @@ class ControlServer:
             return
         self._pending = [entry for entry in self._pending if not entry[2].done()]
         for peer, request_id, future in done:
-            error = future.exception()
-            if error is None:
-                self._send(peer, Reply(VERSION, request_id, True, future.result()))
+            if future.cancelled():
+                self._refuse(peer, request_id, _STOPPED)
+            elif (error := future.exception()) is not None:
+                self._refuse(peer, request_id, str(error))
             else:
-                self._send(peer, Reply(VERSION, request_id, False, error=str(error)))
+                self._send(peer, Reply(VERSION, request_id, True, future.result()))
+
+    def _refuse(self, peer: bytes, request_id: int, why: str) -> None:
+        text = why.encode("utf-8", "backslashreplace").decode()  # a path need not be UTF-8
+        self._send(peer, Reply(VERSION, request_id, False, error=text))
 
     def _send(self, peer: bytes, reply: Reply) -> None:
         self._socket.send_multipart([peer, wire.encode(reply)])

@@ -43,6 +43,8 @@ class Desk:
             return self.slow
         if command == "refuse":
             raise ConfigError("line.toml: station: no")
+        if command == "odd":
+            raise ConfigError("caf\udce9.toml: no")  # as a path that is not UTF-8 is shown
         if command == "crash":
             raise ZeroDivisionError("oops")
         if command == "sync" and self.publisher is not None:
@@ -66,6 +68,21 @@ def test_control_answers_and_refuses_in_words(desk: tuple[Desk, str]) -> None:
             client.request("refuse")
         with pytest.raises(DeliveryError, match=r"internal error.*oops"):
             client.request("crash")
+        assert client.request("status") == {"command": "status"}
+
+
+def test_refusal_that_names_a_path_that_is_not_utf8_arrives(desk: tuple[Desk, str]) -> None:
+    with ControlClient(desk[1]) as client:
+        with pytest.raises(DeliveryError, match=r"caf\\udce9\.toml: no"):
+            client.request("odd")
+        assert client.request("status") == {"command": "status"}
+
+
+def test_command_that_a_stop_cancels_is_refused_and_others_are_served(desk: tuple[Desk, str]) -> None:
+    with ControlClient(desk[1]) as client:
+        desk[0].slow.cancel()
+        with pytest.raises(DeliveryError, match="stopped before"):
+            client.request("slow")
         assert client.request("status") == {"command": "status"}
 
 
