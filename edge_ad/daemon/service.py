@@ -252,8 +252,10 @@ class Daemon:
         self._closing.close()
         if not self._inspection.is_alive() and self.loop.active.inspector is not None:
             self.loop.active.inspector.close()
-        while not self._inbox.empty():
-            self._obey(*self._inbox.get())
+        while not self._inbox.empty():  # orders that came too late are left, what threads had to say is not
+            order, text = self._inbox.get()
+            if order in _LEVELS:
+                log.log(_LEVELS[order], "%s", text)
         log.info("stopped after %d parts, %d rejected", self.loop.seq, self.loop.rejects)
         return code
 

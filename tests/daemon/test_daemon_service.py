@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Sequence
@@ -331,6 +332,25 @@ def test_engine_that_never_returns_is_left_behind_and_its_parts_are_answered(tmp
         line.daemon.stop()
         assert line.verdicts(3) == ["FAULT stopped"] * 3
     assert line.code == 5
+
+
+def test_orders_that_come_while_the_daemon_drains_do_not_upset_its_end(tmp_path: Path) -> None:
+    make_bundle(tmp_path)
+    draining = threading.Event()
+
+    def fail(distances: NDArray[np.float32]) -> NDArray[np.float32]:
+        draining.wait(10)
+        raise RuntimeError("device lost")
+
+    with Line(tmp_path, build=bent(fail)) as line:
+        line.feed(*[good(i) for i in range(4)])
+        wait_for(lambda: line.daemon.feeds[0].frames == 4)
+        line.daemon.stop()
+        wait_for(lambda: line.daemon.state == "STOPPING")
+        draining.set()  # three failures ask for a rebuild
+        line.daemon.request_reload()
+        assert line.verdicts(4) == ["FAULT engine"] * 4
+    assert line.code == 0
 
 
 class Station2:
