@@ -60,7 +60,7 @@ class CropStore:
 
     def compile(self, on: bool) -> None:
         """Fuse the gather, or not: worth it on a GPU, where it is bound by memory."""
-        self.sample = torch.compile(sample) if on else sample
+        self.sample = torch.compile(sample, dynamic=False) if on else sample
 
     def render(self, count: int) -> None:
         """Replace the `count` oldest surfaces by new ones."""

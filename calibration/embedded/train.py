@@ -1,6 +1,8 @@
 """Train the embedded backbone: regress the teacher's stages on photographs and rendered surfaces.
 
     python calibration/embedded/train.py --out runs/embedded --target pooled --compile
+    python calibration/embedded/train.py --out runs/longer --target pooled --lr 2e-3 --warmup 200 \
+        --resume runs/embedded/pooled.safetensors --seconds 460 --compile inputs
 
 Several --target may be given: the students see the same crops and share the teacher's pass, which
 makes a fair comparison. Every crop is new, so the training loss is also the held-out loss.
@@ -21,7 +23,7 @@ from pathlib import Path
 import torch
 from crops import CropStore
 from distil import Distiller, Targets, load_teacher, teacher_stages
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from textures import Draw
 from torch import Tensor, nn
 
@@ -45,10 +47,13 @@ class Learner:
 
     def __init__(self, kind: str, targets: Targets, args: argparse.Namespace) -> None:
         self.kind = kind
-        distiller = Distiller(kind, targets).to(args.device, memory_format=torch.channels_last)
+        distiller = Distiller(kind, targets)
+        if args.resume:
+            distiller.student.load_state_dict(load_file(str(args.resume)))
+        distiller = distiller.to(args.device, memory_format=torch.channels_last)
         self.distiller = distiller
         self.compiled: Callable[..., tuple[Tensor, Tensor]] = (
-            torch.compile(distiller) if args.compile else distiller
+            torch.compile(distiller) if args.compile == "all" else distiller
         )
         kernels = [p for p in distiller.parameters() if p.ndim > 1]
         others = [p for p in distiller.parameters() if p.ndim <= 1]
@@ -101,30 +106,21 @@ class Log:
         self.count = 0
 
 
-class Budget:
-    """Lowers the number of steps, once, to what fits into the seconds given."""
+class Schedule:
+    """Progress from 0 to 1: in steps, or by the clock where seconds are given."""
 
     def __init__(self, args: argparse.Namespace, began: float) -> None:
-        self.args = args
-        self.began = began
-        self.mark = began
+        self.steps: int = args.steps
+        self.stop: int = args.stop
+        self.started = time.monotonic()
+        self.seconds = max(began + args.seconds - self.started, 1.0) if args.seconds else 0.0
 
-    def fit(self, step: int, steps: int) -> int:
-        args = self.args
-        if not args.seconds:
-            return steps
-        now = time.monotonic()
-        if step == args.every:  # what compiles has compiled
-            self.mark = now
-        if step != 3 * args.every:
-            return steps
-        pace = (now - self.mark) / (2 * args.every)
-        # Later phases run uncompiled: half as long again. A tenth for a pace that slackens.
-        share = parse_phases(args.phases)[0].until
-        left = self.began + args.seconds - now
-        steps = min(steps, step + int(left / (1.1 * pace * (1.5 - 0.5 * share))))
-        print(f"{pace * 1000:.1f} ms a step: {steps} steps", flush=True)
-        return steps
+    def progress(self, step: int) -> float:
+        if self.stop and step >= self.stop:
+            return 1.0
+        if self.seconds:
+            return (time.monotonic() - self.started) / self.seconds
+        return step / self.steps
 
 
 def set_up(args: argparse.Namespace) -> tuple[CropStore, nn.Module]:
@@ -141,12 +137,16 @@ def set_up(args: argparse.Namespace) -> tuple[CropStore, nn.Module]:
     return store, load_teacher(args.teacher, device)
 
 
-def learning_rate(peak: float, step: int, warmup: int, steps: int) -> float:
-    return peak * min(1.0, (step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * step / steps))
+def learning_rate(peak: float, step: int, warmup: int, progress: float) -> float:
+    return peak * min(1.0, (step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def describe(args: argparse.Namespace) -> dict[str, object]:
+    resumed = (
+        {"resume_sha256": hashlib.sha256(args.resume.read_bytes()).hexdigest()} if args.resume else {}
+    )
     return {
+        **resumed,
         **{k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()},
         "teacher_sha256": hashlib.sha256(args.teacher.read_bytes()).hexdigest(),
         "torch": torch.__version__,
@@ -168,36 +168,38 @@ def train(args: argparse.Namespace) -> None:
     probe = (store.batch(first.batch, first.size, args.share) for _ in range(args.probe))
     targets = Targets(stages, probe)
     learners = [Learner(kind, targets, args) for kind in args.target]
-    compiled_stages = torch.compile(stages) if args.compile else stages
+    compiled_stages = torch.compile(stages, dynamic=False) if args.compile else stages
     settings = describe(args)
     log = Log(args.out / "log.csv", args.target)
-    budget = Budget(args, began)
-    crops, step, steps, saved = 0, 0, args.steps, began
+    schedule = Schedule(args, began)
+    crops, step, saved = 0, 0, began
     current: Phase | None = None
-    while step < min(steps, args.stop or steps):
-        phase = next((p for p in phases if step < p.until * steps), phases[-1])
-        # Compiling again for another size would take longer than it saves.
-        fast = args.compile and phase is first
+    fused = False
+    while (progress := schedule.progress(step)) < 1:
+        phase = next((p for p in phases if progress < p.until), phases[-1])
         if phase is not current:
             current = phase
-            store.compile(fast)
+            # Compiling the student again for another size would take longer than it saves.
+            fused = args.compile == "inputs" or (args.compile == "all" and phase is first)
+            store.compile(fused)
         if step % args.refresh == 0:
             store.render(128)
         x = store.batch(phase.batch, phase.size, args.share)
-        maps = (compiled_stages if fast else stages)(x)
-        lr = learning_rate(args.lr, step, args.warmup, steps)
+        maps = (compiled_stages if fused else stages)(x)
+        lr = learning_rate(args.lr, step, args.warmup, progress)
         for learner in learners:
-            log.sums[learner.kind] = log.sums[learner.kind] + learner.step(x, maps, lr, fast)
+            log.sums[learner.kind] = log.sums[learner.kind] + learner.step(x, maps, lr, fused)
         log.count, crops, step = log.count + 1, crops + phase.batch, step + 1
         now = time.monotonic()
-        if step % args.every == 0 or step == steps:
+        if step % args.every == 0:
             log.write(step, crops, round(now - began, 1), f"{lr:.2e}", phase.size)
-            steps = budget.fit(step, steps)
         if now - saved > args.checkpoint_s:
             saved = now
             for learner in learners:
                 learner.save(args.out, settings)
-    settings |= {"crops": crops, "steps": steps, "took_s": round(time.monotonic() - began)}
+    if log.count and current:
+        log.write(step, crops, round(time.monotonic() - began, 1), f"{lr:.2e}", current.size)
+    settings |= {"crops": crops, "steps": step, "took_s": round(time.monotonic() - began)}
     for learner in learners:
         path = learner.save(args.out, settings)
         print(path.name, hashlib.sha256(path.read_bytes()).hexdigest())
@@ -215,7 +217,7 @@ def main() -> None:
     add("--seed", type=int, default=0)
     add("--steps", type=int, default=7000)
     add("--stop", type=int, default=0, help="end at this step of the schedule; 0: at its end")
-    add("--seconds", type=float, default=0.0, help="lower --steps to what fits; 0: do not")
+    add("--seconds", type=float, default=0.0, help="schedule by the clock, not by --steps")
     add("--phases", default="128:1024:0.85,224:320:1.0", help="SIZE:BATCH:UNTIL,...")
     add("--share", type=float, default=0.4, help="share of rendered surfaces")
     add("--surfaces", type=int, default=6144, help="rendered surfaces held at once")
@@ -226,7 +228,14 @@ def main() -> None:
     add("--warmup", type=int, default=400)
     add("--every", type=int, default=100, help="steps per line of the log")
     add("--checkpoint-s", type=float, default=15.0)
-    add("--compile", action="store_true", help="compile both nets for the first phase")
+    add("--resume", type=Path, help="weights to start from, a checkpoint of an earlier run")
+    add(
+        "--compile",
+        nargs="?",
+        const="all",
+        choices=["all", "inputs"],
+        help="all: crops, teacher and student, in the first phase; inputs: crops and teacher, always",
+    )
     train(parser.parse_args())
 
 
