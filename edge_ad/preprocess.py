@@ -54,9 +54,9 @@ class Preprocessor:
         if image.shape != self._shape:
             self._lay_out(image.shape)
         if self._halves:
-            # A frame comes from memory, not from this core's cache, and OpenCV's halving reads two rows at
-            # a time, which the processor does not foresee: one pass straight through it, thrown away,
-            # takes `prepare` from 0.49 to 0.34 ms (1920 x 1200; a frame that is cached: 0.24 to 0.26 ms).
+            # A frame comes from memory, not from this core's cache, and OpenCV's halving reads two rows
+            # at a time, which the processor does not foresee: one pass straight through it, thrown away,
+            # takes `prepare` from 0.49 to 0.34 ms (1920 x 1200; cached frames from 0.24 to 0.26 ms).
             cv2.norm(image, cv2.NORM_INF)
         for half in self._halves:
             halve(image, half)

@@ -252,7 +252,7 @@ class Daemon:
         self._closing.close()
         if not self._inspection.is_alive() and self.loop.active.inspector is not None:
             self.loop.active.inspector.close()
-        while not self._inbox.empty():  # orders that came too late are left, what threads had to say is not
+        while not self._inbox.empty():  # it is too late for orders
             order, text = self._inbox.get()
             if order in _LEVELS:
                 log.log(_LEVELS[order], "%s", text)
