@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Protocol
 
@@ -75,7 +77,10 @@ class Active:
 
 
 class InspectionLoop:
-    """One thread runs `run`; others set `collector`, `offer` a replacement, or `abandon` the rest."""
+    """One thread runs `run`; others set `collector`, `swap` what judges, `abandon` or `take_over`.
+
+    Whoever hands a part's verdict over holds `_turn`, so that there is one, whatever happens at the end.
+    """
 
     def __init__(
         self,
@@ -100,10 +105,10 @@ class InspectionLoop:
         self._ask_rebuild = ask_rebuild
         self._failures = 0
         self._abandoned = False
-        self._taken_over = False
         self._ended = False
+        self._turn = threading.Lock()
         self._current: Part | None = None  # the part at hand
-        self._offered: tuple[Active, threading.Event] | None = None
+        self._offered: deque[tuple[Active, threading.Event]] = deque()
 
     def swap(self, active: Active, timeout_s: float) -> bool:
         """Put `active` in use before the next part; True once the old one is free to be closed.
@@ -111,14 +116,17 @@ class InspectionLoop:
         Waits; for one caller at a time.
         """
         swapped = threading.Event()
-        self._offered = (active, swapped)
+        self._offered.append((active, swapped))
         for _ in range(max(1, int(timeout_s / 0.1))):
             if swapped.wait(0.1):
                 return True
             if self._ended:
                 break
-        self._offered = None
-        return swapped.is_set()
+        try:
+            self._offered.pop()
+        except IndexError:  # taken in this very moment
+            return swapped.wait()
+        return False
 
     def abandon(self) -> None:
         """From now on every part is FAULT `stopped`."""
@@ -134,43 +142,47 @@ class InspectionLoop:
     def _run(self) -> None:
         while True:
             part = self._parts.take(0.1)
-            offered = self._offered
-            if offered is not None:
-                self._offered = None
-                self.active, swapped = offered
-                self._failures = 0
-                swapped.set()
+            if self._offered:
+                with suppress(IndexError):  # withdrawn in this very moment
+                    self._accept(*self._offered.pop())
             if part is not None:
                 self.judge(part)
             elif self._parts.finished:
                 return
 
+    def _accept(self, active: Active, swapped: threading.Event) -> None:
+        self.active = active
+        self._failures = 0
+        swapped.set()
+
     def judge(self, part: Part) -> None:
         """Judge one part and hand its verdict over."""
-        self._current = part
+        with self._turn:
+            self._current = part
         start = self._clock()
         active = self.active
         verdict, inspected = self._verdict(part, active)
         now = self._clock()
-        if self._taken_over:
-            return
         if verdict.decision is not Decision.FAULT and now - part.t_trigger_ns > self._deadline_ns:
             verdict = replace(verdict, decision=Decision.FAULT, reason=Reason.LATE)
         stages = (0, 0, 0)
         if inspected and active.inspector is not None:
             began, prepared, scored, judged = active.inspector.stamps
             stages = (prepared - began, scored - prepared, judged - scored)
-        self._current = None
-        self._hand_over(part, verdict, now, (start - part.t_queued_ns, *stages))
+        with self._turn:
+            if self._current is part:  # else it was answered by `take_over`
+                self._current = None
+                self._hand_over(part, verdict, now, (start - part.t_queued_ns, *stages))
 
     def take_over(self) -> None:
         """For a thread that is stuck or dead: the caller answers what it has left, FAULT `stopped`."""
-        self._abandoned = self._taken_over = True
-        left, self._current = self._current, None
-        while left is not None or (left := self._parts.take(0.0)) is not None:
-            now = self._clock()
-            self._hand_over(left, fault(Reason.STOPPED), now, (now - left.t_queued_ns, 0, 0, 0))
-            left = None
+        self._abandoned = self._ended = True
+        with self._turn:
+            left, self._current = self._current, None
+            while left is not None or (left := self._parts.take(0.0)) is not None:
+                now = self._clock()
+                self._hand_over(left, fault(Reason.STOPPED), now, (now - left.t_queued_ns, 0, 0, 0))
+                left = None
 
     def _hand_over(
         self, part: Part, verdict: Verdict, now: int, stages_ns: tuple[int, int, int, int]
