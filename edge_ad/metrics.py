@@ -1,12 +1,14 @@
 """Every Prometheus metric of the daemon, with its unit and labels.
 
-Only the publishing thread and the main thread write here. What other threads count they keep in plain
-attributes, which are read at scrape time through `watch`, so no scrape can hold them up.
+Only the publishing thread and, at a start or a reload, the one that builds write here. What other
+threads count they keep in plain attributes, which are read at scrape time through `watch`, so no scrape
+can hold them up.
 """
 
 from __future__ import annotations
 
 import socket
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from socketserver import TCPServer, ThreadingMixIn
 from threading import Thread
@@ -168,6 +170,11 @@ class MetricsServer:
 
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that says nothing, or goes away, is not an event."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
 
     def server_bind(self) -> None:
         # HTTPServer would look its own name up in the DNS, which takes seconds where there is none.

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 import threading
 import time
 import urllib.request
@@ -78,6 +79,17 @@ def test_server_answers_beside_a_client_that_says_nothing() -> None:
     server.close()
     assert time.monotonic() - before < 5
     assert "metrics" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_client_that_goes_away_leaves_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    server = MetricsServer(CollectorRegistry(), "127.0.0.1", 0)
+    port = int(server.url.rsplit(":", 1)[1].split("/")[0])
+    with socket.create_connection(("127.0.0.1", port)) as rude:
+        rude.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        time.sleep(0.2)  # it is being listened to
+    time.sleep(0.2)
+    server.close()
+    assert capsys.readouterr().err == ""
 
 
 def test_port_in_use_names_the_key() -> None:
