@@ -148,12 +148,11 @@ class CameraFeed:
         return turn == self._turn and not self._stop.is_set()
 
     def _run(self, turn: int) -> None:
-        source = self._make()
-        if self._source is not None:
-            self._skipped_before += self._source.skipped
-        self._source = source
+        source: Source | None = None
         while self._in_charge(turn):
             try:
+                if source is None:
+                    source = self._new_source()
                 self._capture(source, turn)
             except EdgeAdError as error:
                 self._failed(turn, str(error))
@@ -165,6 +164,13 @@ class CameraFeed:
         if turn == self._turn:
             self.state = "ended"
             self._parts.end(self._lane)
+
+    def _new_source(self) -> Source:
+        source = self._make()
+        if self._source is not None:
+            self._skipped_before += self._source.skipped
+        self._source = source
+        return source
 
     def _capture(self, source: Source, turn: int) -> None:
         """Open and read until the source ends or this thread is to stop; raises when it fails."""

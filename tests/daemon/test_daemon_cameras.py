@@ -94,6 +94,25 @@ def test_any_failure_of_a_driver_is_a_lost_camera(bench: Bench) -> None:
     assert bench.parts.take(5) is not None
 
 
+def test_source_that_cannot_be_made_is_a_lost_camera() -> None:
+    bench = Bench()
+    make, failures = bench.make, [OSError("no library"), OSError("no library")]
+
+    def fail_first() -> ScriptedSource:
+        if failures:
+            raise failures.pop()
+        return make()
+
+    bench.feed._make = fail_first
+    bench.feed.start()
+    bench.feed.go()
+    bench.script.put(BLACK)
+    wait_for(lambda: bench.feed.frames == 1)
+    assert "lost: OSError('no library')" in bench.told[0]
+    bench.feed.stop()
+    assert bench.feed.join(1)
+
+
 def test_read_that_hangs_is_noticed_and_the_camera_opened_again(bench: Bench) -> None:
     bench.script.put("hang")
     wait_for(lambda: bench.script.empty())
