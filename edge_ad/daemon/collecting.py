@@ -94,8 +94,11 @@ class Collector:
             try:
                 for folder, image in zip(self._folders, images, strict=True):
                     _write(folder / f"{self.collected:06d}.png", image)
-            except (OSError, cv2.error) as error:
+            except OSError as error:
                 self.error = f"{self.directory}: cannot write a frame ({error}); free some space"
+                break
+            except Exception as error:  # noqa: BLE001 - the thread's top: else COLLECTING had no end
+                self.error = f"{self.directory}: cannot write a frame ({error!r}); calibrate again"
                 break
             self.collected += 1
         self._ended_ns = self._clock()

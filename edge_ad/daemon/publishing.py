@@ -12,7 +12,7 @@ from queue import Empty, SimpleQueue
 from edge_ad.delivery import wire
 from edge_ad.delivery.scores import ScorePublisher
 from edge_ad.delivery.wire import VERSION, Header, ScoreBody
-from edge_ad.errors import DeviceError, EdgeAdError
+from edge_ad.errors import DeviceError
 from edge_ad.metrics import Metrics
 from edge_ad.verdict import Decision, Verdict
 
@@ -34,10 +34,14 @@ class Outcome:
 
 
 class Journal:
-    """Appends lines to a file, past every buffer of this process. Raises DeviceError on opening."""
+    """Appends lines to a file, past every buffer of this process. Raises DeviceError on opening.
+
+    What a full disk took of a line ends there: the next line begins anew.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._torn = False
         try:
             self._handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
@@ -47,8 +51,11 @@ class Journal:
 
     def write(self, line: bytes) -> None:
         """Append one line. Raises OSError."""
+        if self._torn:
+            line = b"\n" + line
         while line:
             line = line[os.write(self._handle, line) :]
+            self._torn = bool(line)
 
     def close(self) -> None:
         """Idempotent."""
@@ -74,8 +81,9 @@ class Publisher:
         tell: Callable[[str, str], None],
         clock: Callable[[], int],
     ) -> None:
-        self.dropped = 0
         self.published = 0
+        self._overflow = 0  # each of the two is counted by one thread
+        self._unsent = 0
         self._scores = scores
         self._metrics = metrics
         self._station = station
@@ -89,6 +97,11 @@ class Publisher:
         self._queue: SimpleQueue[Outcome | str | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="publish", daemon=True)
 
+    @property
+    def dropped(self) -> int:
+        """Verdicts that went from a full backlog, or could not be encoded or sent."""
+        return self._overflow + self._unsent
+
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
@@ -98,7 +111,7 @@ class Publisher:
         if self._queue.qsize() >= self._backlog:
             try:
                 self._queue.get_nowait()
-                self.dropped += 1
+                self._overflow += 1
             except Empty:
                 pass
         self._queue.put(outcome)
@@ -131,8 +144,9 @@ class Publisher:
                     self._scores.send_sync(item)
                 else:
                     self._publish(item)
-            except (EdgeAdError, OSError, ValueError) as error:
-                self._tell("warning", f"publishing: {error}")
+            except Exception as error:  # noqa: BLE001 - the thread's top: the others must still go out
+                self._unsent += 1
+                self._tell("error", f"publishing: a message was lost ({error!r}); please report this")
 
     def _publish(self, outcome: Outcome) -> None:
         verdict = outcome.verdict

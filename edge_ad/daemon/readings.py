@@ -50,7 +50,7 @@ def watch(
     metrics.watch(
         "counter",
         "edge_ad_publish_dropped",
-        "Verdicts dropped from a full backlog.",
+        "Verdicts dropped from a full backlog, or that could not be sent.",
         "",
         lambda: {"": publisher.dropped},
     )
@@ -59,5 +59,5 @@ def watch(
         "edge_ad_state",
         "1 for the state the daemon is in.",
         "state",
-        lambda: {one: one == state() for one in STATES},
+        lambda: dict.fromkeys(STATES, 0) | {state(): 1},
     )

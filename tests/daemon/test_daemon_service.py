@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import socket
 import threading
 import time
@@ -14,6 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import zmq
 from daemon_line import BLACK, LOST, Line, good, wait_for
 from numpy.typing import NDArray
 from tiny_bundle import HEIGHT, WIDTH, make_bundle
@@ -21,7 +23,9 @@ from tiny_bundle import HEIGHT, WIDTH, make_bundle
 from edge_ad.backbone.engine import ScoreEngine
 from edge_ad.bundle import open_bundle
 from edge_ad.config import Station
+from edge_ad.daemon.collecting import Collector
 from edge_ad.daemon.loading import build_inspector
+from edge_ad.daemon.publishing import Journal
 from edge_ad.delivery import wire
 from edge_ad.delivery.scores import ScoreSubscriber
 from edge_ad.errors import ArtifactError, ConfigError, DeliveryError, DeviceError
@@ -332,6 +336,44 @@ def test_engine_that_never_returns_is_left_behind_and_its_parts_are_answered(tmp
         line.daemon.stop()
         assert line.verdicts(3) == ["FAULT stopped"] * 3
     assert line.code == 5
+
+
+def test_message_that_cannot_be_sent_is_counted_and_the_others_go_out(tmp_path: Path) -> None:
+    with Line(tmp_path) as line:
+        send, failures = line.daemon.scores.send, [zmq.ZMQError(zmq.EAGAIN)]
+
+        def fail_first(header: bytes, body: bytes, rejected: bool) -> None:
+            if failures:
+                raise failures.pop()
+            send(header, body, rejected)
+
+        line.daemon.scores.send = fail_first  # type: ignore[method-assign]
+        line.feed(BLACK, BLACK)
+        assert line.verdict()[0].seq == 2
+        assert line.metric("edge_ad_publish_dropped_total") == 1
+
+
+def test_line_that_a_full_disk_cut_off_does_not_spoil_the_next_one(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "verdicts.jsonl")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            journal.write(b'{"one": 1}\n')
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    journal.write(b'{"two": 2}\n')
+    journal.close()
+    assert journal.path.read_bytes().splitlines() == [b'{"one": ', b'{"two": 2}']
+
+
+def test_collection_whose_thread_fails_ends_and_says_why(tmp_path: Path) -> None:
+    collector = Collector(tmp_path, 5, ["a", "b"], time.monotonic_ns)
+    collector.offer([Frame("a", 0, BLACK, 0, 0)])  # one picture of two
+    collector.join(5)
+    assert collector.done
+    assert not collector.active
+    assert "cannot write a frame" in collector.error
 
 
 def test_orders_that_come_while_the_daemon_drains_do_not_upset_its_end(tmp_path: Path) -> None:
