@@ -26,12 +26,14 @@ class ScorePublisher:
     """
 
     def __init__(self, endpoint: str, high_water_mark: int = 10_000) -> None:
-        self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PUB)
+        # Its own context: only ending that waits for what is still to be sent.
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._socket = self._context.socket(zmq.PUB)
         self._socket.setsockopt(zmq.SNDHWM, high_water_mark)
         try:
             self.endpoint = bind(self._socket, endpoint, "scores.endpoint")
         except DeliveryError:
-            self._socket.close(linger=0)
+            self.close(linger_ms=0)
             raise
 
     def send(self, header: bytes, body: bytes, rejected: bool) -> None:
@@ -47,6 +49,7 @@ class ScorePublisher:
     def close(self, linger_ms: int = 500) -> None:
         """Close after at most `linger_ms` of sending what subscribers have not taken. Idempotent."""
         self._socket.close(linger=linger_ms)
+        self._context.term()
 
     def _send(self, topic: str, header: bytes, body: bytes) -> None:
         # A PUB socket never says EAGAIN: it drops for the subscriber whose queue is full.

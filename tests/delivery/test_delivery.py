@@ -211,6 +211,36 @@ def test_subscriber_counts_what_it_does_not_understand() -> None:
             assert every.skipped == 3
 
 
+def test_what_a_slow_subscriber_has_not_taken_is_waited_for_at_the_end() -> None:
+    code = (
+        "from edge_ad.delivery.scores import ScorePublisher; p = ScorePublisher('tcp://127.0.0.1:0')\n"
+        "print(p.endpoint, flush=True); input()\n"
+        "for i in range(9000): p.send(b'%d' % i, b'x' * 2000, False)\n"
+        "p.close(20_000)"
+    )
+    with (
+        subprocess.Popen(
+            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as publisher,
+        zmq.Context.instance().socket(zmq.SUB) as slow,
+    ):
+        assert publisher.stdin is not None
+        assert publisher.stdout is not None
+        slow.linger = 0
+        slow.rcvhwm = 10
+        slow.subscribe(b"")
+        slow.connect(publisher.stdout.readline().strip())
+        time.sleep(0.3)  # the subscription arrives
+        publisher.stdin.write("\n")
+        publisher.stdin.flush()
+        time.sleep(0.5)
+        taken = 0
+        while slow.poll(2000 if publisher.poll() is None else 200):
+            slow.recv_multipart()
+            taken += 1
+        assert taken == 9000
+
+
 def test_unknown_topic_is_refused() -> None:
     with pytest.raises(DeliveryError, match="'rejected'"):
         ScoreSubscriber("tcp://127.0.0.1:9", ["rejected"])
