@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -26,10 +27,10 @@ deadline_ms = {deadline_ms}
 
 [[camera]]
 name = "top"
-uri = "{uri}"
+uri = {uri}
 
 [engine]
-backbone = "{backbone}"
+backbone = {backbone}
 
 [calibration]
 false_reject_rate = {rate}
@@ -49,7 +50,9 @@ class Line:
         self, directory: Path, uri: str, backbone: Path, rate: float, deadline_ms: float
     ) -> None:
         self.config = directory / "demo.toml"
-        text = _STATION.format(uri=uri, backbone=backbone, rate=rate, deadline_ms=deadline_ms)
+        # A JSON string is a TOML string, whatever quotes a path holds.
+        quoted = {"uri": json.dumps(uri), "backbone": json.dumps(str(backbone))}
+        text = _STATION.format(**quoted, rate=rate, deadline_ms=deadline_ms)
         self.config.write_text(text, encoding="utf-8")
         self.station: Station = load_station(self.config)
         self.journal = directory / "journal.jsonl"

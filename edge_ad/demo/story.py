@@ -12,15 +12,13 @@ from urllib.request import urlopen
 
 from edge_ad.backbone.spec import load_backbone
 from edge_ad.capture.parts import part_number
+from edge_ad.config import EMBEDDED_BACKBONE
 from edge_ad.delivery.scores import ScoreSubscriber
 from edge_ad.demo.line import Line
 from edge_ad.demo.progress import DEADLINE_MS, RATE, Options, Progress
 from edge_ad.demo.tally import Agreement, Record, Result, Tally, agree, promised_interval
 from edge_ad.errors import CheckFailed, ConfigError, DeviceError
 from edge_ad.gaussian.threshold import Promise, percent
-
-EMBEDDED = Path(__file__).resolve().parents[1] / "backbone" / "embedded"
-
 
 Show = Callable[[Progress], None]
 
@@ -30,10 +28,10 @@ def run_demo(
 ) -> tuple[Result, Progress]:
     """Run the whole story. `show` is called at every change and must return quickly.
 
-    Raises ConfigError without a backbone, CheckFailed or DeviceError when a step fails; a story that
+    Raises ArtifactError for the backbone, CheckFailed or DeviceError when a step fails; a story that
     ends badly is a `Result` with `problems`.
     """
-    backbone = load_backbone(_backbone(options))
+    backbone = load_backbone(options.backbone or EMBEDDED_BACKBONE)
     with ExitStack() as stack:
         if options.keep is None:
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edge-ad-")))
@@ -45,17 +43,6 @@ def run_demo(
         line = stack.enter_context(Line(directory, options.uri, backbone.directory, RATE, DEADLINE_MS))
         progress = Progress(options, Tally(options.truth), backbone.name, clock())
         return _Story(line, progress, show, clock).tell(), progress
-
-
-def _backbone(options: Options) -> Path:
-    if options.backbone is not None:
-        return options.backbone
-    if (EMBEDDED / "backbone.json").is_file():
-        return EMBEDDED
-    raise ConfigError(
-        "this installation has no embedded backbone; give --backbone DIR, as "
-        "'edge-ad backbone export mobilenetv2_100 -o DIR' writes it"
-    )
 
 
 class _Story:
