@@ -76,7 +76,9 @@ def test_a_step_that_fails_is_told_in_its_own_words(tmp_path: Path) -> None:
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
 def test_a_demo_that_is_stopped_leaves_no_process_behind(stop: signal.Signals, tmp_path: Path) -> None:
     write_tiny_backbone(tmp_path / "net")
-    command = [sys.executable, "-m", "edge_ad", "demo", "--backbone", str(tmp_path / "net")]
+    # A shell starts background jobs with SIGINT ignored, and Python then leaves it so.
+    command = ["env", "--default-signal=INT", sys.executable, "-m", "edge_ad", "demo"]
+    command += ["--backbone", str(tmp_path / "net")]
     (tmp_path / "tmp").mkdir()
     running = subprocess.Popen(
         command, env={**os.environ, "TMPDIR": str(tmp_path / "tmp")}, stdout=subprocess.PIPE, text=True
