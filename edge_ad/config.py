@@ -134,7 +134,8 @@ class Station(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     state_dir: str = "state"
     # From trigger to verdict. A verdict that is later is FAULT. Milliseconds.
     deadline_ms: Annotated[float, Meta(gt=0, le=600_000)] = 500.0
-    # How long a part waits for the frames of its other cameras. Milliseconds.
+    # How long a part waits for the frames of its other cameras. Milliseconds; less than the time
+    # between two parts where cameras run free, or frames of different parts are joined.
     join_ms: Annotated[float, Meta(gt=0, le=600_000)] = 200.0
     camera: Annotated[tuple[Camera, ...], Meta(min_length=1, max_length=64)]
     view: Annotated[tuple[View, ...], Meta(max_length=256)] = ()

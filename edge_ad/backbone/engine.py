@@ -41,8 +41,8 @@ class Head:
     whitening: NDArray[np.float32]
 
 
-class FeatureEngine(Protocol):
-    """Pictures to pooled features."""
+class _Engine(Protocol):
+    """What every engine has."""
 
     @property
     def identity(self) -> EngineIdentity:
@@ -53,33 +53,23 @@ class FeatureEngine(Protocol):
     def input(self) -> NDArray[np.uint8]:
         """The engine's own [B, H, W, 3] BGR buffer, to be written by the caller."""
         ...
+
+    def close(self) -> None:
+        """Release the engine; calling it again does nothing."""
+        ...
+
+
+class FeatureEngine(_Engine, Protocol):
+    """Pictures to pooled features."""
 
     def infer(self) -> NDArray[np.float32]:
         """Features [B, D] of what `input` holds, valid until the next call."""
         ...
 
-    def close(self) -> None:
-        """Release the engine; calling it again does nothing."""
-        ...
 
-
-class ScoreEngine(Protocol):
+class ScoreEngine(_Engine, Protocol):
     """Pictures to Mahalanobis distances, one batch row per view."""
-
-    @property
-    def identity(self) -> EngineIdentity:
-        """What runs it."""
-        ...
-
-    @property
-    def input(self) -> NDArray[np.uint8]:
-        """The engine's own [B, H, W, 3] BGR buffer, to be written by the caller."""
-        ...
 
     def infer(self) -> NDArray[np.float32]:
         """Distances d = sqrt(d2), [B, L], valid until the next call. NaN and Inf are never hidden."""
-        ...
-
-    def close(self) -> None:
-        """Release the engine; calling it again does nothing."""
         ...

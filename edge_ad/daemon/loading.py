@@ -26,7 +26,7 @@ FIXED_KEYS = ("station", "state_dir", "deadline_ms", "camera", "scores", "contro
 def build_inspector(station: Station) -> PartInspector | None:
     """The product's active bundle, compiled and warmed up; None when there is none yet.
 
-    Raises ArtifactError when the bundle is refused or made for other cameras or views.
+    Raises ArtifactError when the bundle is refused or made for other cameras, views or another backbone.
     """
     path = current_path(station.state_path, station.product)
     if path is None:
