@@ -46,7 +46,8 @@ class Verdict:
 
     `score` and `threshold` are in the same unit (sum of Mahalanobis distances over levels, see
     `gaussian.score`); both are NaN where a FAULT left nothing to compare. `distances` is float32,
-    views x levels, a copy that the caller may keep.
+    views x levels, a copy that the caller may keep. `maps` has one float32 [rows, columns] anomaly map
+    per view, in the score's unit, where the bundle localises.
     """
 
     decision: Decision
@@ -56,6 +57,7 @@ class Verdict:
     view: str = ""  # the worst view's name
     distances: NDArray[np.float32] | None = None
     detail: str = ""
+    maps: tuple[NDArray[np.float32], ...] | None = None
 
     @property
     def passed(self) -> bool:
