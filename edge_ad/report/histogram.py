@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from html import escape
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +12,16 @@ from numpy.typing import NDArray
 WIDTH, HEIGHT = 920, 300
 LEFT, RIGHT, TOP, BOTTOM = 56, 18, 40, 46
 MAX_BINS = 48
+OUT_OF_SAMPLE = "score (each part by Gaussians fitted without it)"
 
 
-def histogram_svg(scores: Sequence[float], threshold: float) -> str:
-    """Counts of out-of-sample scores per bin; bins above the threshold are coloured as rejects."""
+def histogram_svg(
+    scores: Sequence[float],
+    threshold: float,
+    label: str = OUT_OF_SAMPLE,
+    colours: tuple[str, str] = ("pass", "reject"),
+) -> str:
+    """Counts of scores per bin; `colours`: the style sheet's classes up to and above the threshold."""
     values = np.asarray(scores, np.float64)
     low, high, step = _range(values, threshold)
     bins = round((high - low) / step)
@@ -27,9 +34,7 @@ def histogram_svg(scores: Sequence[float], threshold: float) -> str:
     def y(count: float) -> float:
         return TOP + (1 - count / top) * (HEIGHT - TOP - BOTTOM)
 
-    parts = [
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="Histogram of out-of-sample scores">'
-    ]
+    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="Histogram: {escape(label)}">']
     for count in range(0, top + 1, tick):
         parts.append(f'<path class="grid" d="M{LEFT} {y(count):.1f}H{WIDTH - RIGHT}"/>')
         parts.append(
@@ -40,11 +45,11 @@ def histogram_svg(scores: Sequence[float], threshold: float) -> str:
         for side, number, start, end in _sides(int(passed), int(count), float(a), float(b), threshold):
             if number:
                 parts.append(
-                    f'<rect class="{side}" x="{x(start) + 0.5:.1f}" '
+                    f'<rect class="{colours[side]}" x="{x(start) + 0.5:.1f}" '
                     f'width="{max(x(end) - x(start) - 1, 0.5):.1f}" '
                     f'y="{y(number):.1f}" height="{y(0) - y(number):.1f}"/>'
                 )
-    parts += _x_axis(low, high, x)
+    parts += _x_axis(low, high, x, label)
     at = x(threshold)
     anchor, shift = ("end", -8) if at > WIDTH * 0.7 else ("start", 8)
     parts.append(
@@ -60,14 +65,14 @@ def histogram_svg(scores: Sequence[float], threshold: float) -> str:
 
 def _sides(
     passed: int, count: int, a: float, b: float, threshold: float
-) -> list[tuple[str, int, float, float]]:
+) -> list[tuple[int, int, float, float]]:
     """A bar per colour; the bin that the threshold lies in is shared between the two."""
     middle = min(max(threshold, a), b)
     if passed == count:
-        return [("pass", count, a, middle if middle > a else b)]
+        return [(0, count, a, middle if middle > a else b)]
     if not passed:
-        return [("reject", count, middle if middle < b else a, b)]
-    return [("pass", passed, a, middle), ("reject", count - passed, middle, b)]
+        return [(1, count, middle if middle < b else a, b)]
+    return [(0, passed, a, middle), (1, count - passed, middle, b)]
 
 
 def _range(values: NDArray[np.float64], threshold: float) -> tuple[float, float, float]:
@@ -91,7 +96,7 @@ def _ceiling(most: int) -> tuple[int, int]:
     return tick * math.ceil(max(most, 1) / tick), tick
 
 
-def _x_axis(low: float, high: float, x: Callable[[float], float]) -> list[str]:
+def _x_axis(low: float, high: float, x: Callable[[float], float], label: str) -> list[str]:
     step = _round_step((high - low) / 9)
     base = HEIGHT - BOTTOM
     parts = [f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{base}" y2="{base}"/>']
@@ -105,7 +110,7 @@ def _x_axis(low: float, high: float, x: Callable[[float], float]) -> list[str]:
     middle = (LEFT + WIDTH - RIGHT) / 2
     parts.append(
         f'<text class="label" x="{middle:.0f}" y="{HEIGHT - 6}" text-anchor="middle">'
-        "score (each part by Gaussians fitted without it)</text>"
+        f"{escape(label)}</text>"
         f'<text class="label" x="14" y="{TOP - 18}">parts</text>'
     )
     return parts

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
@@ -16,8 +16,8 @@ from edge_ad.gaussian.threshold import (
     promise_text,
 )
 from edge_ad.report.histogram import histogram_svg
+from edge_ad.report.layout import Card, cards, chapter, document, header, table
 from edge_ad.report.pictures import thumbnail
-from edge_ad.report.style import CSS
 
 MOST_UNUSUAL = 12
 SKIPPED_SHOWN = 200
@@ -32,39 +32,15 @@ def render_report(
         [
             _header(manifest, key, section),
             _promises(section, len(scores)),
-            _section("Scores of the good parts", _histogram(section, scores)),
-            _section("Promises and counts", _tables(manifest, section)),
-            _section("The most unusual good parts", _unusual(manifest, section, scores, directory)),
-            _section("Skipped parts", _skipped(manifest, skipped)),
-            _section("Gaussians", _levels(manifest, section)),
-            _section("Identity", _identity(manifest, key, section)),
+            chapter("Scores of the good parts", _histogram(section, scores)),
+            chapter("Promises and counts", _tables(manifest, section)),
+            chapter("The most unusual good parts", _unusual(manifest, section, scores, directory)),
+            chapter("Skipped parts", _skipped(manifest, skipped)),
+            chapter("Gaussians", _levels(manifest, section)),
+            chapter("Identity", _identity(manifest, key, section)),
         ]
     )
-    # A number and its unit stay on one line.
-    body = body.replace(" %", "&nbsp;%")
-    title = f"Calibration of {manifest.product}, {manifest.id}"
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<style>{CSS}</style></head>\n<body><main>{body}</main></body></html>\n"
-    )
-
-
-def _section(title: str, content: str) -> str:
-    return f"<section><h2>{escape(title)}</h2>{content}</section>\n"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers_from: int = 1) -> str:
-    """Cells are escaped here; columns from `numbers_from` on are set as numbers."""
-
-    def row(cells: Sequence[str], tag: str) -> str:
-        return "".join(
-            f"<{tag}{' class=n' if i >= numbers_from else ''}>{escape(cell)}</{tag}>"
-            for i, cell in enumerate(cells)
-        )
-
-    lines = "".join(f"<tr>{row(cells, 'td')}</tr>" for cells in rows)
-    return f"<table><thead><tr>{row(head, 'th')}</tr></thead><tbody>{lines}</tbody></table>"
+    return document(f"Calibration of {manifest.product}, {manifest.id}", body)
 
 
 def _header(manifest: Manifest, key: str, section: Section) -> str:
@@ -77,39 +53,29 @@ def _header(manifest: Manifest, key: str, section: Section) -> str:
         ),
         ("Engine", key),
     ]
-    items = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in facts)
-    return (
-        f'<header><p class="kicker">edge_ad calibration report</p><h1>{escape(manifest.product)}</h1>'
-        f"<dl>{items}</dl></header>\n"
-    )
+    return header("edge_ad calibration report", manifest.product, facts)
 
 
 def _promises(section: Section, parts: int) -> str:
     promise = section.promise
-    cards = [
-        ("Good parts", str(parts), "used for the fit", ""),
-        ("Threshold", f"{section.threshold:.5g}", f"a part above it is rejected; {promise.method}", ""),
-        (
+    row = [
+        Card("Good parts", str(parts), "used for the fit"),
+        Card("Threshold", f"{section.threshold:.5g}", f"a part above it is rejected; {promise.method}"),
+        Card(
             "False rejects, expected",
             percent(promise.expected),
             f"target {percent(promise.target)}",
             "" if promise.achievable else "warn",
         ),
-        (
+        Card(
             "False rejects, 95 % confidence",
             f"≤ {percent(promise.confident)}",
             "holds for 19 of 20 calibrations like this one",
             "" if promise.confident <= promise.target else "warn",
         ),
-        ("Escapes", "unknown", "detection not measured", "warn"),
+        Card("Escapes", "unknown", "detection not measured; 'edge-ad qualify' does", "warn"),
     ]
-    blocks = "".join(
-        f'<div class="card {kind}"><p class="name">{escape(name)}</p><p '
-        f'class="value">{escape(value)}</p>'
-        f'<p class="hint">{escape(hint)}</p></div>'
-        for name, value, hint, kind in cards
-    )
-    return f'<div class="cards">{blocks}</div><p class="promise">{escape(promise_text(promise))}.</p>\n'
+    return f'{cards(row)}<p class="promise">{escape(promise_text(promise))}.</p>\n'
 
 
 def _tables(manifest: Manifest, section: Section) -> str:
@@ -138,8 +104,7 @@ def _tables(manifest: Manifest, section: Section) -> str:
     }  # fmt: skip
     counts = [(names.get(key, key), str(count)) for key, count in manifest.counts.items()]
     return (
-        f'<div class="two">{_table(["False rejects", ""], promises)}'
-        f"{_table(['Counts', ''], counts)}</div>"
+        f'<div class="two">{table(["False rejects", ""], promises)}{table(["Counts", ""], counts)}</div>'
     )
 
 
@@ -192,7 +157,7 @@ def _skipped(manifest: Manifest, skipped: Sequence[Skipped]) -> str:
     rows = [(one.source, one.kind, one.detail) for one in skipped[:SKIPPED_SHOWN]]
     rest = len(skipped) - len(rows)
     more = f"<p>and {rest} more.</p>" if rest else ""
-    return note + _table(["Part", "Why", "Detail"], rows, numbers_from=3) + more
+    return note + table(["Part", "Why", "Detail"], rows, numbers_from=3) + more
 
 
 def _levels(manifest: Manifest, section: Section) -> str:
@@ -206,7 +171,7 @@ def _levels(manifest: Manifest, section: Section) -> str:
             f"<h3>View {escape(view.name)}, scale {scale:.5g}</h3>" if len(manifest.views) > 1 else ""
         )
         head = ["Level", "Channels", "Dimensions kept", "Shrinkage", "Condition number"]
-        blocks.append(title + _table(head, rows))
+        blocks.append(title + table(head, rows))
     kind = manifest.reduction.kind
     reduction = "none" if kind == "none" else f"{kind.upper()} {100 * manifest.reduction.share:g} %"
     return f"<p>Profile {escape(manifest.profile)}; reduction: {escape(reduction)}.</p>{''.join(blocks)}"
@@ -232,4 +197,4 @@ def _identity(manifest: Manifest, key: str, section: Section) -> str:
         ("Views", views),
         ("edge_ad", manifest.edge_ad),
     ]
-    return '<div class="identity">' + _table(["", ""], rows, numbers_from=2) + "</div>"
+    return '<div class="identity">' + table(["", ""], rows, numbers_from=2) + "</div>"
