@@ -1,13 +1,14 @@
 """The calibration bundle: an immutable directory with everything that turns features into verdicts.
 
     STATE/bundles/<product>/<bundle-id>/   manifest.json  manifest.sha256  gaussian.safetensors
-                                           reference/*.png  report.html
+                                           reference/*.png  report.html  qualification/
     STATE/bundles/<product>/current        symlink to the bundle in use, swapped by rename
     STATE/bundles/<product>/previous       symlink to the one before, for one-command rollback
     STATE/backbones/<sha256>/              backbone.onnx  backbone.json, so that a bundle loads offline
 
 `manifest.json` holds the sha256 of every other file and `manifest.sha256` that of the manifest (it can
-be checked with `sha256sum -c`). Nothing in a bundle is ever unpickled.
+be checked with `sha256sum -c`); only the qualification, which is measured later, is verified on its own.
+Nothing in a bundle is ever unpickled.
 """
 
 from __future__ import annotations

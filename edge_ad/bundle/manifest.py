@@ -124,7 +124,6 @@ class Manifest(_Struct, frozen=True, kw_only=True):
     counts: dict[str, int]
     calibration_set: CalibrationSetRef
     engines: dict[str, Section]
-    qualification: None = None
     files: dict[str, str] = {}
 
 

@@ -26,6 +26,7 @@ from edge_ad.bundle.manifest import (
     Section,
     decode_manifest,
 )
+from edge_ad.bundle.qualification import QUALIFICATION, Detection, read_detection
 from edge_ad.errors import ArtifactError
 from edge_ad.preprocess import RULE
 
@@ -39,13 +40,15 @@ def tensor_name(key: str, view: str, level: str, what: str) -> str:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A verified bundle. `sha256` is of manifest.json and so names every byte of it."""
+    """A verified bundle. `sha256` is of manifest.json and so names every byte of it but those of the
+    qualification, from which `detection` was read."""
 
     path: Path
     manifest: Manifest
     sha256: str
     tensors: Mapping[str, NDArray[Any]] = field(repr=False)
     backbone_directory: Path | None = None
+    detection: Detection = field(default_factory=Detection, repr=False)
 
     def section(self, key: str) -> Section:
         """The section of an engine. Raises ArtifactError that names what the bundle has."""
@@ -130,7 +133,7 @@ def open_bundle(path: str | Path, backbone: Path | None = None) -> Bundle:
     _check_preprocess(manifest, directory)
     contents = _check_files(directory, manifest)
     tensors = _read_tensors(contents, manifest, directory)
-    bundle = Bundle(directory, manifest, sha256, tensors, backbone)
+    bundle = Bundle(directory, manifest, sha256, tensors, backbone, read_detection(directory))
     if backbone is not None:
         bundle.backbone()
     return bundle
@@ -195,10 +198,12 @@ def _check_preprocess(manifest: Manifest, directory: Path) -> None:
 
 
 def _check_files(directory: Path, manifest: Manifest) -> bytes:
-    """Compare the directory with the manifest's list; returns the bytes of the tensor file."""
-    found = {
-        str(p.relative_to(directory)) for p in directory.rglob("*") if p.is_symlink() or not p.is_dir()
-    }
+    """Compare the directory with the manifest's list; returns the bytes of the tensor file.
+
+    The qualification is not in the list: it is measured later, and verified on its own.
+    """
+    paths = [p.relative_to(directory) for p in directory.rglob("*") if p.is_symlink() or not p.is_dir()]
+    found = {str(path) for path in paths if path.parts[0] != QUALIFICATION}
     expected = {MANIFEST, MANIFEST_SHA, *manifest.files}
     missing, extra = sorted(expected - found), sorted(found - expected)
     if missing or TENSORS not in manifest.files:

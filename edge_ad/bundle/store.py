@@ -24,6 +24,12 @@ from safetensors.numpy import save
 
 from edge_ad.backbone.spec import Backbone
 from edge_ad.bundle.manifest import MANIFEST, MANIFEST_SHA, TENSORS, Manifest, encode_manifest
+from edge_ad.bundle.qualification import (
+    QUALIFICATION,
+    Qualification,
+    encode_qualification,
+    verify_qualification,
+)
 from edge_ad.bundle.read import open_bundle, read_manifest, sha_line
 from edge_ad.errors import ArtifactError, CheckFailed
 
@@ -71,8 +77,7 @@ def write_bundle(
         if target.exists():
             raise ArtifactError(f"{target}: a bundle of this name exists; bundles are never overwritten")
         temporary = parent / f".tmp-{manifest.id}"
-        for stale in parent.glob(".tmp-*"):
-            shutil.rmtree(stale)  # the lock is ours, so nobody is writing it any more
+        _clear_stale(parent)
         try:
             _write_tree(temporary, contents)
             open_bundle(temporary)
@@ -80,6 +85,35 @@ def write_bundle(
         finally:
             shutil.rmtree(temporary, ignore_errors=True)  # half a bundle must not fill a full disk
         _sync(parent)
+    return target
+
+
+def write_qualification(bundle: Path, qualification: Qualification, files: Mapping[str, bytes]) -> Path:
+    """Put `qualification` (its `files` are filled in here) into a bundle's directory, in the place of
+    one that is there; returns its directory.
+
+    It is complete and on disk before it appears. A process that dies between taking the old one away
+    and putting the new one there leaves a bundle without one, never with half of one.
+    """
+    sums = {name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())}
+    qualification = msgspec.structs.replace(qualification, files=sums)
+    target = bundle / QUALIFICATION
+    with _locked(bundle.parent):
+        _clear_stale(bundle.parent)
+        if target.is_symlink() or (target.exists() and not target.is_dir()):
+            raise ArtifactError(f"{target}: is no directory; remove it and qualify again")
+        temporary = bundle.parent / f".tmp-{bundle.name}-new"
+        old = temporary.with_name(f".tmp-{bundle.name}-old")
+        try:
+            _write_tree(temporary, {**files, **encode_qualification(qualification)})
+            verify_qualification(temporary, qualification.bundle_sha256)
+            if target.exists():
+                target.rename(old)
+            temporary.rename(target)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+            shutil.rmtree(old, ignore_errors=True)
+        _sync(bundle)
     return target
 
 
@@ -186,6 +220,12 @@ def _locked(directory: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def _clear_stale(directory: Path) -> None:
+    """Remove what a killed process left half written; lock must be held by caller."""
+    for stale in directory.glob(".tmp-*"):
+        shutil.rmtree(stale)
 
 
 def _write_tree(directory: Path, contents: Mapping[str, bytes]) -> None:
