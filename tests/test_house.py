@@ -27,7 +27,7 @@ FORBIDDEN = {
 }
 HEAVY = {"torch", "timm", "torchvision", "sklearn", "scipy", "matplotlib", "onnx"}
 # The only files that may name the heavy packages; each does so inside a function or on its own extra.
-HEAVY_ALLOWED = {"backbone/export.py"}
+HEAVY_ALLOWED = {"backbone/export.py", "evaluate/baselines.py"}
 
 
 def _imports(path: Path) -> set[str]:
@@ -61,7 +61,7 @@ def test_rooms_import_one_way() -> None:
     assert broken == []
 
 
-def test_only_export_names_the_heavy_packages() -> None:
+def test_only_these_files_name_the_heavy_packages() -> None:
     broken = [
         f"{path.relative_to(ROOT)} imports {name}"
         for path in _modules()

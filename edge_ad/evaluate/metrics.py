@@ -46,6 +46,13 @@ def rate_interval(count: int, n: int) -> Interval:
     return low, high
 
 
+def lowest_threshold(good: NDArray[Any], rate: float) -> float:
+    """The lowest score of a good part that at most the share `rate` of `good` exceeds."""
+    ordered = np.sort(np.asarray(good, dtype=np.float64))
+    # The 1e-9 undoes the rounding of, say, 100 * 0.29.
+    return float(ordered[len(ordered) - 1 - math.floor(len(ordered) * rate + 1e-9)])
+
+
 def predicted_interval(parts: int, index: int, n: int) -> Interval:
     """The central 95 % of false-reject rates that n new good parts will show, by the promise alone.
 
