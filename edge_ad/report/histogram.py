@@ -20,10 +20,12 @@ def histogram_svg(
     threshold: float,
     label: str = OUT_OF_SAMPLE,
     colours: tuple[str, str] = ("pass", "reject"),
+    reach: Sequence[float] = (),
 ) -> str:
-    """Counts of scores per bin; `colours`: the style sheet's classes up to and above the threshold."""
+    """Counts of scores per bin; `colours`: the style sheet's classes up to and above the threshold;
+    `reach`: other scores that the axis has room for, so that two histograms stand on one axis."""
     values = np.asarray(scores, np.float64)
-    low, high, step = _range(values, threshold)
+    low, high, step = _range(np.concatenate([values, np.asarray(reach, np.float64)]), threshold)
     bins = round((high - low) / step)
     counts, edges = np.histogram(values, bins=bins, range=(low, high))
     top, tick = _ceiling(int(counts.max()))

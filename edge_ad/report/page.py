@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edge_ad.bundle import Manifest, Section
-from edge_ad.calibrate.job import Score, Skipped
 from edge_ad.gaussian.threshold import (
     CHI2,
     confident_rate,
@@ -18,6 +18,9 @@ from edge_ad.gaussian.threshold import (
 from edge_ad.report.histogram import histogram_svg
 from edge_ad.report.layout import Card, cards, chapter, document, header, table
 from edge_ad.report.pictures import thumbnail
+
+if TYPE_CHECKING:  # pages are used by rooms that calibrate imports
+    from edge_ad.calibrate.job import Score, Skipped
 
 MOST_UNUSUAL = 12
 SKIPPED_SHOWN = 200
