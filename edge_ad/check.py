@@ -155,6 +155,7 @@ def _engine(station: Station) -> Finding:
 
 def _bundle(station: Station) -> Finding:
     from edge_ad.bundle import current_path
+    from edge_ad.bundle.describe import detection_text
     from edge_ad.daemon.loading import build_inspector
     from edge_ad.gaussian.threshold import promise_text
 
@@ -170,7 +171,11 @@ def _bundle(station: Station) -> Finding:
         bundle, key = inspector.bundle, inspector.identity.key
     finally:
         inspector.close()
-    text = f"{bundle.manifest.id}, {key}, {promise_text(bundle.section(key).promise)}"
+    detection = detection_text(bundle.detection, key)
+    text = f"{bundle.manifest.id}, {key}, {promise_text(bundle.section(key).promise)}; {detection}"
+    if key not in bundle.detection.engines:
+        remedy = "" if bundle.detection.problem else ": run 'edge-ad qualify' with known-bad parts"
+        return Finding("bundle", "warn", text + remedy)
     return Finding("bundle", "ok", text)
 
 

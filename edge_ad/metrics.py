@@ -73,6 +73,16 @@ class Metrics:
         self.journal_errors = Counter(
             "edge_ad_journal_errors", "Verdicts that the journal's disk refused.", registry=registry
         )
+        self._detection = Gauge(
+            "edge_ad_detection_ratio",
+            "Share of known-bad parts that the bundle rejects: as measured, and at least with 95 % "
+            "confidence. kind: of defect; empty for all of them together.",
+            ["kind", "bound"], registry=registry,
+        )  # fmt: skip
+        self._detection_parts = Gauge(
+            "edge_ad_detection_parts", "Known-bad parts that edge_ad_detection_ratio was measured on.",
+            ["kind"], registry=registry,
+        )  # fmt: skip
         # A counter that first appears with its first increment is invisible to rate().
         self._outcomes = {pair: self._parts.labels(*_labels(*pair)) for pair in _outcomes()}
         self._stages = [self._stage.labels(stage) for stage in STAGES]
@@ -106,6 +116,16 @@ class Metrics:
         self._threshold.set(threshold)
         for kind, value in promise.items():
             self._promise.labels(kind).set(value)
+
+    def describe_detection(self, kinds: Mapping[str, tuple[float, float, int]]) -> None:
+        """Say what was measured on known-bad parts of each kind: rate, lower bound, how many. Where
+        nothing was measured there is no series."""
+        self._detection.clear()
+        self._detection_parts.clear()
+        for kind, (measured, confident, parts) in kinds.items():
+            self._detection.labels(kind, "measured").set(measured)
+            self._detection.labels(kind, "confident").set(confident)
+            self._detection_parts.labels(kind).set(parts)
 
     def watch(self, kind: str, name: str, text: str, label: str, read: Reading) -> None:
         """Export what `read` returns at each scrape: values by the label's value, "" without a label."""

@@ -22,7 +22,8 @@ FORBIDDEN = {
     "bundle": {"capture", "inspector", "delivery", "daemon", "cli", "calibrate"},
     "inspector": {"capture", "delivery", "daemon", "cli", "calibrate", "metrics"},
     "metrics": {"gaussian", "backbone", "capture", "inspector", "daemon", "cli"},
-    "daemon": {"cli", "evaluate"},
+    "daemon": {"cli", "evaluate", "qualify"},
+    "qualify": {"cli", "evaluate", "demo"},
     "evaluate": {"cli", "daemon", "delivery"},
 }
 HEAVY = {"torch", "timm", "torchvision", "sklearn", "scipy", "matplotlib", "onnx"}

@@ -2,16 +2,64 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import msgspec
 
-from edge_ad.bundle.manifest import Section
+from edge_ad.bundle.manifest import REPORT, Section
+from edge_ad.bundle.qualification import (
+    QUALIFICATION,
+    Detected,
+    Detection,
+    Measured,
+    Repeatability,
+    read_detection,
+)
 from edge_ad.bundle.read import Bundle
 from edge_ad.bundle.store import Entry
 from edge_ad.gaussian.threshold import percent, promise_text
 
 NOT_MEASURED = "detection not measured"
+
+
+def percent_down(share: float) -> str:
+    """A share in per cent, rounded down to one decimal: what was nearly reached is not claimed."""
+    return f"{math.floor(1000 * share + 1e-9) / 10:g} %"
+
+
+def detection_text(detection: Detection, key: str) -> str:
+    """What is known of the escapes of the engine `key`, in one line."""
+    if detection.problem:
+        return f"{NOT_MEASURED}: qualification is damaged: {detection.problem}"
+    measured = detection.engines.get(key)
+    if measured is None:
+        return NOT_MEASURED
+    kinds = f" of {len(measured.kinds)} kinds" if len(measured.kinds) > 1 else ""
+    return f"{measured.overall.parts} known-bad parts{kinds}: {detected_text(measured.overall)}"
+
+
+def detected_text(one: Detected) -> str:
+    """Measured rate, its bound, and what did not become a REJECT."""
+    missed = f"; {one.missed} missed" if one.missed else ""
+    faults = f"; {one.faults} FAULT (not passed, not detected)" if one.faults else ""
+    return (
+        f"{percent_down(one.rate)} detected, at least {percent_down(one.confident)} with 95 % "
+        f"confidence{missed}{faults}"
+    )
+
+
+def repeatability_text(spread: Repeatability) -> str:
+    """How the scores of one part spread."""
+    nearest = (
+        f"; the nearest part is {spread.nearest:.1f} sd from the threshold"
+        if spread.nearest is not None
+        else ""
+    )
+    return (
+        f"{spread.pictures} pictures of {len(spread.parts)} parts: sd {spread.sd:.3g}{nearest}; "
+        f"{spread.differ} verdicts differ"
+    )
 
 
 def entry_line(entry: Entry) -> str:
@@ -24,10 +72,12 @@ def entry_line(entry: Entry) -> str:
         f"{key} (threshold {section.threshold:.5g}, {percent(section.promise.expected)} expected)"
         for key, section in manifest.engines.items()
     )
+    detection = read_detection(entry.path)
+    escapes = ", ".join(dict.fromkeys(_rate(detection, key) for key in manifest.engines))
     state = "  active" if entry.active else "  previous" if entry.previous else ""
     return (
         f"{mark} {entry.id}  {manifest.counts.get('parts', 0)} parts  {manifest.backbone.name}  "
-        f"{sections}{state}"
+        f"{sections}  {escapes}{state}"
     )
 
 
@@ -41,15 +91,34 @@ def entry_summary(entry: Entry) -> dict[str, Any]:
         "problem": entry.problem,
     }
     if entry.manifest is not None:
-        manifest = entry.manifest
+        manifest, detection = entry.manifest, read_detection(entry.path)
         summary |= {
             "created": manifest.created,
             "parts": manifest.counts.get("parts", 0),
             "backbone": manifest.backbone.name,
             "engines": {key: section.threshold for key, section in manifest.engines.items()},
-            "detection": NOT_MEASURED,
+            "detection": {key: _numbers(detection, key) for key in manifest.engines},
         }
     return summary
+
+
+def _rate(detection: Detection, key: str) -> str:
+    measured = detection.engines.get(key)
+    if measured is None:
+        return NOT_MEASURED + (" (damaged)" if detection.problem else "")
+    return f"{percent_down(measured.overall.rate)} of {measured.overall.parts} bad parts detected"
+
+
+def _numbers(detection: Detection, key: str) -> dict[str, Any]:
+    """Of an engine, for JSON: in words, and the rates where they were measured."""
+    numbers: dict[str, Any] = {"text": detection_text(detection, key)}
+    if key in detection.engines:
+        measured = detection.engines[key]
+        numbers |= {
+            "overall": msgspec.to_builtins(measured.overall),
+            "kinds": msgspec.to_builtins(measured.kinds),
+        }
+    return numbers
 
 
 def bundle_summary(bundle: Bundle) -> dict[str, Any]:
@@ -57,7 +126,8 @@ def bundle_summary(bundle: Bundle) -> dict[str, Any]:
     return {
         "path": str(bundle.path),
         "sha256": bundle.sha256,
-        "detection": NOT_MEASURED,
+        "detection": {key: _numbers(bundle.detection, key) for key in bundle.manifest.engines},
+        "qualification": msgspec.to_builtins(bundle.detection.engines),
         "manifest": msgspec.to_builtins(bundle.manifest),
     }
 
@@ -88,7 +158,10 @@ def bundle_lines(bundle: Bundle) -> list[str]:
     ]
     for key, section in manifest.engines.items():
         lines += _section_lines(key, section)
-    lines += [("detection", NOT_MEASURED), ("report", str(bundle.path / "report.html"))]
+        lines += _detection_lines(bundle.detection, key)
+    lines.append(("report", str(bundle.path / REPORT)))
+    if bundle.detection.engines:
+        lines.append(("escapes", str(bundle.path / QUALIFICATION / REPORT)))
     return [f"{name:<12} {text}" for name, text in lines]
 
 
@@ -108,4 +181,19 @@ def _section_lines(key: str, section: Section) -> list[tuple[str, str]]:
                 "exceed it",
             )
         )
+    return lines
+
+
+def _detection_lines(detection: Detection, key: str) -> list[tuple[str, str]]:
+    lines = [("  detection", detection_text(detection, key))]
+    measured: Measured | None = detection.engines.get(key)
+    if measured is None:
+        return lines
+    if len(measured.kinds) > 1:
+        lines += [
+            ("", f"{kind}: {one.parts} parts: {detected_text(one)}")
+            for kind, one in measured.kinds.items()
+        ]
+    if measured.repeatability is not None:
+        lines.append(("  repeated", repeatability_text(measured.repeatability)))
     return lines

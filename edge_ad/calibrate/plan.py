@@ -39,7 +39,7 @@ def choose_levels(station: Station, backbone: Backbone) -> list[Level]:
 def check_rules(station: Station, base: CalibrationSet) -> None:
     """Kept frames were converted once and for all: another pixel rule or camera needs new parts."""
     names = sorted(camera.name for camera in station.camera)
-    rules = {camera.name: _rule(station, camera) for camera in station.camera}
+    rules = {camera.name: pixel_rule_name(station, camera) for camera in station.camera}
     for record in base.kept:
         if sorted(record.files) != names:
             raise ConfigError(
@@ -78,14 +78,14 @@ def plan_job(
         folds=settings.folds,
         min_parts=settings.min_parts,
         precision=station.engine.precision,
-        threads=_threads(station),
+        threads=spare_threads(station),
         kept=[Part(record.id, record.source, record.files) for record in base.kept],
         candidates=candidates,
         next_number=base.next_number,
     )
 
 
-def _threads(station: Station) -> int:
+def spare_threads(station: Station) -> int:
     """All cores that the station may use, half of them while its daemon inspects."""
     threads = station.engine.threads or usable_cores()
     return threads if running_pid(station.state_path) is None else max(1, threads // 2)
@@ -99,11 +99,12 @@ def _camera_job(station: Station, camera: Camera) -> CameraJob:
         name=camera.name,
         pixel_format=camera.pixel_format,
         bit_depth=camera.bit_depth,
-        rule=_rule(station, camera),
+        rule=pixel_rule_name(station, camera),
         frame_size=frame_size,
         max_pixels=int(camera.max_megapixels * 1e6),
     )
 
 
-def _rule(station: Station, camera: Camera) -> str:
+def pixel_rule_name(station: Station, camera: Camera) -> str:
+    """The rule by which the camera's live frames become images."""
     return open_source(camera, Path(station.path).parent if station.path else Path()).pixel_rule_name

@@ -79,7 +79,7 @@ class Result:
             f"parts      {self.manifest.counts['parts']} used, {len(self.skipped)} skipped",
             f"threshold  {section.threshold:.6g} ({section.promise.method}, {self.key})",
             f"promise    {promise_text(section.promise)}",
-            f"escapes    {NOT_MEASURED}",
+            f"escapes    {NOT_MEASURED}: 'edge-ad qualify' does, with known-bad parts",
             f"active     {self.manifest.product}: {self.manifest.id}",
             f"daemon     {self.daemon}",
             f"report     {self.report}",

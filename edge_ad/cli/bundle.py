@@ -128,15 +128,17 @@ def verify(
     opened = open_bundle(find_bundle(bundle, config, state, product), backbone)
     network = opened.backbone()
     files = len(opened.manifest.files) + 2
+    problem = opened.detection.problem
     if json_to:
-        write_json(
-            {"ok": True, "id": opened.manifest.id, "sha256": opened.sha256, "files": files}, json_to
-        )
+        summary = {"ok": True, "id": opened.manifest.id, "sha256": opened.sha256, "files": files}
+        write_json({**summary, "qualification_problem": problem}, json_to)
         return
     click.echo(
         f"{opened.path}: {files} files as written, backbone {network.name} {network.sha256[:12]} as "
         "calibrated"
     )
+    if problem:
+        click.echo(f"qualification is damaged: {problem}")
 
 
 @command.command()

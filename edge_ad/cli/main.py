@@ -21,6 +21,7 @@ COMMANDS = {
     "camera": ("camera", "List cameras, take a picture."),
     "run": ("run", "The inspection daemon."),
     "calibrate": ("calibrate", "Fit the Gaussians of good parts and activate them."),
+    "qualify": ("qualify", "Detection rates on known-bad parts, with their bounds."),
     "inspect": ("inspect", "One-shot verdicts on image files."),
     "evaluate": ("evaluate", "AUROC and rates on a data set in MVTec layout."),
     "backbone": ("backbone", "List and export networks."),

@@ -17,12 +17,16 @@ def describe(metrics: Metrics, active: Active) -> None:
     metrics.describe_build(__version__, platform.python_version())
     if active.inspector is None:
         metrics.describe_bundle(None, 0.0, {})
+        metrics.describe_detection({})
         return
     bundle, key = active.inspector.bundle, active.inspector.identity.key
     manifest, section = bundle.manifest, bundle.section(key)
     labels = (manifest.product, manifest.id, bundle.sha256, manifest.backbone.name, key)
     promise = {"expected": section.promise.expected, "confident": section.promise.confident}
     metrics.describe_bundle(labels, section.threshold, promise)
+    measured = bundle.detection.engines.get(key)
+    kinds = {} if measured is None else {"": measured.overall, **measured.kinds}
+    metrics.describe_detection({kind: (d.rate, d.confident, d.parts) for kind, d in kinds.items()})
 
 
 def watch(

@@ -28,6 +28,7 @@ dt { color: var(--soft); font-size: 12px; } dd { margin: 0; font-weight: 550; }
   font-variant-numeric: tabular-nums; }
 .card .hint { margin: 0; color: var(--soft); font-size: 12px; line-height: 1.35; }
 .promise { color: var(--ink); }
+.warning { border-left: 3px solid #d9a400; padding: 2px 0 2px 10px; overflow-wrap: anywhere; }
 figure { margin: 0; } figcaption { color: var(--soft); font-size: 13px; }
 svg { display: block; width: 100%; height: auto; }
 svg text { font-family: inherit; fill: var(--soft); font-size: 12px; }
@@ -52,9 +53,11 @@ td { overflow-wrap: anywhere; } .n { text-align: right; font-variant-numeric: ta
 .part b { color: var(--ink); font-weight: 600; }
 .part em { flex-basis: 100%; font-style: normal; white-space: nowrap; overflow: hidden;
   text-overflow: ellipsis; font-size: 12px; }
+.parts.misses { grid-template-columns: repeat(3, 1fr); }
+.parts.pairs { grid-template-columns: repeat(2, 1fr); } .pairs .frame { height: 200px; }
 .part.above { border-color: var(--red); } .part.above span { color: var(--red); font-weight: 600; }
 @media (max-width: 760px) { main { margin: 0; padding: 20px; border: 0; }
-  .cards, .parts { grid-template-columns: repeat(2, 1fr); }
+  .cards, .parts, .parts.misses { grid-template-columns: repeat(2, 1fr); }
   .two { grid-template-columns: 1fr; gap: 12px; } }
 @media print { body { background: #fff; font-size: 12px; } main { margin: 0; padding: 0; border: 0;
   max-width: none; } table, svg { break-inside: avoid; } h2 { break-after: avoid; }

@@ -151,7 +151,8 @@ def test_a_bad_station_file_is_a_configuration_error(tmp_path: Path) -> None:
 def test_a_bundle_of_another_backbone_than_the_one_named_fails(tmp_path: Path) -> None:
     path = write_line(tmp_path, "synthetic://?seed=1&width=96&height=72")
     make_bundle(tmp_path / "state")
-    assert check(path)[1]["bundle"][0] == "ok"
+    state, text = check(path)[1]["bundle"]
+    assert state == "warn" and "detection not measured: run 'edge-ad qualify'" in text
     named = write_tiny_backbone(tmp_path / "net", seed=7).sha256
     (used,) = (p.name for p in (tmp_path / "state" / "backbones").iterdir() if p.is_dir())
     state, text = check(path)[1]["bundle"]

@@ -1,0 +1,286 @@
+"""A qualification, from request to what is stored with the bundle."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+import cv2
+import msgspec
+
+from edge_ad import __version__
+from edge_ad.bundle import Bundle, current_path, open_bundle
+from edge_ad.bundle.describe import detection_text, percent_down
+from edge_ad.bundle.manifest import REPORT
+from edge_ad.bundle.qualification import Detection, LeftOut, Measured, Qualification
+from edge_ad.bundle.store import product_directory, write_qualification
+from edge_ad.calibrate.link import reload_daemon
+from edge_ad.calibrate.plan import pixel_rule_name, spare_threads
+from edge_ad.calibrate.progress import Progress, Silent
+from edge_ad.calibration_set import Record, load_set, set_directory, timestamp
+from edge_ad.capture.images import printable
+from edge_ad.config import Station
+from edge_ad.daemon.loading import check_fits
+from edge_ad.errors import ArtifactError, CaptureError, ConfigError, DeliveryError
+from edge_ad.inspector import Inspector, open_inspector
+from edge_ad.qualify.find import Groups, empty_folders, find_groups, leave_good_out
+from edge_ad.qualify.measure import BadResult, Content, Miss, Reader, measure_bad, measure_repeated
+from edge_ad.qualify.page import render_page
+from edge_ad.qualify.pictures import encoded, picture_misses
+from edge_ad.qualify.statistics import by_kind, detected, kinds_below, sorted_by_margin
+
+Clock = Callable[[], datetime]
+DEFECT = "defect"  # the kind of pictures that lie in no folder of a kind
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """Folders of known-bad parts and of parts pictured again and again; `bundle` is an id, "" for the
+    one in use."""
+
+    bad: Path
+    repeat: Path | None = None
+    bundle: str = ""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was measured and where it lies. `daemon` is one line on who shows it now."""
+
+    path: Path
+    qualification: Qualification
+    key: str
+    daemon: str
+    daemon_took_it: bool
+
+    @property
+    def measured(self) -> Measured:
+        """Of the engine at hand."""
+        return self.qualification.engines[self.key]
+
+    @property
+    def report(self) -> Path:
+        """The page to look at."""
+        return self.path / REPORT
+
+    def below(self, min_detection: float) -> list[str]:
+        """Kinds of defect whose measured detection rate is less."""
+        return kinds_below(self.measured.kinds, min_detection)
+
+    def below_text(self, kinds: Sequence[str], min_detection: float) -> str:
+        """Why the gate is shut, in one line."""
+        measured = [(kind, self.measured.kinds[kind]) for kind in kinds]
+        rates = ", ".join(f"{k} {percent_down(d.rate)} ({d.detected} of {d.parts})" for k, d in measured)
+        return (
+            f"detected less often than --min-detection {percent_down(min_detection)}: {rates}; "
+            f"{self.report} shows the misses"
+        )
+
+    def summary(self) -> list[tuple[str, str]]:
+        """What a person reads below the tables."""
+        detection = detection_text(Detection(self.qualification.engines), self.key)
+        return [
+            ("bundle", self.qualification.bundle),
+            ("escapes", detection),
+            ("daemon", self.daemon),
+            ("report", str(self.report)),
+        ]
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What lies in the folders."""
+
+    bad: Groups
+    repeated: Groups
+    left_out: list[LeftOut]
+    warnings: list[str]
+
+
+def _utc_now() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+def qualify(
+    station: Station, request: Request, progress: Progress | None = None, now: Clock = _utc_now
+) -> Result:
+    """Judge the parts by the bundle, store what came of it beside the bundle, tell a running daemon.
+
+    Raises ConfigError, ArtifactError, CaptureError (nothing that could be judged) and DeviceError; a
+    qualification that was there stays then.
+    """
+    progress = progress or Silent()
+    path = _bundle_path(station, request.bundle)
+    found = _find(station, request)
+    threads = spare_threads(station)
+    cv2.setNumThreads(threads)
+    bundle = open_bundle(path)
+    check_fits(bundle, station)
+    _check_pixel_rules(bundle, station)
+    good, unknown = _good_parts(bundle, station)
+    inspector = open_inspector(bundle, threads, station.engine.precision)
+    try:
+        reader = Reader(station, inspector.cameras)
+        measured, misses = _measure(inspector, reader, request, found, good, progress)
+    finally:
+        inspector.close()
+    measured = msgspec.structs.replace(measured, warnings=[*unknown, *measured.warnings])
+    key = inspector.identity.key
+    target, qualification = _store(bundle, key, measured, misses, reader, now())
+    daemon, took = _tell_daemon(station, path)
+    return Result(target, qualification, key, daemon, took)
+
+
+def _bundle_path(station: Station, wanted: str) -> Path:
+    if wanted:
+        return (product_directory(station.state_path, station.product) / wanted).resolve()
+    path = current_path(station.state_path, station.product)
+    if path is None:
+        raise ConfigError(
+            f"{station.path or station.state_path}: product {station.product!r} has no bundle yet to "
+            "qualify; 'edge-ad calibrate' makes one"
+        )
+    return path
+
+
+def _find(station: Station, request: Request) -> _Found:
+    names = [camera.name for camera in station.camera]
+    bad, left_out = find_groups(request.bad, names, DEFECT)
+    warnings = [
+        f"{name}: no images in the folder, so this kind of defect is not measured"
+        for name in empty_folders(request.bad, bad, names)
+    ]
+    bad, good_ones = leave_good_out(bad, request.bad)
+    repeated: Groups = {}
+    if request.repeat is not None:
+        repeated, incomplete = find_groups(request.repeat, names, printable(Path(request.repeat.name)))
+        left_out += incomplete
+        if all(len(pictures) < 2 for pictures in repeated.values()):
+            raise ConfigError(
+                f"--repeat {printable(request.repeat)}: no part has two pictures; give a folder per "
+                "part with many pictures of it"
+            )
+    return _Found(bad, repeated, [*left_out, *good_ones], warnings)
+
+
+def _check_pixel_rules(bundle: Bundle, station: Station) -> None:
+    """Pictures converted by another rule than the bundle's would be judged by the wrong Gaussians."""
+    rules = bundle.manifest.preprocess.cameras
+    for camera in station.camera:
+        have, want = rules[camera.name].pixel_rule, pixel_rule_name(station, camera)
+        if have != want:
+            raise ConfigError(
+                f"{bundle.path}: was calibrated with pixel rule {have!r} of camera {camera.name!r}, "
+                f"{station.path} asks for {want!r}; calibrate again or restore the station file"
+            )
+
+
+def _good_parts(bundle: Bundle, station: Station) -> tuple[dict[Content, Record], list[str]]:
+    """The parts that the bundle was fitted on, by the content of their pictures."""
+    directory = set_directory(station.state_path, station.product)
+    try:
+        kept = load_set(directory, bundle.manifest.calibration_set.sha256).kept
+    except ArtifactError as error:
+        return {}, [f"whether calibrated parts are among the bad ones was not checked: {error}"]
+    cameras = list(bundle.manifest.preprocess.cameras)
+    return {
+        tuple(part.files[camera].content for camera in cameras): part
+        for part in kept
+        if part.files.keys() >= set(cameras)
+    }, []
+
+
+def _measure(
+    inspector: Inspector,
+    reader: Reader,
+    request: Request,
+    found: _Found,
+    good: Mapping[Content, Record],
+    progress: Progress,
+) -> tuple[Measured, list[Miss]]:
+    views = [view.name for view in inspector.bundle.manifest.views]
+    bad = measure_bad(inspector, reader, found.bad, good, views, progress)
+    _check_judged(bad, request.bad)
+    spread, left_out = measure_repeated(inspector, reader, found.repeated, progress)
+    measured = Measured(
+        engine=inspector.identity,
+        threshold=inspector.threshold,
+        overall=detected(bad.parts),
+        kinds=by_kind(bad.parts),
+        parts=sorted_by_margin(bad.parts),
+        repeatability=spread,
+        left_out=[*found.left_out, *bad.left_out, *left_out],
+        warnings=[*found.warnings, *_fault_warnings(bad), *_twin_warnings(bad)],
+    )
+    return measured, bad.misses
+
+
+def _check_judged(bad: BadResult, directory: Path) -> None:
+    """Raise CaptureError when no part could be read, or none could be judged."""
+    where = printable(directory)
+    if not bad.parts:
+        first = bad.left_out[0]
+        raise CaptureError(
+            f"{where}: none of {len(bad.left_out)} pictures can be read (first: {first.detail})"
+        )
+    if all(part.margin is None for part in bad.parts):
+        part = bad.parts[0]
+        raise CaptureError(
+            f"{where}: all {len(bad.parts)} parts are FAULT, so nothing was measured (first: "
+            f"{part.source}: {part.detail}); give pictures as the line's cameras take them"
+        )
+
+
+def _fault_warnings(bad: BadResult) -> list[str]:
+    faults = [part for part in bad.parts if part.margin is None]
+    counts = Counter(part.reason for part in faults)
+    first = {part.reason: part for part in reversed(faults)}
+    return [
+        f"FAULT {reason}: {count} of {len(bad.parts)} parts, not passed but not detected either (first: "
+        f"{first[reason].source}: {first[reason].detail}); give pictures as the line's cameras take them"
+        for reason, count in counts.items()
+    ]
+
+
+def _twin_warnings(bad: BadResult) -> list[str]:
+    return [
+        f"{source}: is also in the calibration set, as good part {record.id} ({record.source}); if it "
+        f"is bad, 'edge-ad calibrate --drop {record.id}', else take it out of --bad"
+        for source, record in bad.twins
+    ]
+
+
+def _store(
+    bundle: Bundle, key: str, measured: Measured, misses: list[Miss], reader: Reader, now: datetime
+) -> tuple[Path, Qualification]:
+    manifest = bundle.manifest
+    pictures = picture_misses(misses, manifest, reader, measured.threshold)
+    named = [
+        msgspec.structs.replace(part, picture=pictures[part.source][0])
+        if part.verdict == "PASS" and part.source in pictures
+        else part
+        for part in measured.parts
+    ]
+    qualification = Qualification(
+        bundle=manifest.id,
+        bundle_sha256=bundle.sha256,
+        created=timestamp(now),
+        edge_ad=__version__,
+        engines={key: msgspec.structs.replace(measured, parts=named)},
+    )
+    page = render_page(qualification, manifest, key, {source: p for source, (_, p) in pictures.items()})
+    files = {REPORT: page.encode(), **encoded(pictures)}
+    return write_qualification(bundle.path, qualification, files), qualification
+
+
+def _tell_daemon(station: Station, path: Path) -> tuple[str, bool]:
+    """One line on who shows the result, and whether a daemon that should has taken it."""
+    if path != current_path(station.state_path, station.product):
+        return "does not use this bundle", True
+    try:
+        return reload_daemon(station.state_path, station.control_endpoint), True
+    except DeliveryError as error:
+        return str(error), False
