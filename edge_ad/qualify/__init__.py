@@ -4,6 +4,7 @@ again. The result is stored with the bundle.
 
 from __future__ import annotations
 
-from edge_ad.qualify.run import Request, Result, qualify
+from edge_ad.qualify.result import Request, Result
+from edge_ad.qualify.run import qualify
 
 __all__ = ["Request", "Result", "qualify"]

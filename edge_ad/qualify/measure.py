@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from edge_ad.bundle.qualification import BadPart, LeftOut, Repeatability
 from edge_ad.calibrate.job import Candidate
 from edge_ad.calibrate.progress import Progress
 from edge_ad.calibration_set import Record, content_hash
-from edge_ad.capture.images import read_image
+from edge_ad.capture.images import printable, read_image
 from edge_ad.capture.pixels import PixelRule, file_rule
 from edge_ad.config import Station
 from edge_ad.errors import CaptureError
@@ -142,6 +143,39 @@ def measure_repeated(
             left_out.append(LeftOut(source=part, why="single", detail=detail))
     progress.update("repeated", total, total)
     return (repeatability(found) if found else None), left_out
+
+
+def check_judged(bad: BadResult, directory: Path) -> None:
+    """Raise CaptureError when no part of `directory` could be read, or none could be judged."""
+    where = printable(directory)
+    if not bad.parts:
+        first = bad.left_out[0]
+        raise CaptureError(
+            f"{where}: none of {len(bad.left_out)} pictures can be read (first: {first.detail})"
+        )
+    if all(part.margin is None for part in bad.parts):
+        part = bad.parts[0]
+        raise CaptureError(
+            f"{where}: all {len(bad.parts)} parts are FAULT, so nothing was measured (first: "
+            f"{part.source}: {part.detail}); give pictures as the line's cameras take them"
+        )
+
+
+def warnings_of(bad: BadResult) -> list[str]:
+    """What a person should know of parts that were counted: FAULTs by reason, good parts among them."""
+    faults = [part for part in bad.parts if part.margin is None]
+    counts = Counter(part.reason for part in faults)
+    first = {part.reason: part for part in reversed(faults)}
+    lines = [
+        f"FAULT {reason}: {count} of {len(bad.parts)} parts, not passed but not detected either (first: "
+        f"{first[reason].source}: {first[reason].detail}); give pictures as the line's cameras take them"
+        for reason, count in counts.items()
+    ]
+    return lines + [
+        f"{source}: is also in the calibration set, as good part {record.id} ({record.source}); if it "
+        f"is bad, 'edge-ad calibrate --drop {record.id}', else take it out of --bad"
+        for source, record in bad.twins
+    ]
 
 
 def worst_map(verdict: Verdict, views: Sequence[str]) -> NDArray[np.float32] | None:

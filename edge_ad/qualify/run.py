@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -13,9 +12,8 @@ import msgspec
 
 from edge_ad import __version__
 from edge_ad.bundle import Bundle, current_path, open_bundle
-from edge_ad.bundle.describe import detection_text, percent_down
 from edge_ad.bundle.manifest import REPORT
-from edge_ad.bundle.qualification import Detection, LeftOut, Measured, Qualification
+from edge_ad.bundle.qualification import LeftOut, Measured, Qualification
 from edge_ad.bundle.store import product_directory, write_qualification
 from edge_ad.calibrate.link import reload_daemon
 from edge_ad.calibrate.plan import pixel_rule_name, spare_threads
@@ -24,70 +22,25 @@ from edge_ad.calibration_set import Record, load_set, set_directory, timestamp
 from edge_ad.capture.images import printable
 from edge_ad.config import Station
 from edge_ad.daemon.loading import check_fits
-from edge_ad.errors import ArtifactError, CaptureError, ConfigError, DeliveryError
+from edge_ad.errors import ArtifactError, ConfigError, DeliveryError
 from edge_ad.inspector import Inspector, open_inspector
 from edge_ad.qualify.find import Groups, empty_folders, find_groups, leave_good_out
-from edge_ad.qualify.measure import BadResult, Content, Miss, Reader, measure_bad, measure_repeated
+from edge_ad.qualify.measure import (
+    Content,
+    Miss,
+    Reader,
+    check_judged,
+    measure_bad,
+    measure_repeated,
+    warnings_of,
+)
 from edge_ad.qualify.page import render_page
 from edge_ad.qualify.pictures import encoded, picture_misses
-from edge_ad.qualify.statistics import by_kind, detected, kinds_below, sorted_by_margin
+from edge_ad.qualify.result import Request, Result
+from edge_ad.qualify.statistics import by_kind, detected, sorted_by_margin
 
 Clock = Callable[[], datetime]
 DEFECT = "defect"  # the kind of pictures that lie in no folder of a kind
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """Folders of known-bad parts and of parts pictured again and again; `bundle` is an id, "" for the
-    one in use."""
-
-    bad: Path
-    repeat: Path | None = None
-    bundle: str = ""
-
-
-@dataclass(frozen=True)
-class Result:
-    """What was measured and where it lies. `daemon` is one line on who shows it now."""
-
-    path: Path
-    qualification: Qualification
-    key: str
-    daemon: str
-    daemon_took_it: bool
-
-    @property
-    def measured(self) -> Measured:
-        """Of the engine at hand."""
-        return self.qualification.engines[self.key]
-
-    @property
-    def report(self) -> Path:
-        """The page to look at."""
-        return self.path / REPORT
-
-    def below(self, min_detection: float) -> list[str]:
-        """Kinds of defect whose measured detection rate is less."""
-        return kinds_below(self.measured.kinds, min_detection)
-
-    def below_text(self, kinds: Sequence[str], min_detection: float) -> str:
-        """Why the gate is shut, in one line."""
-        measured = [(kind, self.measured.kinds[kind]) for kind in kinds]
-        rates = ", ".join(f"{k} {percent_down(d.rate)} ({d.detected} of {d.parts})" for k, d in measured)
-        return (
-            f"detected less often than --min-detection {percent_down(min_detection)}: {rates}; "
-            f"{self.report} shows the misses"
-        )
-
-    def summary(self) -> list[tuple[str, str]]:
-        """What a person reads below the tables."""
-        detection = detection_text(Detection(self.qualification.engines), self.key)
-        return [
-            ("bundle", self.qualification.bundle),
-            ("escapes", detection),
-            ("daemon", self.daemon),
-            ("report", str(self.report)),
-        ]
 
 
 @dataclass(frozen=True)
@@ -203,7 +156,7 @@ def _measure(
 ) -> tuple[Measured, list[Miss]]:
     views = [view.name for view in inspector.bundle.manifest.views]
     bad = measure_bad(inspector, reader, found.bad, good, views, progress)
-    _check_judged(bad, request.bad)
+    check_judged(bad, request.bad)
     spread, left_out = measure_repeated(inspector, reader, found.repeated, progress)
     measured = Measured(
         engine=inspector.identity,
@@ -213,44 +166,9 @@ def _measure(
         parts=sorted_by_margin(bad.parts),
         repeatability=spread,
         left_out=[*found.left_out, *bad.left_out, *left_out],
-        warnings=[*found.warnings, *_fault_warnings(bad), *_twin_warnings(bad)],
+        warnings=[*found.warnings, *warnings_of(bad)],
     )
     return measured, bad.misses
-
-
-def _check_judged(bad: BadResult, directory: Path) -> None:
-    """Raise CaptureError when no part could be read, or none could be judged."""
-    where = printable(directory)
-    if not bad.parts:
-        first = bad.left_out[0]
-        raise CaptureError(
-            f"{where}: none of {len(bad.left_out)} pictures can be read (first: {first.detail})"
-        )
-    if all(part.margin is None for part in bad.parts):
-        part = bad.parts[0]
-        raise CaptureError(
-            f"{where}: all {len(bad.parts)} parts are FAULT, so nothing was measured (first: "
-            f"{part.source}: {part.detail}); give pictures as the line's cameras take them"
-        )
-
-
-def _fault_warnings(bad: BadResult) -> list[str]:
-    faults = [part for part in bad.parts if part.margin is None]
-    counts = Counter(part.reason for part in faults)
-    first = {part.reason: part for part in reversed(faults)}
-    return [
-        f"FAULT {reason}: {count} of {len(bad.parts)} parts, not passed but not detected either (first: "
-        f"{first[reason].source}: {first[reason].detail}); give pictures as the line's cameras take them"
-        for reason, count in counts.items()
-    ]
-
-
-def _twin_warnings(bad: BadResult) -> list[str]:
-    return [
-        f"{source}: is also in the calibration set, as good part {record.id} ({record.source}); if it "
-        f"is bad, 'edge-ad calibrate --drop {record.id}', else take it out of --bad"
-        for source, record in bad.twins
-    ]
 
 
 def _store(
