@@ -36,6 +36,10 @@ svg .grid { stroke: #e9edf1; } svg .axis { stroke: #9aa7b3; }
 svg .pass { fill: var(--blue); } svg .reject { fill: var(--red); }
 svg .limit { stroke: var(--red); stroke-width: 1.5; stroke-dasharray: 5 3; }
 svg .limit-text { fill: var(--red); font-weight: 600; font-size: 13px; }
+svg .line { fill: none; stroke: var(--blue); stroke-width: 2; stroke-linejoin: round; }
+svg .line.rest { stroke: var(--red); } svg .point { fill: var(--red); stroke: #fff; stroke-width: 1.5; }
+svg .mark { stroke: #9aa7b3; stroke-dasharray: 3 3; }
+.key { font-weight: 600; color: var(--blue); } .key.rest { color: var(--red); }
 table { border-collapse: collapse; width: 100%; font-size: 14px; }
 th { text-align: left; color: var(--soft); font-size: 12px; font-weight: 550; }
 th, td { padding: 5px 10px 5px 0; border-bottom: 1px solid var(--line); vertical-align: top; }
@@ -55,9 +59,11 @@ td { overflow-wrap: anywhere; } .n { text-align: right; font-variant-numeric: ta
   text-overflow: ellipsis; font-size: 12px; }
 .parts.misses { grid-template-columns: repeat(3, 1fr); }
 .parts.pairs { grid-template-columns: repeat(2, 1fr); } .pairs .frame { height: 200px; }
+.parts.sheet { grid-template-columns: repeat(3, 1fr); } .sheet .frame { gap: 4px; padding: 4px; }
+.sheet img:not(:only-child) { max-width: calc(50% - 2px); object-fit: contain; }
 .part.above { border-color: var(--red); } .part.above span { color: var(--red); font-weight: 600; }
 @media (max-width: 760px) { main { margin: 0; padding: 20px; border: 0; }
-  .cards, .parts, .parts.misses { grid-template-columns: repeat(2, 1fr); }
+  .cards, .parts, .parts.misses, .parts.sheet { grid-template-columns: repeat(2, 1fr); }
   .two { grid-template-columns: 1fr; gap: 12px; } }
 @media print { body { background: #fff; font-size: 12px; } main { margin: 0; padding: 0; border: 0;
   max-width: none; } table, svg { break-inside: avoid; } h2 { break-after: avoid; }
