@@ -66,6 +66,18 @@ def test_another_bundle_takes_the_place_of_the_first() -> None:
     assert "edge_ad_bundle_info{" not in generate_latest(registry).decode()
 
 
+def test_detection_that_was_not_measured_has_no_series() -> None:
+    registry = CollectorRegistry()
+    metrics = Metrics(registry, 500.0)
+    metrics.describe_detection({"": (0.9, 0.7, 10), "dent": (0.9, 0.7, 10)})
+    ratio = {"kind": "dent", "bound": "confident"}
+    assert registry.get_sample_value("edge_ad_detection_ratio", ratio) == 0.7
+    metrics.describe_detection({})
+    text = generate_latest(registry).decode()
+    assert "edge_ad_detection_ratio{" not in text
+    assert "edge_ad_detection_parts{" not in text
+
+
 def test_server_answers_beside_a_client_that_says_nothing() -> None:
     registry = CollectorRegistry()
     Metrics(registry, 500.0)
