@@ -5,76 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
 import pytest
-from tiny_backbone import write_tiny_backbone
-
-from edge_ad.cli.main import main
+from made_up_dataset import write_class
 
 Run = Callable[..., tuple[int, str, str]]
 KEYS = {
     "image_auroc", "pixel_auroc", "aupro", "false_reject_rate", "detection_rate",
-    "target_false_reject_rate", "per_defect", "ms_per_part",
+    "target_false_reject_rate", "per_defect", "ms_per_part", "split",
 }  # fmt: skip
-
-
-def picture(seed: int, defect: str = "") -> Any:
-    """A grey part with texture; of any size, as real tiles are."""
-    rng = np.random.default_rng(seed)
-    height, width = int(rng.integers(70, 110)), int(rng.integers(70, 110))
-    image = np.clip(120 + rng.normal(0, 8, (height, width)) + rng.normal(0, 4), 0, 255).astype(np.uint8)
-    image = cv2.GaussianBlur(image, (3, 3), 0)
-    if defect == "scratch":
-        cv2.line(image, (5, 8), (width - 9, height - 6), 255, 2)
-    elif defect == "stain":
-        cv2.circle(image, (width // 2, height // 2), 14, 40, -1)
-    return image
-
-
-def write_class(root: Path, train: int = 60, good: int = 20) -> Path:
-    for folder, count, defect, seed in (
-        ("train/good", train, "", 0),
-        ("test/good", good, "", 1000),
-        ("test/scratch", 8, "scratch", 2000),
-        ("test/stain", 6, "stain", 3000),
-    ):
-        (root / folder).mkdir(parents=True)
-        for i in range(count):
-            cv2.imwrite(str(root / folder / f"{i:03}.png"), picture(seed + i, defect))
-    return root
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
-    directory = tmp_path_factory.mktemp("tiny")
-    write_tiny_backbone(directory)
-    return str(directory)
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_class(tmp_path_factory.mktemp("data") / "plates")
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tiny: str) -> Run:
-    """Run the command as a person would: exit code, standard output, standard error."""
-
-    def evaluate(*arguments: object, backbone: bool = True) -> tuple[int, str, str]:
-        argv = ["edge-ad", "evaluate", *map(str, arguments)]
-        monkeypatch.setattr("sys.argv", argv + (["--backbone", tiny] if backbone else []))
-        code = 0
-        try:
-            main()
-        except SystemExit as exit_:
-            code = int(exit_.code or 0)
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return evaluate
 
 
 def test_defects_are_told_apart_and_the_keys_are_there(run: Run, dataset: Path, tmp_path: Path) -> None:
@@ -107,10 +47,49 @@ def test_rates_add_up(run: Run, dataset: Path) -> None:
     low, high = result["false_reject_interval"]
     assert result["false_reject_inside"] == (low <= result["false_reject_rate"] <= high)
     targets = [p["target"] for p in result["working_points"]]
-    assert targets == [0.1, 0.05, 0.01]
+    assert targets == [0.1, 0.05, 0.01, 0.001]
     thresholds = [p["threshold"] for p in result["working_points"]]
     assert thresholds == sorted(thresholds)
+    for i, point in enumerate(result["working_points"]):
+        kinds = [kind["promised"][i] for kind in result["per_defect"].values()]
+        assert all(kind["threshold"] == point["threshold"] for kind in kinds)
+        assert sum(kind["detected"] for kind in kinds) == round(14 * point["detection_rate"])
     assert result["threshold"] == thresholds[0]
+
+
+def test_detection_is_also_measured_at_rates_of_the_test_parts_themselves(
+    run: Run, dataset: Path
+) -> None:
+    result = json.loads(run(dataset, "--json")[1])
+    assert [d["target"] for d in result["detection_at"]] == [0.01, 0.001]
+    for i, whole in enumerate(result["detection_at"]):
+        assert whole["false_rejects"] == 0  # of 20 parts not even one is 1 %
+        assert (whole["good"], whole["parts"]) == (20, 14)
+        low, high = whole["detection_interval"]
+        assert low <= whole["detection_rate"] == whole["detected"] / 14 <= high
+        kinds = [kind["detection_at"][i] for kind in result["per_defect"].values()]
+        assert sum(kind["detected"] for kind in kinds) == whole["detected"]
+
+
+def test_halves_of_the_defects_make_the_whole(run: Run, dataset: Path) -> None:
+    halves = {half: json.loads(run(dataset, "--split", half, "--json")[1]) for half in ("even", "odd")}
+    assert [halves[half]["split"] for half in ("even", "odd")] == ["even", "odd"]
+    assert sum(half["parts"]["defect"] for half in halves.values()) == 14
+    for half in halves.values():
+        assert half["parts"]["good"] == 20
+        assert 0 < half["parts"]["defect"] < 14
+    assert "odd half of the defects" in run(dataset, "--split", "odd")[1]
+
+
+def test_baselines_and_components_come_with_their_option(run: Run, dataset: Path) -> None:
+    code, out, _ = run(dataset, "--baselines", "--json")
+    result = json.loads(out)
+    assert code == 0
+    baselines = {b["name"]: b for b in result["baselines"]}
+    assert baselines["Mahalanobis"]["image_auroc"] == result["image_auroc"]
+    assert [c["level"] for c in result["components"]] == ["level1", "level2", "level3", "level4"]
+    assert "one-class SVM" in run(dataset, "--baselines")[1]
+    assert '"baselines": null' in run(dataset, "--json")[1]
 
 
 @pytest.mark.parametrize(("option", "text"), [("--npca", "npca"), ("--pca", "pca")])
@@ -161,7 +140,44 @@ def test_unreadable_images_and_empty_folders_are_listed_and_skipped(run: Run, tm
     assert len(result["unreadable"]) == 2
     assert "train/good/000.png" in result["unreadable"][0]
     assert result["empty"] == ["test/dent"]
-    assert [line.split(":")[0] for line in err.splitlines()] == ["skipped"] * 3
+    assert [line.split(":")[0] for line in err.splitlines()] == ["left out"] * 3
+
+
+def test_defects_in_the_training_folder_are_said_and_not_fitted(run: Run, tmp_path: Path) -> None:
+    root = write_class(tmp_path / "plates", train=25, good=6)
+    (root / "train/dent").mkdir()
+    for i in range(3):
+        (root / f"train/dent/{i}.png").write_bytes((root / f"test/stain/00{i}.png").read_bytes())
+    code, out, err = run(root, "--json")
+    result = json.loads(out)
+    assert code == 0
+    assert result["parts"]["train"] == 25
+    assert result["train_other"] == {"train/dent": 3}
+    assert "plates/train/dent: 3 images beside train/good are not fitted on" in err
+
+
+def test_a_class_that_lacks_a_folder_is_named_and_stops_no_other(run: Run, tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        write_class(tmp_path / name, train=25, good=6)
+    (tmp_path / "b/train").rename(tmp_path / "moved")
+    code, out, err = run(tmp_path, "--json")
+    result = json.loads(out)
+    assert code == 0
+    assert [c["name"] for c in result["classes"]] == ["a", "c"]
+    [line] = result["incomplete"]
+    assert "b/train/good: no such directory" in line
+    assert f"incomplete class: {line}" in err
+
+
+def test_a_mask_of_another_size_ends_it_before_the_work(run: Run, tmp_path: Path) -> None:
+    root = write_class(tmp_path / "plates", train=25, good=6, masks=True)
+    mask = root / "ground_truth/stain/002_mask.png"
+    mask.write_bytes((root / "ground_truth/stain/003_mask.png").read_bytes())
+    code, out, err = run(root)
+    assert (code, out) == (4, "")
+    assert len(err.splitlines()) == 1
+    for word in ("stain/002_mask.png: the mask is ", "test/stain/002.png is ", "remove it"):
+        assert word in err
 
 
 @pytest.mark.parametrize(
@@ -190,6 +206,8 @@ def test_missing_folders_are_one_line(run: Run, tmp_path: Path, remove: str, mes
         (["DATA", "--pca", "0.9", "--npca", "0.1"], 2, "exclude each other"),
         (["DATA", "--false-reject-rate", "0.7"], 2, "0.7 is not in the range"),
         (["DATA", "--npca", "1"], 2, "not in the range"),
+        (["DATA", "--protocol", "paper", "--html", "x.html"], 2, "--html does not go with --protocol"),
+        (["DATA", "--protocol", "paper"], 4, "none of MVTec AD's classes is here"),
     ],
 )
 def test_wrong_use(run: Run, dataset: Path, arguments: list[str], code: int, message: str) -> None:

@@ -11,18 +11,24 @@ from edge_ad.backbone.openvino import open_features
 from edge_ad.backbone.spec import Backbone, load_backbone
 from edge_ad.capture.pixels import pixel_rule
 from edge_ad.evaluate.dataset import find_datasets
-from edge_ad.evaluate.paper import choose_levels, evaluate_paper
+from edge_ad.evaluate.extract import Rig
 from edge_ad.evaluate.result import Evaluation
+from edge_ad.evaluate.run import Options, evaluate_class, masks_of
+from edge_ad.evaluate.view import FitSettings
 from edge_ad.gaussian.subspace import Reduction
 
 
 def evaluate(tiles: Path, backbone: Backbone, reduction: Reduction) -> Evaluation:
     engine = open_features(backbone)
     try:
-        levels = choose_levels(backbone, [])
-        rule = pixel_rule("auto")
-        [dataset] = find_datasets(tiles)
-        return evaluate_paper(dataset, backbone, engine, rule, levels, reduction, 0.05, lambda: None)
+        rig = Rig(backbone, engine, pixel_rule("auto"), lambda: None)
+        [dataset] = find_datasets(tiles).classes
+        masks = masks_of(dataset)
+        assert masks is not None
+        # The data set's own description counts four empty masks.
+        assert (len(masks.files), len(masks.empty), masks.missing) == (388, 4, [])
+        settings = FitSettings(levels=backbone.levels, reduction=reduction)
+        return evaluate_class(dataset, masks, rig, Options("paper", settings, 0.05))[0]
     finally:
         engine.close()
 
@@ -34,7 +40,11 @@ def test_promised_false_rejects_hold_on_real_parts_even_with_an_untrained_networ
     result = evaluate(shared / "data" / "magnetic_tile", write_tiny_backbone(tmp_path), Reduction())
     assert result.unreadable == []
     assert (result.parts.train, result.parts.good, result.parts.defect) == (666, 286, 392)
-    assert [(p.target, p.inside) for p in result.working_points] == [(0.05, True), (0.01, True)]
+    assert [(p.target, p.inside) for p in result.working_points] == [
+        (0.05, True),
+        (0.01, True),
+        (0.001, True),
+    ]
 
 
 @pytest.mark.slow
@@ -51,7 +61,11 @@ def test_the_publications_profile_reaches_the_reference(shared: Path, tmp_path: 
     backbone, tiles = load_backbone(tmp_path), shared / "data" / "magnetic_tile"
     plain = evaluate(tiles, backbone, Reduction())
     assert plain.image_auroc == pytest.approx(0.893, abs=0.01)
-    assert [(p.target, p.inside) for p in plain.working_points] == [(0.05, True), (0.01, True)]
+    assert [(p.target, p.inside) for p in plain.working_points] == [
+        (0.05, True),
+        (0.01, True),
+        (0.001, True),
+    ]
     npca = evaluate(tiles, backbone, Reduction("npca", 0.01))
     assert npca.image_auroc == pytest.approx(0.916, abs=0.01)
     assert npca.false_reject_inside
