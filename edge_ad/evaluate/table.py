@@ -104,8 +104,10 @@ def _defects(e: Evaluation) -> Table:
     """By thresholds on the good test parts themselves, so that nothing but the scores is compared."""
     columns = [f"detected at {percent(d.target)} (95 %)" for d in e.detection_at]
     table = plain_table("defect", "parts", "image AUROC (95 %)", *columns)
-    allowed = ", ".join(f"{d.false_rejects} of {d.good}" for d in e.detection_at)
-    table.caption = f"by thresholds on the good test parts themselves, which reject {allowed} of them"
+    rejected = " and ".join(str(d.false_rejects) for d in e.detection_at)
+    table.caption = (
+        f"thresholds on the {e.parts.good} good test parts themselves reject {rejected} of them"
+    )
     for kind, one in e.per_defect.items():
         table.add_row(escape(kind), str(one.parts), *_found(one))
     table.add_section()

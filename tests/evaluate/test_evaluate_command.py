@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from made_up_dataset import write_class
@@ -251,3 +252,18 @@ def test_without_a_shipped_backbone_one_must_be_given(
     code, _, err = run(dataset, backbone=False)
     assert code == 2
     assert "give --backbone DIR" in err
+
+
+def test_pictures_of_one_grey_value_each_are_measured_like_any_other(run: Run, tmp_path: Path) -> None:
+    for folder, greys in (
+        ("train/good", range(90, 120)),
+        ("test/good", range(95, 105)),
+        ("test/x", [0]),
+    ):
+        (tmp_path / folder).mkdir(parents=True)
+        for grey in greys:
+            cv2.imwrite(str(tmp_path / folder / f"{grey}.png"), np.full((80, 60), grey, np.uint8))
+    code, out, err = run(tmp_path, "--json", "--html", tmp_path / "out.html")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["image_auroc"] == 1
+    assert "0.png" in (tmp_path / "out.html").read_text()
