@@ -28,6 +28,11 @@ def percent_down(share: float) -> str:
     return f"{math.floor(1000 * share + 1e-9) / 10:g} %"
 
 
+def escapes_text(one: Detected) -> str:
+    """The largest share of bad parts that passes, with 95 % confidence; rounded up."""
+    return f"{math.ceil(1000 * (1 - one.confident) - 1e-9) / 10:g} %"
+
+
 def detection_text(detection: Detection, key: str) -> str:
     """What is known of the escapes of the engine `key`, in one line."""
     if detection.problem:

@@ -13,6 +13,7 @@ from typing import IO, Any
 
 from edge_ad.bundle import current_path
 from edge_ad.bundle.manifest import Section
+from edge_ad.bundle.qualification import Detected, read_detection
 from edge_ad.bundle.read import read_manifest
 from edge_ad.config import Station, load_station
 from edge_ad.delivery.control import ControlClient
@@ -57,10 +58,11 @@ class Line:
         self.station: Station = load_station(self.config)
         self.journal = directory / "journal.jsonl"
         self.control = ControlClient(self.station.control_endpoint, timeout_s=10.0)
+        self.directory = directory
         self._daemon_log = directory / "daemon.log"
-        self._calibrate_log = directory / "calibrate.log"
         self._daemon: subprocess.Popen[bytes] | None = None
-        self._calibration: subprocess.Popen[bytes] | None = None
+        self._command: subprocess.Popen[bytes] | None = None  # beside the daemon: calibrate, qualify
+        self._name = ""  # of the command
 
     def __enter__(self) -> Line:
         return self
@@ -68,7 +70,7 @@ class Line:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for process in (self._calibration, self._daemon):
+        for process in (self._command, self._daemon):
             if process is not None and process.poll() is None:
                 process.kill()
                 process.wait()
@@ -104,25 +106,42 @@ class Line:
 
     def calibrate(self, parts: int) -> None:
         """Start `edge-ad calibrate --parts`."""
-        arguments = ["calibrate", "-c", str(self.config), "--parts", str(parts)]
-        self._calibration = _spawn(arguments, self._calibrate_log)
+        self._begin("calibrate", "--parts", str(parts))
 
-    def calibrated(self) -> bool:
-        """Whether the calibration is done. Raises CheckFailed with its last words when it failed."""
-        assert self._calibration is not None
-        code = self._calibration.poll()
+    def qualify(self, bad: Path) -> None:
+        """Start `edge-ad qualify --bad`."""
+        self._begin("qualify", "--bad", str(bad))
+
+    def _begin(self, name: str, *options: str) -> None:
+        self._name = name
+        self._command = _spawn([name, "-c", str(self.config), *options], self._log)
+
+    @property
+    def _log(self) -> Path:
+        return self.directory / f"{self._name}.log"
+
+    def finished(self) -> bool:
+        """Whether the command is done. Raises CheckFailed with its last words when it failed."""
+        assert self._command is not None
+        code = self._command.poll()
         if code:
-            raise CheckFailed(
-                f"'edge-ad calibrate' ended with exit code {code}: {_last(self._calibrate_log)}"
-            )
+            raise CheckFailed(f"'edge-ad {self._name}' ended with exit code {code}: {_last(self._log)}")
         return code == 0
 
     def section(self) -> Section:
         """The active bundle's only section: threshold and promise."""
+        (section,) = read_manifest(self._bundle()).engines.values()
+        return section
+
+    def detection(self) -> Detected:
+        """What the qualification of the active bundle measured, all kinds of defect together."""
+        (measured,) = read_detection(self._bundle()).engines.values()
+        return measured.overall
+
+    def _bundle(self) -> Path:
         path = current_path(self.station.state_path, self.station.product)
         assert path is not None
-        (section,) = read_manifest(path).engines.values()
-        return section
+        return path
 
     def stop(self) -> None:
         """Ask the daemon to drain and end. Returns at once."""

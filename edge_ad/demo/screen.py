@@ -15,6 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from edge_ad.bundle.describe import escapes_text
 from edge_ad.capture.defects import DEFECTS
 from edge_ad.capture.parts import part_number, plate
 from edge_ad.delivery.wire import Header, ScoreBody
@@ -203,6 +204,8 @@ def _facts(result: Result) -> Table:
         f"{result.false_rejects} of {result.good_parts}, promised {low} to {high}",
     )
     facts.add_row("missed", "", f"{result.missed_defects} of {result.defective_parts} defects")
+    known = result.detection
+    facts.add_row("escapes", "", f"≤ {escapes_text(known)} ({known.parts} known-bad parts)")
     facts.add_row("verdicts", same, f"daemon {agreement.daemon}, consumer {agreement.consumer}")
     facts.add_row(
         "latency, ms",

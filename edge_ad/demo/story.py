@@ -1,4 +1,4 @@
-"""The demo, step by step: start, listen, collect, calibrate, inspect, reject, compare."""
+"""The demo, step by step: start, listen, collect, calibrate, inspect, reject, qualify, compare."""
 
 from __future__ import annotations
 
@@ -11,16 +11,23 @@ from pathlib import Path
 from urllib.request import urlopen
 
 from edge_ad.backbone.spec import load_backbone
-from edge_ad.capture.parts import part_number
+from edge_ad.bundle.describe import detected_text
+from edge_ad.bundle.qualification import Detected
+from edge_ad.calibration_set import encode_frame
+from edge_ad.capture.defects import DEFECTS
+from edge_ad.capture.parts import part_key, part_number, plate
 from edge_ad.config import EMBEDDED_BACKBONE
 from edge_ad.delivery.scores import ScoreSubscriber
 from edge_ad.demo.line import Line
-from edge_ad.demo.progress import DEADLINE_MS, RATE, Options, Progress
+from edge_ad.demo.progress import DEADLINE_MS, HEIGHT, RATE, WIDTH, Options, Progress
 from edge_ad.demo.tally import Agreement, Record, Result, Tally, agree, promised_interval
 from edge_ad.errors import CheckFailed, ConfigError, DeviceError
 from edge_ad.gaussian.threshold import Promise, percent
 
 Show = Callable[[Progress], None]
+
+KNOWN_BAD = 25  # rendered parts of each kind of defect for the qualification
+FAR = 10_000_000  # their numbers begin where the line's never come
 
 
 def run_demo(
@@ -45,6 +52,16 @@ def run_demo(
         return _Story(line, progress, show, clock).tell(), progress
 
 
+def write_defects(directory: Path, seed: int) -> None:
+    """Render KNOWN_BAD parts of each kind of defect into a folder each."""
+    line = plate(seed, WIDTH, HEIGHT)
+    for place, defect in enumerate(DEFECTS):
+        (directory / defect).mkdir(parents=True)
+        for number in range(FAR + place * KNOWN_BAD, FAR + (place + 1) * KNOWN_BAD):
+            data = encode_frame(line.render(number, defect))
+            (directory / defect / f"{part_key(number)}.png").write_bytes(data)
+
+
 class _Story:
     """One run; each step is a method."""
 
@@ -56,6 +73,7 @@ class _Story:
         self._show = show
         self._clock = clock
         self._inspected = 0  # parts judged where defects may come
+        self._detection: Detected | None = None
 
     def tell(self) -> Result:
         started = self._clock()
@@ -72,6 +90,7 @@ class _Story:
             )
             self._calibrate(consumer)
             self._inspect(consumer)
+            self._qualify(consumer)
             url, counted = self._scrape()
             self._drain(consumer)
         agreement = agree(self._tally.records, self._line.read_journal(), synced_at)
@@ -102,7 +121,7 @@ class _Story:
         self._progress.begin("collect", f"{wanted} good parts for the calibration")
         self._line.calibrate(wanted)
         asked_at, collected = 0.0, False
-        while not self._line.calibrated():
+        while not self._line.finished():
             self._listen(consumer)
             self._line.check()
             if not collected and self._clock() - asked_at > 0.25:
@@ -141,6 +160,20 @@ class _Story:
                 )
             self._progress.share = self._inspected / wanted
 
+    def _qualify(self, consumer: ScoreSubscriber) -> None:
+        """Defects that the line has not made, through the same bundle; meanwhile the line goes on."""
+        number = KNOWN_BAD * len(DEFECTS)
+        self._progress.begin("qualify", f"{number} known-bad parts: what would escape")
+        bad = self._line.directory / "bad"
+        write_defects(bad, self._options.seed)
+        self._line.qualify(bad)
+        while not self._line.finished():
+            self._listen(consumer)
+            self._line.check()
+            self._show(self._progress)
+        self._detection = self._line.detection()
+        self._progress.finish(f"{number} known-bad parts: {detected_text(self._detection)}")
+
     def _scrape(self) -> tuple[str, int]:
         """Read the metrics once, as Prometheus would: their URL, and the parts that they count."""
         url = str(self._line.status()["metrics"])
@@ -178,6 +211,7 @@ class _Story:
             problems.append(f"daemon and consumer differ: {agreement.difference}")
         if not low <= false_rejects <= high:
             problems.append(f"{false_rejects} of {good} good parts rejected, promised {low} to {high}")
+        assert self._detection is not None
         missed = sum(row["PASS"] for kind, row in tally.confusion.items() if kind != "good")
         return Result(
             ok=not problems,
@@ -185,6 +219,7 @@ class _Story:
             parts=tally.judged,
             verdicts=tally.verdicts(),
             missed_defects=missed,
+            detection=self._detection,
             false_rejects=false_rejects,
             late=tally.late,
             good_parts=good,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import msgspec
 import numpy as np
 
+from edge_ad.bundle.qualification import Detected
 from edge_ad.delivery.wire import Header, ScoreBody
 from edge_ad.gaussian.threshold import Promise
 
@@ -35,6 +36,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     parts: int
     verdicts: dict[str, int]
     missed_defects: int
+    detection: Detected  # of known-bad parts, by the qualification
     false_rejects: int
     late: int  # verdicts after the deadline, which makes them FAULT
     good_parts: int

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from edge_ad.bundle import Manifest
-from edge_ad.bundle.describe import percent_down
+from edge_ad.bundle.describe import escapes_text, percent_down
 from edge_ad.bundle.qualification import (
     BadPart,
     Detected,
@@ -69,7 +69,7 @@ def _numbers(measured: Measured) -> str:
             Card(
                 "Detected", percent_down(one.rate), f"{one.detected} of {one.parts}{faults}", _state(one)
             ),
-            Card("Escapes, 95 % confidence", f"≤ {_escapes(one)}", "of bad parts like these"),
+            Card("Escapes, 95 % confidence", f"≤ {escapes_text(one)}", "of bad parts like these"),
             Card("Missed", str(one.missed), "known-bad parts that passed", "warn" if one.missed else ""),
             Card(
                 "Nearest repeated part",
@@ -83,11 +83,6 @@ def _numbers(measured: Measured) -> str:
 
 def _state(one: Detected) -> str:
     return "" if one.detected == one.parts else "warn"
-
-
-def _escapes(one: Detected) -> str:
-    """The most that escapes, with 95 % confidence; rounded up, as its counterpart is rounded down."""
-    return percent(1 - float(percent_down(one.confident).removesuffix(" %")) / 100)
 
 
 def _kinds(measured: Measured) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from edge_ad.bundle.qualification import Detected
 from edge_ad.capture.defects import DEFECTS
 from edge_ad.capture.parts import part_key, plate
 from edge_ad.delivery.wire import Header, ScoreBody
@@ -48,6 +49,9 @@ def result(**changes: object) -> Result:
         "parts": 140,
         "verdicts": {"PASS": 101, "REJECT": 39, "FAULT": 0},
         "missed_defects": 2,
+        "detection": Detected(
+            parts=100, detected=99, missed=1, faults=0, rate=0.99, confident=0.953, smallest_margin=0.9
+        ),
         "false_rejects": 1,
         "late": 0,
         "good_parts": 100,
@@ -77,11 +81,12 @@ def text_of(what: object, width: int) -> list[str]:
 def test_last_screen_has_every_number_and_fits(progress: Progress, width: int) -> None:
     lines = text_of(final_screen(progress, result(), width), width)
     assert max(map(len, lines)) <= width
-    assert len(lines) <= 32
+    assert len(lines) <= 33
     text = "\n".join(lines)
     for part in (
         "1 of 100, promised 0 to 6",
         "2 of 40 defects",
+        "≤ 4.7 % (100 known-bad parts)",
         "daemon 500, consumer 500",
         "p50 7.2, p99 14.1, max 28.8",
         "300 parts, threshold 123.4",

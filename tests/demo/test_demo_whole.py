@@ -43,6 +43,9 @@ def test_the_whole_line_end_to_end(tmp_path: Path) -> None:
     assert sum(sum(row.values()) for row in result["confusion"].values()) == result["parts"]
     assert result["false_rejects"] == result["confusion"]["good"].get("REJECT", 0)
     assert 0 <= result["missed_defects"] <= result["defective_parts"]
+    detection = result["detection"]
+    assert detection["parts"] == detection["detected"] + detection["missed"] == 100
+    assert 0 <= detection["confident"] <= detection["rate"]
     low, high = result["promised_false_rejects"]
     assert low <= result["false_rejects"] <= high
     agreement = result["agreement"]
