@@ -109,7 +109,9 @@ def _find(station: Station, request: Request) -> _Found:
     bad, good_ones = leave_good_out(bad, request.bad)
     repeated: Groups = {}
     if request.repeat is not None:
-        repeated, incomplete = find_groups(request.repeat, names, printable(Path(request.repeat.name)))
+        repeated, incomplete = find_groups(
+            request.repeat, names, printable(Path(request.repeat.absolute().name))
+        )
         left_out += incomplete
         if all(len(pictures) < 2 for pictures in repeated.values()):
             raise ConfigError(
