@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from edge_ad.backbone.grid import projection
 from edge_ad.backbone.spec import (
     JSON_NAME,
     ONNX_NAME,
@@ -15,6 +16,7 @@ from edge_ad.backbone.spec import (
     BackboneSpec,
     Input,
     Level,
+    Local,
     Normalisation,
     Outputs,
     Pooled,
@@ -24,12 +26,16 @@ from edge_ad.backbone.spec import (
 )
 
 WIDTHS = (8, 12, 16, 24)
+LOCAL = 10  # dimensions of `local`
 
 
 def write_tiny_backbone(
-    directory: Path, seed: int = 0, size: int = 64, widths: tuple[int, ...] = WIDTHS
+    directory: Path, seed: int = 0, size: int = 64, widths: tuple[int, ...] = WIDTHS, local: bool = True
 ) -> Backbone:
-    """Write backbone.onnx and backbone.json: a stride-2 convolution and ReLU per level, averaged."""
+    """Write backbone.onnx and backbone.json: a stride-2 convolution and ReLU per level, averaged.
+
+    `local` is made of levels 3 and 4 (strides 8 and 16), projected to LOCAL dimensions.
+    """
     rng = np.random.default_rng(seed)
     nodes = [
         helper.make_node("Transpose", ["image"], ["planes"], perm=[0, 3, 1, 2]),
@@ -51,27 +57,42 @@ def write_tiny_backbone(
             helper.make_node("ReduceMean", [f"x{i + 1}", "axes"], [f"p{i}"], keepdims=0),
         ]
         before = width
+    outputs = [helper.make_tensor_value_info("pooled", TensorProto.FLOAT, [1, sum(widths)])]
+    if local:
+        matrix = projection(widths[2] + widths[3], LOCAL, 0).T[:, :, None, None]
+        constants |= {"project": matrix.copy(), "shape": np.array([0, -1, LOCAL], np.int64)}
+        nodes += [
+            helper.make_node("AveragePool", ["x3"], ["x3half"], kernel_shape=[2, 2], strides=[2, 2]),
+            helper.make_node("Concat", ["x3half", "x4"], ["joined"], axis=1),
+            helper.make_node("Conv", ["joined", "project"], ["projected"]),
+            helper.make_node("Transpose", ["projected"], ["positions"], perm=[0, 2, 3, 1]),
+            helper.make_node("Reshape", ["positions", "shape"], ["local"]),
+        ]
+        shape = [1, (size // 16) ** 2, LOCAL]
+        outputs.append(helper.make_tensor_value_info("local", TensorProto.FLOAT, shape))
     nodes.append(helper.make_node("Concat", [f"p{i}" for i in range(len(widths))], ["pooled"], axis=1))
     graph = helper.make_graph(
         nodes,
         "tiny",
         [helper.make_tensor_value_info("image", TensorProto.UINT8, [1, size, size, 3])],
-        [helper.make_tensor_value_info("pooled", TensorProto.FLOAT, [1, sum(widths)])],
+        outputs,
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     onnx.checker.check_model(model)
     directory.mkdir(parents=True, exist_ok=True)
     (directory / ONNX_NAME).write_bytes(model.SerializeToString(deterministic=True))
-    (directory / JSON_NAME).write_bytes(encode_spec(_spec(directory, seed, size, widths)))
+    (directory / JSON_NAME).write_bytes(encode_spec(_spec(directory, seed, size, widths, local)))
     return load_backbone(directory)
 
 
-def _spec(directory: Path, seed: int, size: int, widths: tuple[int, ...]) -> BackboneSpec:
+def _spec(directory: Path, seed: int, size: int, widths: tuple[int, ...], local: bool) -> BackboneSpec:
     levels = tuple(
         Level(f"level{i + 1}", f"x{i + 1}", width, 2 ** (i + 1), sum(widths[:i]))
         for i, width in enumerate(widths)
     )
+    side = size // 16
+    grid = Local(dim=LOCAL, rows=side, columns=side, stride=16, levels=("level3", "level4"), seed=0)
     return BackboneSpec(
         name="tiny",
         source={"kind": "seed", "seed": seed},
@@ -79,5 +100,5 @@ def _spec(directory: Path, seed: int, size: int, widths: tuple[int, ...]) -> Bac
         opset=18,
         input=Input(height=size, width=size),
         normalisation=Normalisation(color="BGR", scale=1 / 255, mean=(0.0,) * 3, std=(1.0,) * 3),
-        outputs=Outputs(Pooled(sum(widths), levels)),
+        outputs=Outputs(Pooled(sum(widths), levels), grid if local else None),
     )

@@ -3,7 +3,7 @@
     python calibration/embedded/export.py --weights pooled.safetensors \
         --out edge_ad/backbone/embedded
     python calibration/embedded/export.py --weights edge_ad/backbone/embedded/backbone.onnx \
-        --out runs/embedded-local --local 100 --height 256 --width 256
+        --out runs/embedded-224 --height 224 --width 224
 
 The second form starts from the shipped graph and needs neither torch nor the training weights.
 """
@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 import onnx
 from graph import OPSET, build, resized, with_local
+
+from edge_ad.backbone.grid import DIM, SEED, STRIDE
 
 
 def level_table(architecture: Any) -> Iterator[dict[str, Any]]:
@@ -120,9 +122,10 @@ def verify(model: onnx.ModelProto, student: Any, size: list[int]) -> None:
 
 
 def from_graph(path: Path, size: list[int]) -> tuple[onnx.ModelProto, dict[str, Any]]:
-    """The graph beside `backbone.json`, for another input size."""
+    """The graph beside `backbone.json`, for another input size, with `pooled` alone."""
     description = json.loads(path.with_suffix(".json").read_text())
     description["input"] |= {"height": size[0], "width": size[1]}
+    description["outputs"]["local"] = None
     return resized(onnx.load(str(path)), *size), description
 
 
@@ -131,12 +134,12 @@ def main() -> None:
     add = parser.add_argument
     add("--weights", type=Path, required=True, help="train.py's *.safetensors, or a backbone.onnx")
     add("--out", type=Path, required=True, help="folder for backbone.onnx and backbone.json")
-    add("--height", type=int, default=224, help="a multiple of 32")
-    add("--width", type=int, default=224, help="a multiple of 32")
-    add("--local", type=int, default=0, help="dimensions of the output `local`; 0: leave it out")
-    add("--levels", default="s8,s16a,s16b", help="tensors that `local` is made of")
-    add("--stride", type=int, default=8, help="grid of `local`, in input pixels")
-    add("--projection-seed", type=int, default=0)
+    add("--height", type=int, default=256, help="a multiple of 32")
+    add("--width", type=int, default=256, help="a multiple of 32")
+    add("--local", type=int, default=DIM, help="most dimensions of the output `local`; 0: leave it out")
+    add("--levels", default="s8,s16a", help="tensors that `local` is made of")
+    add("--stride", type=int, default=STRIDE, help="grid of `local`, in input pixels")
+    add("--projection-seed", type=int, default=SEED)
     args = parser.parse_args()
     size = [args.height, args.width]
     if args.height % 32 or args.width % 32:
@@ -146,14 +149,17 @@ def main() -> None:
     if args.local:
         names = args.levels.split(",")
         levels = [lv for lv in description["outputs"]["pooled"]["levels"] if lv["tensor"] in names]
+        if len(levels) != len(names):
+            raise SystemExit(f"--levels {args.levels}: not all of them are tensors of the levels")
         model = with_local(model, levels, args.stride, args.local, args.projection_seed)
         shape = model.graph.output[1].type.tensor_type.shape.dim
         description["outputs"]["local"] = {
-            "levels": [level["name"] for level in levels],
-            "stride": args.stride,
-            "grid": [args.height // args.stride, args.width // args.stride],
             "dim": shape[2].dim_value,
-            "seed": args.projection_seed,
+            "rows": args.height // args.stride,
+            "columns": args.width // args.stride,
+            "stride": args.stride,
+            "levels": [level["name"] for level in levels],
+            "seed": args.projection_seed if sum(lv["dim"] for lv in levels) > args.local else None,
         }
     data = model.SerializeToString(deterministic=True)
     description["onnx_sha256"] = hashlib.sha256(data).hexdigest()

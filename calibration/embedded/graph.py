@@ -13,6 +13,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from edge_ad.backbone.grid import projection
+
 OPSET = 17
 IR_VERSION = 8  # the lowest that holds opset 17: older runtimes read it too
 
@@ -107,47 +109,57 @@ def finish(
 
 
 def resized(model: onnx.ModelProto, height: int, width: int) -> onnx.ModelProto:
-    """The same graph for another input size."""
-    graph = Graph()
-    graph.nodes = list(model.graph.node)
-    graph.constants = list(model.graph.initializer)
-    outputs = [(o.name, [d.dim_value for d in o.type.tensor_type.shape.dim]) for o in model.graph.output]
-    return finish(graph, height, width, outputs[:1])
+    """The same graph for another input size, without what `pooled` does not need."""
+    graph, needed = Graph(), {"pooled"}
+    for node in reversed(model.graph.node):
+        if needed & set(node.output):
+            needed |= set(node.input)
+            graph.nodes.insert(0, node)
+    graph.constants = [constant for constant in model.graph.initializer if constant.name in needed]
+    dim = model.graph.output[0].type.tensor_type.shape.dim[1].dim_value
+    return finish(graph, height, width, [("pooled", [1, dim])])
 
 
 def with_local(
     model: onnx.ModelProto, levels: list[dict[str, Any]], stride: int, dim: int, seed: int
 ) -> onnx.ModelProto:
-    """Add the output `local` [1, P, dim]: `levels` on the grid of `stride`, projected and summed.
+    """Add the output `local` [1, P, dim]: `levels` on the grid of `stride`.
 
-    The projection has orthonormal columns over the concatenated channels; each level is projected on
-    its own grid before it is enlarged, which is the same (both are linear) and much cheaper.
+    Finer levels are averaged over the cell, coarser ones enlarged bilinearly. More channels than `dim`
+    are projected by a matrix with orthonormal columns; all of this is linear, so each level is projected
+    on the smaller of both grids and the results are added.
     """
     _, height, width, _ = (d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim)
     graph = Graph()
     graph.nodes = list(model.graph.node)
     graph.constants = list(model.graph.initializer)
-    total = sum(level["dim"] for level in levels)
-    noise = np.random.default_rng(seed).standard_normal((total, min(dim, total)))
-    matrix = np.linalg.qr(noise)[0].astype(np.float32)
+    channels = sum(level["dim"] for level in levels)
+    matrix = projection(channels, dim, seed) if channels > dim else None
     parts, start = [], 0
     for level in levels:
-        name, rows = level["tensor"], matrix[start : start + level["dim"]]
-        start += level["dim"]
-        weight = graph.constant(f"{name}.project", np.ascontiguousarray(rows.T[:, :, None, None]))
-        part = graph.node("Conv", [name, weight], f"{name}.projected", kernel_shape=[1, 1])
-        scale = level["stride"] / stride
-        if scale != 1:
+        name = part = level["tensor"]
+        if level["stride"] < stride:
+            side = [stride // level["stride"]] * 2
+            part = graph.node("AveragePool", [part], f"{name}.averaged", kernel_shape=side, strides=side)
+        if matrix is not None:
+            rows = matrix[start : start + level["dim"]].T[:, :, None, None]
+            start += level["dim"]
+            weight = graph.constant(f"{name}.project", np.ascontiguousarray(rows))
+            part = graph.node("Conv", [part, weight], f"{name}.projected", kernel_shape=[1, 1])
+        if level["stride"] > stride:
+            scale = level["stride"] / stride
             factors = graph.constant(f"{name}.scale", np.float32([1, 1, scale, scale]))
-            part = graph.node(
-                "Resize", [part, "", factors], f"{name}.resized", mode="linear"
-            )  # half-pixel centres: the default
+            # half-pixel centres: the default
+            part = graph.node("Resize", [part, "", factors], f"{name}.resized", mode="linear")
         parts.append(part)
-    grid = graph.node("Sum", parts, "local.grid") if len(parts) > 1 else parts[0]
-    shape = graph.constant("local.shape", np.int64([0, matrix.shape[1], -1]))
-    flat = graph.node("Reshape", [grid, shape], "local.flat")
-    graph.node("Transpose", [flat], "local", perm=[0, 2, 1])
+    if matrix is None:
+        grid = graph.node("Concat", parts, "local.grid", axis=1)
+    else:
+        grid = graph.node("Sum", parts, "local.grid") if len(parts) > 1 else parts[0]
+    last = graph.node("Transpose", [grid], "local.nhwc", perm=[0, 2, 3, 1])
+    width_of = min(dim, channels)
+    shape = graph.constant("local.shape", np.int64([0, -1, width_of]))
+    graph.node("Reshape", [last, shape], "local")
     pooled = model.graph.output[0].type.tensor_type.shape.dim[1].dim_value
     cells = (height // stride) * (width // stride)
-    outputs = [("pooled", [1, pooled]), ("local", [1, cells, matrix.shape[1]])]
-    return finish(graph, height, width, outputs)
+    return finish(graph, height, width, [("pooled", [1, pooled]), ("local", [1, cells, width_of])])

@@ -1,7 +1,7 @@
 """What every engine offers, whatever runs it: features for calibration, distances for inspection.
 
 An engine owns its buffers. The caller writes the pictures into `input`, calls `infer()` and reads the
-array it returns before the next `infer()`. Not thread safe: one thread uses an engine at a time.
+arrays it hands out before the next `infer()`. Not thread safe: one thread uses an engine at a time.
 """
 
 from __future__ import annotations
@@ -41,6 +41,25 @@ class Head:
     whitening: NDArray[np.float32]
 
 
+@dataclass(frozen=True, slots=True)
+class LocalHead:
+    """The Gaussians of every position in one view, given the part as a whole:
+
+        t = context @ (pooled[columns] - context_mean)
+        d_p = |whitening_p @ (local_p - mean_p - coefficients_p @ t)|
+
+    columns int64 [c]; everything else float32: context_mean [c], context [q, c], mean [P, d],
+    coefficients [P, d, q], whitening [P, k, d] with zeros below the diagonal. q may be 0.
+    """
+
+    columns: NDArray[np.int64]
+    context_mean: NDArray[np.float32]
+    context: NDArray[np.float32]
+    mean: NDArray[np.float32]
+    coefficients: NDArray[np.float32]
+    whitening: NDArray[np.float32]
+
+
 class _Engine(Protocol):
     """What every engine has."""
 
@@ -60,7 +79,12 @@ class _Engine(Protocol):
 
 
 class FeatureEngine(_Engine, Protocol):
-    """Pictures to pooled features."""
+    """Pictures to features."""
+
+    @property
+    def local(self) -> NDArray[np.float32] | None:
+        """Features per position [B, P, d] of the last `infer()`; None in an engine opened without."""
+        ...
 
     def infer(self) -> NDArray[np.float32]:
         """Features [B, D] of what `input` holds, valid until the next call."""
@@ -69,6 +93,12 @@ class FeatureEngine(_Engine, Protocol):
 
 class ScoreEngine(_Engine, Protocol):
     """Pictures to Mahalanobis distances, one batch row per view."""
+
+    @property
+    def cells(self) -> NDArray[np.float32] | None:
+        """Distances per position d_p, [B, P], of the last `infer()`; None in an engine opened without.
+        NaN and Inf are never hidden."""
+        ...
 
     def infer(self) -> NDArray[np.float32]:
         """Distances d = sqrt(d2), [B, L], valid until the next call. NaN and Inf are never hidden."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib.metadata
 import tempfile
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from edge_ad.backbone.families import FAMILIES, Step, network_steps
+from edge_ad.backbone.grid import AUTO, choose_local, join
 from edge_ad.backbone.openvino import open_features
 from edge_ad.backbone.spec import (
     JSON_NAME,
@@ -20,6 +21,7 @@ from edge_ad.backbone.spec import (
     BackboneSpec,
     Input,
     Level,
+    Local,
     Normalisation,
     Outputs,
     Pooled,
@@ -43,9 +45,6 @@ from edge_ad.errors import ArtifactError, ConfigError
 OPSET = 17
 # Largest difference between the exported graph and torch, relative to the level's largest feature.
 TOLERANCE = 1e-3
-FAMILIES = ("efficientnet", "mobilenetv3", "resnet", "resnetv2")
-# One level: the module path that names it, and the step from the previous level's tensor to this one's.
-Step = tuple[str, Callable[[Any], Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,15 +91,18 @@ def export_backbone(
     for default in settings.defaults_used:
         say(f"default: {default}")
 
-    steps = _steps(timm, model, name)
+    steps = network_steps(timm, model, name)
     chosen = parse_levels(settings.levels, len(steps))
     graph = _graph(torch, steps[: chosen[-1] + 1], chosen, settings.normalisation)
     levels = _measure(torch, graph, chosen, [path for path, _ in steps], settings.size)
+    local = _local(settings, levels, len(steps), say)
+    graph.local, graph.levels = local, levels
     directory.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{directory.name}-", dir=directory.parent) as temporary:
         stage = Path(temporary)
         _write_onnx(torch, graph, stage / ONNX_NAME, settings)
-        spec = _spec(name, source, settings, levels, stage / ONNX_NAME, timm, torch)
+        outputs = Outputs(_pooled(levels), local)
+        spec = _spec(name, source, settings, outputs, stage / ONNX_NAME, timm, torch)
         (stage / JSON_NAME).write_bytes(encode_spec(spec))
         error = _verify(torch, graph, load_backbone(stage))
         directory.mkdir(exist_ok=True)
@@ -140,31 +142,9 @@ def _create(timm: Any, name: str, arguments: dict[str, Any]) -> Any:
         ) from error
 
 
-def _steps(timm: Any, model: Any, name: str) -> list[Step]:
-    """The network as a chain of its levels, in the paper's order: stem, stages, head."""
-    family = timm.models
-    if isinstance(model, (family.efficientnet.EfficientNet, family.mobilenetv3.MobileNetV3)):
-        steps: list[Step] = [("bn1", lambda x: model.bn1(model.conv_stem(x)))]
-        steps += [(f"blocks.{i}", block) for i, block in enumerate(model.blocks)]
-        if isinstance(model, family.mobilenetv3.MobileNetV3):
-            # This family pools before its last convolution.
-            return [*steps, ("conv_head", lambda x: model.forward_head(x, pre_logits=True))]
-        return [*steps, ("bn2", lambda x: model.bn2(model.conv_head(x)))]
-    if isinstance(model, family.resnet.ResNet):
-        steps = [("maxpool", lambda x: model.maxpool(model.act1(model.bn1(model.conv1(x)))))]
-        return steps + [(f"layer{i}", getattr(model, f"layer{i}")) for i in range(1, 5)]
-    if isinstance(model, family.resnetv2.ResNetV2):
-        steps = [("stem", model.stem)]
-        steps += [(f"stages.{i}", stage) for i, stage in enumerate(model.stages[:-1])]
-        return [*steps, ("norm", lambda x: model.norm(model.stages[-1](x)))]
-    raise ConfigError(
-        f"{name}: a {type(model).__name__}, not an EfficientNet, MobileNet or ResNet; "
-        "'edge-ad backbone list' shows the names"
-    )
-
-
 def _graph(torch: Any, steps: list[Step], chosen: list[int], normalisation: Normalisation) -> Any:
-    """uint8 BGR [B, H, W, 3] -> the pooled features of each chosen level, and their maps' shapes."""
+    """uint8 BGR [B, H, W, 3] -> the pooled features of each chosen level; once `levels` and `local` are
+    set, the features per position too."""
     # (x * scale - mean) / std = (x - mean / scale) * (scale / std): the product merges into the first
     # convolution, the difference cannot, because that convolution pads with zeros.
     shift = torch.tensor(normalisation.mean).div(normalisation.scale).view(1, 3, 1, 1)
@@ -172,6 +152,9 @@ def _graph(torch: Any, steps: list[Step], chosen: list[int], normalisation: Norm
     order = [2, 1, 0] if normalisation.color == "RGB" else [0, 1, 2]
 
     class Graph(torch.nn.Module):  # type: ignore[misc]
+        local: Local | None = None
+        levels: tuple[Level, ...] = ()
+
         def maps(self, image: Any) -> list[Any]:
             x = (image.permute(0, 3, 1, 2)[:, order].float() - shift) * factor
             found = []
@@ -182,7 +165,14 @@ def _graph(torch: Any, steps: list[Step], chosen: list[int], normalisation: Norm
             return found
 
         def forward(self, image: Any) -> Any:
-            return torch.cat([m.mean((2, 3)) if m.ndim == 4 else m for m in self.maps(image)], 1)
+            maps = self.maps(image)
+            pooled = torch.cat([m.mean((2, 3)) if m.ndim == 4 else m for m in maps], 1)
+            if self.local is None:
+                return (pooled,)
+            names = self.local.levels
+            used = [i for i, level in enumerate(self.levels) if level.name in names]
+            chosen_maps, levels = [maps[i] for i in used], [self.levels[i] for i in used]
+            return pooled, join(torch, chosen_maps, levels, self.local)
 
     return Graph().eval()
 
@@ -204,6 +194,24 @@ def _measure(
     return tuple(levels)
 
 
+def _local(settings: Settings, levels: tuple[Level, ...], count: int, say: Say) -> Local | None:
+    """What the output `local` is made of; None where nobody wants it or no level serves."""
+    if not settings.local:
+        return None
+    wanted = None
+    if settings.local_levels != AUTO:
+        numbers = parse_levels(settings.local_levels, count, "--local-levels")
+        wanted = [f"level{number + 1}" for number in numbers]
+    local = choose_local(levels, "level1", wanted, settings.local, settings.size)
+    if local is None:
+        say("no local features: none of the levels has a middle stride; profile 'paper' alone will do")
+    return local
+
+
+def _pooled(levels: tuple[Level, ...]) -> Pooled:
+    return Pooled(sum(level.dim for level in levels), levels)
+
+
 def _write_onnx(torch: Any, graph: Any, path: Path, settings: Settings) -> None:
     image = torch.zeros(settings.batch, *settings.size, 3, dtype=torch.uint8)
     with warnings.catch_warnings(), torch.no_grad():
@@ -215,7 +223,7 @@ def _write_onnx(torch: Any, graph: Any, path: Path, settings: Settings) -> None:
             dynamo=False,  # TensorRT 8.5 and later read what this exporter writes
             opset_version=OPSET,
             input_names=["image"],
-            output_names=["pooled"],
+            output_names=["pooled", "local"] if graph.local else ["pooled"],
         )
 
 
@@ -223,7 +231,7 @@ def _spec(
     name: str,
     source: dict[str, Any],
     settings: Settings,
-    levels: tuple[Level, ...],
+    outputs: Outputs,
     onnx_path: Path,
     timm: Any,
     torch: Any,
@@ -236,7 +244,7 @@ def _spec(
         opset=OPSET,
         input=Input(batch=settings.batch, height=height, width=width),
         normalisation=settings.normalisation,
-        outputs=Outputs(Pooled(sum(level.dim for level in levels), levels)),
+        outputs=outputs,
         defaults_used=settings.defaults_used,
         versions={
             "edge_ad": importlib.metadata.version("edge_ad"),
@@ -252,20 +260,24 @@ def _verify(torch: Any, graph: Any, backbone: Backbone) -> float:
     Two rows, so that a graph that cannot be reshaped to another batch is found here.
     """
     rng = np.random.default_rng(0)
-    engine = open_features(backbone, batch=2)
+    engine = open_features(backbone, batch=2, local=backbone.local is not None)
     engine.input[0] = rng.integers(0, 256, engine.input.shape[1:])
     engine.input[1] = np.linspace(0, 255, engine.input[1].size).reshape(engine.input.shape[1:])
     found = engine.infer()
     with torch.no_grad():
-        expected = graph(torch.from_numpy(engine.input)).numpy()
-    worst = 0.0
+        expected = [output.numpy() for output in graph(torch.from_numpy(engine.input))]
+    compared = []
     for level in backbone.levels:
         columns = slice(level.offset, level.offset + level.dim)
-        scale = float(np.abs(expected[:, columns]).max())
-        error = float(np.abs(found[:, columns] - expected[:, columns]).max()) / (scale or 1.0)
+        compared.append((level.name, found[:, columns], expected[0][:, columns]))
+    if engine.local is not None:
+        compared.append(("local", engine.local, expected[1]))
+    worst = 0.0
+    for what, ours, theirs in compared:
+        error = float(np.abs(ours - theirs).max()) / (float(np.abs(theirs).max()) or 1.0)
         if not error <= TOLERANCE:
             raise ArtifactError(
-                f"{backbone.name}: {level.name} differs from torch by {error:.1e} of its largest, "
+                f"{backbone.name}: {what} differs from torch by {error:.1e} of its largest, "
                 f"allowed {TOLERANCE:.0e}; nothing was written, check the weights for NaN and overflow"
             )
         worst = max(worst, error)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +12,18 @@ import openvino as ov
 from numpy.typing import NDArray
 from openvino import opset13 as ops
 
-from edge_ad.backbone.engine import EngineIdentity, Head
+from edge_ad.backbone.engine import EngineIdentity, Head, LocalHead
+from edge_ad.backbone.openvino_graph import cells, distances
 from edge_ad.backbone.spec import Backbone
 from edge_ad.errors import ArtifactError, ConfigError, DeviceError
 
 PRECISIONS = {"f32": ov.Type.f32, "f16": ov.Type.f16, "bf16": ov.Type.bf16}
-# Measured with MobileNetV2 and EfficientNet-B4 on two cores; see _distances.
-SMALL = 192  # features of a level that is whitened together with its neighbours
-BLOCK = 320  # rows of a block of a triangular whitening factor
 
 
 class OpenVinoEngine:
-    """A compiled graph whose input and output are bound to arrays: `infer()` allocates nothing.
+    """A compiled graph whose input and outputs are bound to arrays: `infer()` allocates nothing.
 
-    Owned and used by one thread at a time.
+    It has one output [B, ...] or two. Owned and used by one thread at a time.
     """
 
     def __init__(
@@ -51,9 +48,11 @@ class OpenVinoEngine:
             backbone_sha256=backbone.sha256,
         )
         self.input: NDArray[np.uint8] = np.zeros((batch, backbone.height, backbone.width, 3), np.uint8)
-        self._output: NDArray[np.float32] = np.zeros(tuple(compiled.output(0).shape), np.float32)
         request.set_input_tensor(ov.Tensor(self.input, shared_memory=True))
-        request.set_output_tensor(ov.Tensor(self._output, shared_memory=True))
+        self._outputs: list[NDArray[np.float32]] = []
+        for i, output in enumerate(compiled.outputs):
+            self._outputs.append(np.zeros(tuple(output.shape), np.float32))
+            request.set_output_tensor(i, ov.Tensor(self._outputs[i], shared_memory=True))
         self._request: Any = request
 
     def infer(self) -> NDArray[np.float32]:
@@ -67,33 +66,64 @@ class OpenVinoEngine:
             self._request.infer()
         except RuntimeError as error:
             raise DeviceError(f"OpenVINO inference failed: {_first_line(error)}") from error
-        return self._output
+        return self._outputs[0]
 
     def close(self) -> None:
         """Release the compiled graph; calling it again does nothing."""
         self._request = None
 
 
+class OpenVinoFeatures(OpenVinoEngine):
+    """Pictures to pooled features [B, D], and to `local` features per position where opened with it."""
+
+    @property
+    def local(self) -> NDArray[np.float32] | None:
+        """Features per position [B, P, d] of the last `infer()`."""
+        return self._outputs[1] if len(self._outputs) > 1 else None
+
+
+class OpenVinoScorer(OpenVinoEngine):
+    """Pictures to distances [B, L], and to distances of `cells` where opened with local heads."""
+
+    @property
+    def cells(self) -> NDArray[np.float32] | None:
+        """Distances per position [B, P] of the last `infer()`."""
+        return self._outputs[1] if len(self._outputs) > 1 else None
+
+
 def open_features(
-    backbone: Backbone, batch: int = 1, threads: int = 0, precision: str = "f32"
-) -> OpenVinoEngine:
-    """The bare backbone: uint8 [batch, H, W, 3] to float32 pooled features [batch, D]."""
-    return OpenVinoEngine(_read(backbone, batch), backbone, batch, threads, precision)
+    backbone: Backbone, batch: int = 1, threads: int = 0, precision: str = "f32", local: bool = False
+) -> OpenVinoFeatures:
+    """The bare backbone: uint8 [batch, H, W, 3] to float32 pooled features [batch, D].
+
+    With `local` also the features per position; ConfigError when the backbone has none.
+    """
+    model, pooled, positions = _read(backbone, batch)
+    outputs = [pooled, _required(positions, backbone)] if local else [pooled]
+    bare = ov.Model([ops.result(output) for output in outputs], model.get_parameters(), "features")
+    return OpenVinoFeatures(bare, backbone, batch, threads, precision)
 
 
 def open_scorer(
-    backbone: Backbone, heads: Sequence[Sequence[Head]], threads: int = 0, precision: str = "f32"
-) -> OpenVinoEngine:
+    backbone: Backbone,
+    heads: Sequence[Sequence[Head]],
+    threads: int = 0,
+    precision: str = "f32",
+    local: Sequence[LocalHead] | None = None,
+) -> OpenVinoScorer:
     """The backbone with its Gaussians: uint8 [B, H, W, 3] to float32 distances [B, L].
 
     `heads[b][l]` is level l of the view in batch row b; every row has the same number of levels.
+    `local[b]` are that row's Gaussians per position, for `cells`; ConfigError when the backbone has no
+    features per position.
     """
     batch = len(heads)
-    model = _read(backbone, batch)
-    pooled = model.output(0).get_node().input_value(0)
-    distances = _distances(pooled, heads)
-    scored = ov.Model([ops.result(distances)], model.get_parameters(), "scorer")
-    return OpenVinoEngine(scored, backbone, batch, threads, precision)
+    model, pooled, positions = _read(backbone, batch)
+    outputs = [distances(pooled, heads)]
+    if local is not None:
+        outputs.append(cells(pooled, _required(positions, backbone), local))
+    scored = ov.Model([ops.result(output) for output in outputs], model.get_parameters(), "scorer")
+    return OpenVinoScorer(scored, backbone, batch, threads, precision)
 
 
 def usable_cores(root: Path = Path("/sys")) -> int:
@@ -125,8 +155,9 @@ def _properties(threads: int, precision: str) -> dict[str, Any]:
     }
 
 
-def _read(backbone: Backbone, batch: int) -> ov.Model:
-    """The graph with its batch fixed, its output checked against backbone.json."""
+def _read(backbone: Backbone, batch: int) -> tuple[ov.Model, Any, Any]:
+    """The graph with its batch fixed, and what is in its outputs `pooled` and `local` (or None), both
+    checked against backbone.json."""
     try:
         model = ov.Core().read_model(backbone.onnx_path)
         model.reshape([batch, backbone.height, backbone.width, 3])
@@ -135,77 +166,29 @@ def _read(backbone: Backbone, batch: int) -> ov.Model:
             f"{backbone.onnx_path}: OpenVINO {ov.get_version()} cannot read it: {_first_line(error)}; "
             "export the backbone again"
         ) from error
-    shape = model.output(0).get_partial_shape()
-    if str(shape) != f"[{batch},{backbone.dim}]":
-        raise ArtifactError(
-            f"{backbone.onnx_path}: pooled has shape {shape}, backbone.json says "
-            f"[{batch},{backbone.dim}]; export the backbone again"
+    expected = {"pooled": [batch, backbone.dim]}
+    if (local := backbone.local) is not None:
+        expected["local"] = [batch, local.positions, local.dim]
+    found = {name: output for output in model.outputs for name in output.get_names()}
+    values = []
+    for name, wanted in expected.items():
+        shape = str(found[name].get_partial_shape()) if name in found else "none"
+        if shape.replace(" ", "") != str(wanted).replace(" ", ""):
+            raise ArtifactError(
+                f"{backbone.onnx_path}: {name} has shape {shape}, backbone.json says "
+                f"{str(wanted).replace(' ', '')}; export the backbone again"
+            )
+        values.append(found[name].get_node().input_value(0))
+    return model, values[0], values[1] if local is not None else None
+
+
+def _required(positions: Any, backbone: Backbone) -> Any:
+    if positions is None:
+        raise ConfigError(
+            f"{backbone.directory}: {backbone.name} has no features per position; export it again, "
+            "without --local none"
         )
-    return model
-
-
-def _distances(pooled: Any, heads: Sequence[Sequence[Head]]) -> Any:
-    """d = |W (x - mean)| of every row and level as a graph on `pooled` [B, D], output [B, L].
-
-    Whitening one picture takes as long as reading W does: small neighbouring levels share one
-    block-diagonal product, large ones skip most of the zeros below W's diagonal. The difference comes
-    first: W x - W mean would cancel. NaN and Inf reach their own level, and may reach its neighbours.
-    """
-    rows = []
-    for row, levels in enumerate(heads):
-        squares = []
-        for group in _groups(levels):
-            start = group[0].offset
-            mean = np.concatenate([head.mean for head in group])
-            x = ops.slice(pooled, _ints(row, start), _ints(row + 1, start + len(mean)), _ints(1, 1))
-            y = _whiten(ops.subtract(x, _floats(mean[None])), [head.whitening for head in group])
-            y2 = ops.multiply(y, y)
-            lengths = _ints(*(head.whitening.shape[0] for head in group))
-            parts = ops.variadic_split(y2, ops.constant(np.int64(1)), lengths).outputs()
-            squares += [ops.reduce_sum(part, _ints(1), keep_dims=True) for part in parts]
-        rows.append(ops.sqrt(ops.concat(squares, 1)))
-    return ops.concat(rows, 0)
-
-
-def _groups(levels: Sequence[Head]) -> list[list[Head]]:
-    """The heads in order, neighbours of at most SMALL features that touch in `pooled` put together."""
-    groups: list[list[Head]] = []
-    for head in levels:
-        last = groups[-1][-1] if groups else None
-        if (
-            last is not None
-            and max(len(last.mean), len(head.mean)) <= SMALL
-            and last.offset + len(last.mean) == head.offset
-        ):
-            groups[-1].append(head)
-        else:
-            groups.append([head])
-    return groups
-
-
-def _whiten(x: Any, whitenings: list[NDArray[np.float32]]) -> Any:
-    """W x for the block-diagonal W of these blocks, leaving out what is zero in block rows."""
-    rows, columns = np.sum([w.shape for w in whitenings], axis=0)
-    whole = np.zeros((rows, columns), np.float32)
-    row = column = 0
-    for w in whitenings:
-        whole[row : row + w.shape[0], column : column + w.shape[1]] = w
-        row, column = row + w.shape[0], column + w.shape[1]
-    triangular = not np.tril(whole, -1).any()
-    edges = np.linspace(0, rows, 1 + (max(1, round(rows / BLOCK)) if triangular else 1)).astype(int)
-    products = []
-    for first, last in pairwise(edges):
-        tail = ops.slice(x, _ints(first), _ints(columns), _ints(1), _ints(1)) if first else x
-        products.append(ops.matmul(tail, _floats(whole[first:last, first:]), False, True))
-    return ops.concat(products, 1)
-
-
-def _floats(values: NDArray[Any]) -> Any:
-    return ops.constant(np.ascontiguousarray(values, np.float32))
-
-
-def _ints(*values: int) -> Any:
-    return ops.constant(np.array(values, np.int64))
+    return positions
 
 
 def _first_line(error: Exception) -> str:

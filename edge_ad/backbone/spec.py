@@ -1,8 +1,9 @@
 """What a backbone is on disk: a directory with `backbone.onnx` and the `backbone.json` about it.
 
 The graph takes uint8 BGR pictures at the network's size, [batch, height, width, 3], and normalises them
-itself; its output `pooled` is float32 [batch, D]: the globally averaged channels of every level, one
-after the other in the order of `levels`. A backbone's identity is the sha256 of its ONNX file.
+itself. Its output `pooled` is float32 [batch, D]: the globally averaged channels of every level, one
+after the other in the order of `levels`. Its output `local`, where it has one, is float32 [batch, P, d]:
+d features at each of P positions. A backbone's identity is the sha256 of its ONNX file.
 """
 
 from __future__ import annotations
@@ -63,11 +64,32 @@ class Pooled(msgspec.Struct, frozen=True):
     levels: tuple[Level, ...]
 
 
+class Local(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The output `local`: float32 [batch, rows * columns, dim], positions row by row.
+
+    `levels` (names of levels of `pooled`) were brought to the grid of `stride` input pixels: finer maps
+    averaged over the cell, coarser ones enlarged bilinearly. Their channels, one level after the other,
+    were projected to `dim` by `grid.projection` of `seed`; null: they are `local` as they are.
+    """
+
+    dim: int
+    rows: int
+    columns: int
+    stride: int
+    levels: tuple[str, ...]
+    seed: int | None = None
+
+    @property
+    def positions(self) -> int:
+        """The number of cells of the grid."""
+        return self.rows * self.columns
+
+
 class Outputs(msgspec.Struct, frozen=True):
-    """The graph's outputs. `local` (features per grid position) is null in a graph without it."""
+    """The graph's outputs. `local` is null in a graph without it."""
 
     pooled: Pooled
-    local: dict[str, Any] | None = None
+    local: Local | None = None
 
 
 class BackboneSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,6 +150,11 @@ class Backbone:
         """The number of columns of `pooled`."""
         return self.spec.outputs.pooled.dim
 
+    @property
+    def local(self) -> Local | None:
+        """What `local` is made of; None in a graph without it."""
+        return self.spec.outputs.local
+
 
 def file_sha256(path: Path) -> str:
     """The sha256 of a file's bytes, in hex."""
@@ -142,7 +169,7 @@ def load_backbone(directory: str | Path, verify: bool = True) -> Backbone:
     """Read and check a backbone's directory; `verify` compares the graph's sha256 with the stated one.
 
     Raises ArtifactError when a file is missing or unreadable, the schema is unknown, the levels do not
-    fill `pooled`, or the graph is not the one that the JSON describes.
+    fill `pooled`, `local` contradicts them, or the graph is not the one that the JSON describes.
     """
     directory = Path(directory).expanduser().absolute()
     path = directory / JSON_NAME
@@ -157,6 +184,7 @@ def load_backbone(directory: str | Path, verify: bool = True) -> Backbone:
     except (ValueError, msgspec.DecodeError) as error:
         raise ArtifactError(f"{path}: not a valid backbone.json: {error}; export it again") from error
     _check_levels(spec, path)
+    _check_local(spec, path)
     backbone = Backbone(directory, spec)
     if not backbone.onnx_path.is_file():
         raise ArtifactError(
@@ -197,3 +225,29 @@ def _check_levels(spec: BackboneSpec, path: Path) -> None:
         raise ArtifactError(
             f"{path}: the levels fill {offset} columns, pooled has {pooled.dim}; export it again"
         )
+
+
+def _check_local(spec: BackboneSpec, path: Path) -> None:
+    local = spec.outputs.local
+    if local is None:
+        return
+    widths = {level.name: level.dim for level in spec.outputs.pooled.levels}
+    unknown = [name for name in local.levels if name not in widths]
+    channels = sum(widths.get(name, 0) for name in set(local.levels))
+    grid = tuple(-(-side // local.stride) if local.stride > 0 else 0 for side in _sides(spec))
+    wrong = ""
+    if unknown or not local.levels or len(set(local.levels)) < len(local.levels):
+        wrong = f"is made of the levels {list(local.levels)}, pooled has {list(widths)}"
+    elif (local.rows, local.columns) != grid or min(grid) < 1:
+        wrong = (
+            f"has {local.rows} x {local.columns} positions {local.stride} pixels apart, the input is "
+            f"{spec.input.height} x {spec.input.width}"
+        )
+    elif not 1 <= local.dim <= channels or (local.seed is None and local.dim != channels):
+        wrong = f"has {local.dim} dimensions (seed {local.seed}), its levels have {channels} channels"
+    if wrong:
+        raise ArtifactError(f"{path}: local {wrong}; export it again")
+
+
+def _sides(spec: BackboneSpec) -> tuple[int, int]:
+    return spec.input.height, spec.input.width

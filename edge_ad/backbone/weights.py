@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from edge_ad.backbone.grid import AUTO, DIM, MIDDLE
 from edge_ad.backbone.spec import Normalisation, file_sha256
 from edge_ad.errors import ArtifactError, ConfigError
 
@@ -50,6 +51,8 @@ class Given:
     size: tuple[int, int] | None = None
     levels: str | None = None
     batch: int | None = None
+    local: int | None = None  # dimensions of the output `local`; 0: no such output
+    local_levels: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,8 @@ class Settings:
     size: tuple[int, int]
     levels: str
     batch: int
+    local: int  # dimensions of the output `local`, 0: none
+    local_levels: str  # as `levels`, or "auto"
     defaults_used: tuple[str, ...]
 
 
@@ -121,10 +126,14 @@ def resolve(given: Given, notes: Notes, config: dict[str, Any], origin: str) -> 
     )
     size = tuple(pick("size", tuple(config["input_size"][1:]), origin))
     levels = pick("levels", "all", "usual")
-    return Settings(normalisation, size, levels, pick("batch", 1, "usual"), tuple(defaults))
+    batch = pick("batch", 1, "usual")
+    local = pick("local", DIM, "usual")
+    strides = " and ".join(str(stride) for stride in MIDDLE)
+    local_levels = pick("local_levels", AUTO, f"strides {strides}") if local else AUTO
+    return Settings(normalisation, size, levels, batch, local, local_levels, tuple(defaults))
 
 
-def parse_levels(text: str, count: int) -> list[int]:
+def parse_levels(text: str, count: int, option: str = "--levels") -> list[int]:
     """ "all", or 1-based numbers and ranges ("1,4-7"), as sorted indices from 0."""
     if text == "all":
         return list(range(count))
@@ -134,10 +143,10 @@ def parse_levels(text: str, count: int) -> list[int]:
         try:
             numbers = range(int(first), int(last if dash else first) + 1)
         except ValueError:
-            raise ConfigError(f"--levels {text!r}: {item!r} is neither a number nor a range") from None
+            raise ConfigError(f"{option} {text!r}: {item!r} is neither a number nor a range") from None
         if not numbers or numbers[0] < 1 or numbers[-1] > count:
             raise ConfigError(
-                f"--levels {text!r}: {item!r} is outside 1..{count}, which this network has"
+                f"{option} {text!r}: {item!r} is outside 1..{count}, which this network has"
             )
         chosen |= {n - 1 for n in numbers}
     return sorted(chosen)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_ad import __version__
-from edge_ad.backbone.openvino import OpenVinoEngine, open_features
+from edge_ad.backbone.openvino import OpenVinoFeatures, open_features
 from edge_ad.backbone.spec import Backbone
 from edge_ad.bundle import (
     BackboneRef,
@@ -43,7 +43,7 @@ class Trial:
     """A station with an active bundle, and the bare engine with a part in its input."""
 
     station: Station
-    engine: OpenVinoEngine
+    engine: OpenVinoFeatures
 
 
 def make_trial(
@@ -98,7 +98,7 @@ def make_trial(
 
 
 def _pool_features(
-    station: Station, engine: OpenVinoEngine, pool: int
+    station: Station, engine: OpenVinoFeatures, pool: int
 ) -> tuple[NDArray[np.float32], str]:
     """Features [pool, D] of the parts that the station's camera will show, and its pixel rule."""
     source = open_source(station.camera[0], Path())

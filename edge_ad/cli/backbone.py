@@ -41,6 +41,14 @@ def list_command(pattern: str) -> None:
 )
 @click.option("--seed", type=int, help="Random weights from this seed instead: for trials, not for use.")
 @click.option("--levels", metavar="LIST", help='Levels to keep, as in "1,4-7". Default: all.')
+@click.option(
+    "--local",
+    metavar="DIM|none",
+    help="Most dimensions of the features per position, or none for no such output. Default: 128.",
+)
+@click.option(
+    "--local-levels", metavar="LIST", help='Their levels, as in "4-6". Default: of strides 8 and 16.'
+)
 @click.option("--size", metavar="N or HxW", help="Side of the network's input, pixels.")
 @click.option("--batch", type=click.IntRange(1, 256), help="Batch in the file; engines reshape it.")
 @click.option("--mean", metavar="R,G,B", help="Normalisation is (pixel * scale - mean) / std.")
@@ -59,6 +67,8 @@ def export_command(
     weights: Path | None,
     seed: int | None,
     levels: str | None,
+    local: str | None,
+    local_levels: str | None,
     size: str | None,
     batch: int | None,
     mean: str | None,
@@ -83,6 +93,8 @@ def export_command(
         size=_size(size),
         levels=levels,
         batch=batch,
+        local=_local(local),
+        local_levels=local_levels,
     )
     done = export_backbone(name, output, given, weights, seed, say=click.echo)
     _show(done.backbone)
@@ -98,6 +110,11 @@ def _show(backbone: Backbone) -> None:
         f"{backbone.directory}: {backbone.name}, {backbone.width} x {backbone.height} pixels, "
         f"{backbone.dim} features"
     )
+    if (local := backbone.local) is not None:
+        click.echo(
+            f"local: {local.dim} features of {', '.join(local.levels)} at {local.rows} x "
+            f"{local.columns} positions"
+        )
     click.echo(f"sha256 {backbone.sha256}")
 
 
@@ -120,6 +137,14 @@ def _channels(option: str, text: str | None) -> tuple[float, float, float] | Non
     except ValueError:
         raise ConfigError(f"{option} {text!r}: expected three numbers, as in 0.5,0.5,0.5") from None
     return first, second, third
+
+
+def _local(text: str | None) -> int | None:
+    if text is None or text == "none":
+        return None if text is None else 0
+    if not text.isdecimal() or not 1 <= int(text) <= 4096:
+        raise ConfigError(f"--local {text!r}: expected 1..4096 dimensions, or none")
+    return int(text)
 
 
 def _size(text: str | None) -> tuple[int, int] | None:

@@ -17,8 +17,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from edge_ad.backbone.export import export_backbone, list_networks
+from edge_ad.backbone.grid import projection
 from edge_ad.backbone.openvino import open_features
-from edge_ad.backbone.spec import load_backbone
+from edge_ad.backbone.spec import Local, load_backbone
 from edge_ad.backbone.weights import Given, parse_levels, same_architecture
 from edge_ad.errors import ArtifactError, ConfigError
 
@@ -82,6 +83,61 @@ def test_the_graph_computes_what_timm_does(weights: Path, tmp_path: Path) -> Non
     assert done.error < 1e-4
 
 
+def test_features_per_position_are_what_timm_computes(weights: Path, tmp_path: Path) -> None:
+    """Levels 4 to 6, of strides 8 and 16: 16 + 24 + 32 channels, projected to 20."""
+    given = Given(size=(64, 96), local=20)
+    backbone = export_backbone(NAME, tmp_path / "out", given, weights).backbone
+    assert backbone.local == Local(
+        dim=20, rows=4, columns=6, stride=16, levels=("level4", "level5", "level6"), seed=0
+    )
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 64, 96, 3), dtype=np.uint8)
+    x = (pictures[..., ::-1].astype(np.float64) / 255 - np.array(NOTES["mean"])) / np.array(NOTES["std"])
+    model = _network()
+    y = model.bn1(model.conv_stem(torch.from_numpy(x.transpose(0, 3, 1, 2).astype(np.float32))))
+    maps = []
+    for block in model.blocks[:5]:
+        y = block(y)
+        maps.append(y.numpy())
+    fine = maps[2].reshape(2, 16, 4, 2, 6, 2).mean((3, 5))
+    joined = np.concatenate([fine, *maps[3:]], 1).reshape(2, 72, 24).transpose(0, 2, 1)
+    expected = joined @ projection(72, 20, 0)
+    engine = open_features(backbone, batch=2, local=True)
+    engine.input[:] = pictures
+    engine.infer()
+    np.testing.assert_allclose(engine.local, expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_few_channels_stay_as_they_are_and_local_can_be_left_out(weights: Path, tmp_path: Path) -> None:
+    given = Given(size=(64, 64), local_levels="5")
+    local = export_backbone(NAME, tmp_path / "one", given, weights).backbone.local
+    assert local is not None
+    assert (local.dim, local.levels, local.seed) == (24, ("level5",), None)
+    without = Given(size=(64, 64), local=0)
+    assert export_backbone(NAME, tmp_path / "none", without, weights).backbone.local is None
+
+
+@pytest.mark.parametrize("levels", ["9-12", "x"])
+def test_local_levels_that_are_none_are_refused(weights: Path, levels: str) -> None:
+    _refused(weights, "--local-levels", given=Given(size=(64, 64), local_levels=levels))
+
+
+def test_local_levels_must_be_kept_and_have_a_map(weights: Path, tmp_path: Path) -> None:
+    kept = Given(size=(64, 64), levels="1-4", local_levels="5")
+    _refused(weights, "level5 is not among the levels .*--levels keeps", given=kept)
+    pooled = Given(size=(64, 64), local_levels="8")
+    with pytest.raises(ConfigError, match="level8 has no positions, it is pooled"):
+        export_backbone("mobilenetv3_small_050", tmp_path / "out", pooled, seed=0)
+
+
+@pytest.mark.parametrize("side", [80, 75])
+def test_sizes_that_are_no_multiple_of_the_coarsest_stride(tmp_path: Path, side: int) -> None:
+    """80 = 5 cells of 16 but 2.5 of 32; 75: the last cell of every grid reaches over the edge."""
+    given = Given(size=(side, 64), local_levels="3-8")
+    local = export_backbone(NAME, tmp_path / "out", given, seed=0).backbone.local
+    assert local is not None
+    assert (local.rows, local.columns) == (5, 4)
+
+
 def test_chosen_levels_are_the_same_columns(weights: Path, tmp_path: Path) -> None:
     whole = export_backbone(NAME, tmp_path / "whole", SMALL, weights).backbone
     some = export_backbone(
@@ -143,7 +199,8 @@ def test_what_was_stated_is_recorded_and_what_was_not_is_said(weights: Path, tmp
     assert (spec.input.height, spec.input.width) == (64, 96)
     assert spec.source["licence"] == "own"
     assert spec.source["model_args"] == NOTES["model_args"]
-    assert [text.split()[0] for text in spec.defaults_used] == ["levels", "batch"]
+    names = [text.split()[0] for text in spec.defaults_used]
+    assert names == ["levels", "batch", "local", "local_levels"]
     assert said == [f"default: {text}" for text in spec.defaults_used]
 
 
@@ -152,7 +209,7 @@ def test_without_notes_every_default_is_named(tmp_path: Path) -> None:
     save_file(timm.create_model(NAME).state_dict(), path)
     spec = export_backbone(NAME, tmp_path / "out", SMALL, path).backbone.spec
     keys = [text.split()[0] for text in spec.defaults_used]
-    assert keys == ["mean", "std", "color", "scale", "levels", "batch"]
+    assert keys == ["mean", "std", "color", "scale", "levels", "batch", "local", "local_levels"]
     assert spec.normalisation.mean == (0.485, 0.456, 0.406)
 
 
@@ -279,6 +336,7 @@ def test_the_command_shows_what_it_made(weights: Path, tmp_path: Path) -> None:
     assert load_backbone(tmp_path / "out").sha256 in done.stdout
     assert "default: batch = 1" in done.stdout
     assert "level9  bn2     1280   32" in done.stdout
+    assert "no local features: none of the levels has a middle stride" in done.stdout
 
 
 def test_an_unreachable_hub_is_said_with_the_offline_way(tmp_path: Path) -> None:

@@ -69,3 +69,33 @@ def test_levels_must_fill_pooled(tmp_path: Path) -> None:
     _edit(tmp_path, outputs=outputs)
     with pytest.raises(ArtifactError, match="level 'level2' has offset 9"):
         load_backbone(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"levels": ["level3", "level9"]}, r"the levels \['level3', 'level9'\], pooled has"),
+        ({"levels": ["level3", "level3"]}, r"the levels \['level3', 'level3'\], pooled has"),
+        ({"levels": []}, r"the levels \[\], pooled has"),
+        ({"rows": 5}, "5 x 4 positions 16 pixels apart, the input is 64 x 64"),
+        ({"stride": 0}, "4 x 4 positions 0 pixels apart"),
+        ({"dim": 41}, "41 dimensions .seed 0., its levels have 40 channels"),
+        ({"seed": None}, "10 dimensions .seed None., its levels have 40 channels"),
+        ({"grid": [4, 4]}, "unknown field `grid`"),
+    ],
+)
+def test_local_must_fit_the_levels_and_the_input(
+    tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
+    backbone = write_tiny_backbone(tmp_path)
+    assert backbone.local is not None
+    assert backbone.local.positions == 16
+    outputs = json.loads((tmp_path / JSON_NAME).read_text())["outputs"]
+    outputs["local"] |= changes
+    _edit(tmp_path, outputs=outputs)
+    with pytest.raises(ArtifactError, match=message):
+        load_backbone(tmp_path)
+
+
+def test_a_backbone_may_have_no_local_features(tmp_path: Path) -> None:
+    assert write_tiny_backbone(tmp_path, local=False).local is None
