@@ -159,6 +159,7 @@ class _Story:
                     "no verdict for 20 s; try again with --keep DIR and see its daemon.log"
                 )
             self._progress.share = self._inspected / wanted
+        self._progress.finish(f"{self._tally.judged} parts, {self._tally.verdicts()['REJECT']} rejected")
 
     def _qualify(self, consumer: ScoreSubscriber) -> None:
         """Defects that the line has not made, through the same bundle; meanwhile the line goes on."""
@@ -190,6 +191,7 @@ class _Story:
 
     def _drain(self, consumer: ScoreSubscriber) -> None:
         """Stop the daemon; what it still had to say must arrive too."""
+        self._progress.begin("stop", "SIGTERM: what is queued is inspected first")
         self._line.stop()
         end = self._clock() + 30
         while not self._line.stopped():
