@@ -70,7 +70,7 @@ def extract(
         preprocessor.prepare(image, None, engine.input[0])
         row = engine.infer()[0]
         took = (clock_ns() - started) / 1e6
-        found: NDArray[np.float32] | None = getattr(engine, "local", None)
+        found = engine.local
         if found is not None and local is None:
             local = np.empty((len(paths), *found.shape[1:]), np.float32)
         if _finite(row) and (found is None or _finite(found)):
