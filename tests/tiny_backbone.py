@@ -30,11 +30,16 @@ LOCAL = 10  # dimensions of `local`
 
 
 def write_tiny_backbone(
-    directory: Path, seed: int = 0, size: int = 64, widths: tuple[int, ...] = WIDTHS, local: bool = True
+    directory: Path,
+    seed: int = 0,
+    size: int = 64,
+    widths: tuple[int, ...] = WIDTHS,
+    local: bool = True,
+    dim: int = LOCAL,
 ) -> Backbone:
     """Write backbone.onnx and backbone.json: a stride-2 convolution and ReLU per level, averaged.
 
-    `local` is made of levels 3 and 4 (strides 8 and 16), projected to LOCAL dimensions.
+    `local` is made of levels 3 and 4 (strides 8 and 16), of `dim` dimensions if they have as many.
     """
     rng = np.random.default_rng(seed)
     nodes = [
@@ -59,8 +64,13 @@ def write_tiny_backbone(
         before = width
     outputs = [helper.make_tensor_value_info("pooled", TensorProto.FLOAT, [1, sum(widths)])]
     if local:
-        matrix = projection(widths[2] + widths[3], LOCAL, 0).T[:, :, None, None]
-        constants |= {"project": matrix.copy(), "shape": np.array([0, -1, LOCAL], np.int64)}
+        channels = widths[2] + widths[3]
+        dim = min(dim, channels)
+        matrix = projection(channels, dim, 0) if dim < channels else np.eye(dim, dtype=np.float32)
+        constants |= {
+            "project": matrix.T[:, :, None, None].copy(),
+            "shape": np.array([0, -1, dim], np.int64),
+        }
         nodes += [
             helper.make_node("AveragePool", ["x3"], ["x3half"], kernel_shape=[2, 2], strides=[2, 2]),
             helper.make_node("Concat", ["x3half", "x4"], ["joined"], axis=1),
@@ -68,7 +78,7 @@ def write_tiny_backbone(
             helper.make_node("Transpose", ["projected"], ["positions"], perm=[0, 2, 3, 1]),
             helper.make_node("Reshape", ["positions", "shape"], ["local"]),
         ]
-        shape = [1, (size // 16) ** 2, LOCAL]
+        shape = [1, (size // 16) ** 2, dim]
         outputs.append(helper.make_tensor_value_info("local", TensorProto.FLOAT, shape))
     nodes.append(helper.make_node("Concat", [f"p{i}" for i in range(len(widths))], ["pooled"], axis=1))
     graph = helper.make_graph(
@@ -82,17 +92,27 @@ def write_tiny_backbone(
     onnx.checker.check_model(model)
     directory.mkdir(parents=True, exist_ok=True)
     (directory / ONNX_NAME).write_bytes(model.SerializeToString(deterministic=True))
-    (directory / JSON_NAME).write_bytes(encode_spec(_spec(directory, seed, size, widths, local)))
+    (directory / JSON_NAME).write_bytes(
+        encode_spec(_spec(directory, seed, size, widths, dim if local else 0))
+    )
     return load_backbone(directory)
 
 
-def _spec(directory: Path, seed: int, size: int, widths: tuple[int, ...], local: bool) -> BackboneSpec:
+def _spec(directory: Path, seed: int, size: int, widths: tuple[int, ...], dim: int) -> BackboneSpec:
     levels = tuple(
         Level(f"level{i + 1}", f"x{i + 1}", width, 2 ** (i + 1), sum(widths[:i]))
         for i, width in enumerate(widths)
     )
     side = size // 16
-    grid = Local(dim=LOCAL, rows=side, columns=side, stride=16, levels=("level3", "level4"), seed=0)
+    channels = widths[2] + widths[3]
+    grid = Local(
+        dim=min(dim, channels),
+        rows=side,
+        columns=side,
+        stride=16,
+        levels=("level3", "level4"),
+        seed=0 if dim < channels else None,
+    )
     return BackboneSpec(
         name="tiny",
         source={"kind": "seed", "seed": seed},
@@ -100,5 +120,5 @@ def _spec(directory: Path, seed: int, size: int, widths: tuple[int, ...], local:
         opset=18,
         input=Input(height=size, width=size),
         normalisation=Normalisation(color="BGR", scale=1 / 255, mean=(0.0,) * 3, std=(1.0,) * 3),
-        outputs=Outputs(Pooled(sum(widths), levels), grid if local else None),
+        outputs=Outputs(Pooled(sum(widths), levels), grid if dim else None),
     )

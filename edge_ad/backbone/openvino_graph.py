@@ -15,6 +15,7 @@ from edge_ad.backbone.engine import Head, LocalHead
 # Measured with MobileNetV2 and EfficientNet-B4 on two cores; see distances.
 SMALL = 192  # features of a level that is whitened together with its neighbours
 BLOCK = 320  # rows of a block of a triangular whitening factor
+CELL_BLOCK = 32  # the same for the factors of single positions
 
 
 def distances(pooled: Any, heads: Sequence[Sequence[Head]]) -> Any:
@@ -73,13 +74,47 @@ def _whiten(x: Any, whitenings: list[NDArray[np.float32]]) -> Any:
     return ops.concat(products, 1)
 
 
+def cells(pooled: Any, local: Any, heads: Sequence[LocalHead]) -> Any:
+    """d_p of every row and position as a graph on `pooled` [B, D] and `local` [B, P, d], output [B, P].
+
+    The prediction is subtracted before whitening: folding W B into one matrix is no faster, and W x
+    would cancel against it. What takes the time is reading B and W. NaN and Inf reach their own
+    position, those of the context all of them.
+    """
+    rows = []
+    for row, head in enumerate(heads):
+        positions, _, d = head.whitening.shape
+        x = ops.slice(local, _ints(row), _ints(row + 1), _ints(1), _ints(0))
+        x = ops.subtract(x, _floats(head.mean[None]))
+        if len(head.context):
+            whole = ops.slice(pooled, _ints(row), _ints(row + 1), _ints(1), _ints(0))
+            part = ops.gather(whole, _ints(*head.columns), _ints(1))
+            part = ops.subtract(part, _floats(head.context_mean[None]))
+            t = ops.matmul(part, _floats(head.context), False, True)
+            flat = head.coefficients.reshape(positions * d, -1)
+            predicted = ops.matmul(t, _floats(flat), False, True)
+            x = ops.subtract(x, ops.reshape(predicted, _ints(1, positions, d), False))
+        y = _whiten_each(ops.reshape(x, _ints(positions, 1, d), False), head.whitening)
+        squares = ops.reduce_sum(ops.multiply(y, y), _ints(2), False)
+        rows.append(ops.sqrt(ops.reshape(squares, _ints(1, positions), False)))
+    return ops.concat(rows, 0)
+
+
+def _whiten_each(x: Any, whitening: NDArray[np.float32]) -> Any:
+    """W_p x_p, [P, 1, k], of x [P, 1, d] for W [P, k, d], leaving out what is zero in block rows."""
+    _, rows, columns = whitening.shape
+    triangular = not np.tril(whitening, -1).any()
+    edges = np.linspace(0, rows, 1 + (max(1, rows // CELL_BLOCK) if triangular else 1)).astype(int)
+    products = []
+    for first, last in pairwise(edges):
+        tail = ops.slice(x, _ints(first), _ints(columns), _ints(1), _ints(2)) if first else x
+        products.append(ops.matmul(tail, _floats(whitening[:, first:last, first:]), False, True))
+    return ops.concat(products, 2)
+
+
 def _floats(values: NDArray[Any]) -> Any:
     return ops.constant(np.ascontiguousarray(values, np.float32))
 
 
 def _ints(*values: int) -> Any:
     return ops.constant(np.array(values, np.int64))
-
-
-def cells(pooled: Any, local: Any, heads: Sequence[LocalHead]) -> Any:
-    raise NotImplementedError

@@ -13,7 +13,7 @@ from onnx import numpy_helper
 from tiny_backbone import write_tiny_backbone
 
 from edge_ad.backbone import openvino
-from edge_ad.backbone.engine import Head
+from edge_ad.backbone.engine import Head, LocalHead
 from edge_ad.backbone.openvino import open_features, open_scorer, usable_cores
 from edge_ad.backbone.spec import (
     JSON_NAME,
@@ -123,19 +123,24 @@ def test_a_feature_that_is_not_finite_is_not_hidden(wide: Backbone, tmp_path: Pa
     heads = [[_head(lv, _features(wide, pictures)[0], rng) for lv in wide.levels]]
     for i, lv in enumerate(wide.levels):
         for channel in (lv.offset, lv.offset + lv.dim - 1):
-            found = _score(_spoil(wide, tmp_path, channel, bad), heads, pictures)[0]
+            spoilt = _spoil(wide, tmp_path, "pooled", (channel,), bad)
+            found = _score(spoilt, heads, pictures)[0]
             assert not np.isfinite(found[i])
     assert np.isfinite(_score(wide, heads, pictures)).all()
 
 
-def _spoil(backbone: Backbone, directory: Path, channel: int, value: float) -> Backbone:
-    """The same backbone with `value` added to one column of its output."""
+def _spoil(
+    backbone: Backbone, directory: Path, output: str, place: tuple[int, ...], value: float
+) -> Backbone:
+    """The same backbone with `value` added to one number of an output's only row."""
     model = onnx.load(backbone.onnx_path)
-    model.graph.node[-1].output[0] = "finite"
-    row = np.zeros((1, backbone.dim), np.float32)
-    row[0, channel] = value
+    (node,) = [n for n in model.graph.node if output in n.output]
+    node.output[0] = "finite"
+    shape = next(o.type.tensor_type.shape for o in model.graph.output if o.name == output)
+    row = np.zeros([d.dim_value for d in shape.dim], np.float32)
+    row[(0, *place)] = value
     model.graph.initializer.append(numpy_helper.from_array(row, "spoil"))
-    model.graph.node.append(onnx.helper.make_node("Add", ["finite", "spoil"], ["pooled"]))
+    model.graph.node.append(onnx.helper.make_node("Add", ["finite", "spoil"], [output]))
     onnx.save(model, directory / ONNX_NAME)
     spec = msgspec.structs.replace(backbone.spec, onnx_sha256=file_sha256(directory / ONNX_NAME))
     (directory / JSON_NAME).write_bytes(encode_spec(spec))
@@ -200,8 +205,125 @@ def test_a_graph_of_another_width_is_refused(backbone: Backbone, tmp_path: Path)
     other = write_tiny_backbone(tmp_path, widths=(8, 12, 16, 25))
     spec = msgspec.structs.replace(backbone.spec, onnx_sha256=other.sha256)
     (tmp_path / JSON_NAME).write_bytes(encode_spec(spec))
-    with pytest.raises(ArtifactError, match=r"shape \[1,61\], backbone.json says \[1,60\]"):
+    with pytest.raises(ArtifactError, match=r"pooled has shape \[1,61\], backbone.json says \[1,60\]"):
         open_features(load_backbone(tmp_path))
+
+
+def test_a_graph_without_the_local_features_that_it_should_have_is_refused(
+    backbone: Backbone, tmp_path: Path
+) -> None:
+    bare = write_tiny_backbone(tmp_path, local=False)
+    spec = msgspec.structs.replace(backbone.spec, onnx_sha256=bare.sha256)
+    (tmp_path / JSON_NAME).write_bytes(encode_spec(spec))
+    with pytest.raises(ArtifactError, match=r"local has shape none, backbone.json says \[1,16,10\]"):
+        open_features(load_backbone(tmp_path))
+
+
+def test_features_per_position_come_with_the_pooled_ones(backbone: Backbone) -> None:
+    pictures = _pictures(2, backbone)
+    engine = open_features(backbone, batch=2, local=True)
+    engine.input[:] = pictures
+    pooled, local = engine.infer(), engine.local
+    assert local is not None
+    assert (local.shape, local.dtype) == ((2, 16, 10), np.float32)
+    np.testing.assert_array_equal(pooled, _features(backbone, pictures))
+    kept = local.copy()
+    engine.input[:] = pictures[::-1]
+    engine.infer()
+    assert engine.local is local  # the engine's own buffer
+    np.testing.assert_allclose(local, kept[::-1], rtol=1e-5, atol=1e-6)
+    assert open_features(backbone).local is None
+
+
+def _local_head(
+    near: Floats, rng: np.random.Generator, q: int, k: int, triangular: bool = True
+) -> LocalHead:
+    """Gaussians of positions with features near `near` [P, d], in the context of columns 3 to 29."""
+    positions, d = near.shape
+    whitening = rng.normal(0, 30, (positions, k, d))
+    arrays = (
+        rng.normal(size=27),
+        rng.normal(size=(q, 27)),
+        near + rng.normal(0, 1e-3, near.shape),
+        rng.normal(0, 1e-3, (positions, d, q)),
+        np.triu(whitening) if triangular else whitening,
+    )
+    return LocalHead(np.arange(3, 30), *(array.astype(np.float32) for array in arrays))
+
+
+def _cells_reference(pooled: Floats, local: Floats, heads: list[LocalHead]) -> NDArray[np.float64]:
+    """d2 of every view and position by itself, in float64."""
+    rows = []
+    for whole, positions, h in zip(pooled.astype(float), local.astype(float), heads, strict=True):
+        t = h.context.astype(float) @ (whole[h.columns] - h.context_mean.astype(float))
+        predicted = h.mean.astype(float) + h.coefficients.astype(float) @ t
+        y = [w.astype(float) @ x for w, x in zip(h.whitening, positions - predicted, strict=True)]
+        rows.append([float(one @ one) for one in y])
+    return np.array(rows)
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
+    """Enough dimensions per position for several blocks of the whitening factors."""
+    return write_tiny_backbone(tmp_path_factory.mktemp("many"), widths=(8, 12, 40, 60), dim=100)
+
+
+def _both(backbone: Backbone, pictures: NDArray[np.uint8]) -> tuple[Floats, Floats]:
+    engine = open_features(backbone, batch=len(pictures), local=True)
+    engine.input[:] = pictures
+    pooled, local = engine.infer(), engine.local
+    assert local is not None
+    return pooled.copy(), local.copy()
+
+
+def _score_cells(
+    backbone: Backbone, heads: list[LocalHead], pictures: NDArray[np.uint8]
+) -> tuple[Floats, Floats]:
+    whole = [Head(0, np.zeros(8, np.float32), np.eye(8, dtype=np.float32))]
+    engine = open_scorer(backbone, [whole] * len(heads), local=heads)
+    engine.input[:] = pictures
+    distances, cells = engine.infer(), engine.cells
+    assert cells is not None
+    return distances.copy(), cells.copy()
+
+
+@pytest.mark.parametrize("triangular", [True, False], ids=["triangular", "full"])
+@pytest.mark.parametrize("k", [100, 41], ids=["square", "trapezoidal"])
+@pytest.mark.parametrize("q", [0, 1, 13])
+def test_distances_of_positions_equal_numpy(many: Backbone, q: int, k: int, triangular: bool) -> None:
+    pictures = _pictures(3, many)
+    pooled, local = _both(many, pictures)
+    rng = np.random.default_rng(5)
+    heads = [_local_head(near, rng, q, k, triangular) for near in local]
+    distances, found = _score_cells(many, heads, pictures)
+    assert (found.shape, found.dtype) == ((3, 16), np.float32)
+    expected = _cells_reference(pooled, local, heads)
+    np.testing.assert_allclose(found.astype(float) ** 2, expected, rtol=1e-4)
+    np.testing.assert_allclose(distances[:, 0], np.linalg.norm(pooled[:, :8], axis=1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_position_that_is_not_finite_is_not_hidden(many: Backbone, tmp_path: Path, bad: float) -> None:
+    """One bad dimension, in turn the first, the last and one inside, of one position."""
+    rng = np.random.default_rng(6)
+    pictures = _pictures(1, many)
+    _, local = _both(many, pictures)
+    heads = [_local_head(local[0], rng, 13, 100)]
+    for dimension in (0, 50, 99):
+        spoilt = _spoil(many, tmp_path, "local", (7, dimension), bad)
+        _, cells = _score_cells(spoilt, heads, pictures)
+        assert np.flatnonzero(~np.isfinite(cells[0])).tolist() == [7]
+    _, cells = _score_cells(_spoil(many, tmp_path, "pooled", (29,), bad), heads, pictures)
+    assert not np.isfinite(cells).any()  # the context of all of them
+
+
+def test_positions_need_a_backbone_that_has_them(tmp_path: Path) -> None:
+    bare = write_tiny_backbone(tmp_path, local=False)
+    with pytest.raises(ConfigError, match="tiny has no features per position; export it again"):
+        open_features(bare, local=True)
+    head = Head(0, np.zeros(8, np.float32), np.eye(8, dtype=np.float32))
+    with pytest.raises(ConfigError, match="without --local none"):
+        open_scorer(bare, [[head]], local=[])
 
 
 def test_cores_are_counted_once_and_the_quota_holds(
