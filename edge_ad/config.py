@@ -31,6 +31,8 @@ EMBEDDED_BACKBONE = Path(__file__).parent / "backbone" / "embedded"
 
 MAX_MEGAPIXELS = 64.0  # of one frame or file, where nothing else is said
 
+PAPER: Literal["paper"] = "paper"  # the publication: pooled levels alone, their plain sum
+Profile = Literal["default", "paper"]
 PixelFormat = Literal[
     "auto", "mono8", "mono10", "mono12", "mono16", "bayerrg8", "bayergr8", "bayergb8", "bayerbg8",
     "rgb8", "bgr8", "yuv422_yuyv", "yuv422_uyvy",
@@ -86,7 +88,7 @@ class Engine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[calibration]`: how the Gaussians are fitted and the threshold is set."""
 
-    profile: Literal["paper"] = "paper"
+    profile: Profile = "paper"
     # Level names of the backbone to use; empty: all of them.
     levels: tuple[str, ...] = ()
     # Keep the principal components that explain this last share of variance (0.01: "NPCA 1 %"); 0: off.

@@ -87,6 +87,80 @@ def test_a_bundle_gives_back_what_was_written(original: Path) -> None:
     assert opened.sha256 == hashlib.sha256((original / "manifest.json").read_bytes()).hexdigest()
 
 
+@pytest.fixture(scope="module")
+def localising(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of profile "default"."""
+    return write_tiny_bundle(tmp_path_factory.mktemp("local") / "state", profile="default")
+
+
+def test_gaussians_of_positions_come_back_for_the_engine(localising: Path, original: Path) -> None:
+    opened = open_bundle(localising)
+    manifest, tensors = tiny_contents(opened.backbone(), profile="default")
+    assert msgspec.structs.replace(opened.manifest, files={}) == manifest
+    heads = opened.local_heads(KEY)
+    assert heads is not None
+    (head,) = heads
+    assert head.columns.tolist() == list(range(8, 36))
+    for what in ("context_mean", "context", "mean", "coefficients", "whitening"):
+        found = getattr(head, what)
+        assert found.dtype == np.float32
+        expected = tensors[tensor_name(KEY, "top", "local", what)]
+        np.testing.assert_array_equal(found, expected.astype(np.float32))
+    with pytest.raises(ArtifactError, match="wants 'other'"):
+        opened.local_heads("other")
+    assert open_bundle(original).local_heads(KEY) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda m: m.update(profile="paper"), "profile 'paper' with local features"),
+        (lambda m: m.update(local=None), "profile 'default' without local features"),
+        (lambda m: m["engines"][KEY].update(local=[]), "0 local fits for 1 views of profile 'default'"),
+        (lambda m: m["engines"][KEY]["local"][0].update(q=4), r"local/context is float32 \[5, 28\]"),
+        (lambda m: m["engines"][KEY]["local"][0].update(q=-1), ">= 0.*q"),
+        (lambda m: m["local"].update(rows=3), r"local/mean is float64 \[16, 10\]"),
+    ],
+)
+def test_a_manifest_that_contradicts_its_positions_is_refused(
+    localising: Path, tmp_path: Path, change: Callable[[dict[str, Any]], object], expected: str
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(localising, copy)
+    forge(copy, change)
+    with pytest.raises(ArtifactError, match=expected):
+        open_bundle(copy)
+
+
+def test_positions_of_another_backbone_are_refused(localising: Path, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    shutil.copytree(localising.parents[2], state, symlinks=True)
+    path = open_bundle(state / localising.relative_to(localising.parents[2])).backbone().directory
+    changed = json.loads((path / "backbone.json").read_text())
+    changed["outputs"]["local"]["seed"] = 1
+    replace(path / "backbone.json", json.dumps(changed).encode())
+    with pytest.raises(ArtifactError, match=r"seed=1.*seed=0"):
+        open_bundle(state / localising.relative_to(localising.parents[2])).backbone()
+
+
+def test_context_columns_must_be_in_the_backbone(localising: Path, tmp_path: Path) -> None:
+    tensors = load_file(localising / "gaussian.safetensors")
+    columns = tensor_name(KEY, "top", "local", "columns")
+    state = tmp_path / "state"
+    shutil.copytree(localising.parents[2], state, symlinks=True)
+    bundle = state / localising.relative_to(localising.parents[2])
+    forge_file(bundle, "gaussian.safetensors", save({**tensors, columns: tensors[columns] + 30}))
+    with pytest.raises(ArtifactError, match=r"60 pooled features, the bundle .* context column 65"):
+        open_bundle(bundle).backbone()
+    forge_file(bundle, "gaussian.safetensors", save({**tensors, columns: tensors[columns] - 9}))
+    with pytest.raises(ArtifactError, match="local/columns goes down to -1"):
+        open_bundle(bundle)
+    spread = tensor_name(KEY, "top", "local", "spread")
+    forge_file(bundle, "gaussian.safetensors", save({**tensors, spread: tensors[spread] * 0}))
+    with pytest.raises(ArtifactError, match=r"local/spread goes down to 0\.0"):
+        open_bundle(bundle)
+
+
 def test_sha256sum_agrees(original: Path) -> None:
     subprocess.run(["sha256sum", "-c", "--quiet", "manifest.sha256"], cwd=original, check=True)
 

@@ -19,13 +19,14 @@ from edge_ad.bundle.manifest import (
     CameraRule,
     Chi2,
     LevelFit,
+    LocalFit,
     Manifest,
     Preprocess,
     ReductionRef,
     Section,
     ViewRule,
 )
-from edge_ad.bundle.read import Bundle, kept_set_sha256, open_bundle, read_manifest, tensor_name
+from edge_ad.bundle.read import Bundle, kept_set_sha256, open_bundle, read_manifest
 from edge_ad.bundle.store import (
     Entry,
     activate,
@@ -37,6 +38,13 @@ from edge_ad.bundle.store import (
     store_backbone,
     write_bundle,
 )
+from edge_ad.bundle.tensors import (
+    level_fits,
+    level_tensors,
+    local_fit,
+    local_tensors,
+    tensor_name,
+)
 
 __all__ = [
     "BackboneRef",
@@ -46,6 +54,7 @@ __all__ = [
     "Chi2",
     "Entry",
     "LevelFit",
+    "LocalFit",
     "Manifest",
     "Preprocess",
     "ReductionRef",
@@ -55,7 +64,11 @@ __all__ = [
     "bundle_id",
     "current_path",
     "kept_set_sha256",
+    "level_fits",
+    "level_tensors",
     "list_bundles",
+    "local_fit",
+    "local_tensors",
     "open_bundle",
     "previous_path",
     "read_manifest",

@@ -9,8 +9,8 @@ import msgspec
 from msgspec import Meta
 
 from edge_ad.backbone.engine import EngineIdentity
-from edge_ad.backbone.spec import Level
-from edge_ad.config import Roi
+from edge_ad.backbone.spec import Level, Local
+from edge_ad.config import PAPER, Profile, Roi
 from edge_ad.errors import ArtifactError
 from edge_ad.gaussian.threshold import Promise
 
@@ -20,6 +20,7 @@ MANIFEST_SHA = "manifest.sha256"
 TENSORS = "gaussian.safetensors"
 REPORT = "report.html"
 REFERENCE = "reference"
+RESTORE = "restore the bundle from a copy, 'edge-ad bundle rollback', or calibrate again"
 # msgspec leaves a text that is not UTF-8 to Python.
 UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError)
 
@@ -85,6 +86,26 @@ class LevelFit(_Struct, frozen=True):
     condition: float
 
 
+class Spread(_Struct, frozen=True, kw_only=False):
+    """How a number spreads over the positions of a grid."""
+
+    least: float
+    median: float
+    most: float
+
+
+class LocalFit(_Struct, frozen=True):
+    """The Gaussians of a view's positions: rows of their whitening factors, context regressors and the
+    pooled features that these are made of, Ledoit-Wolf shrinkage; and how level distances and cells
+    become one score, the numbers of `gaussian.view.Combination`."""
+
+    k: Annotated[int, Meta(ge=1)]
+    q: Annotated[int, Meta(ge=0)]
+    columns: Annotated[int, Meta(ge=1)]
+    shrinkage: Spread
+    combination: dict[str, float]
+
+
 class Chi2(_Struct, frozen=True):
     """The paper's threshold, sqrt of the chi-squared quantile of k dimensions; for one level only."""
 
@@ -96,7 +117,7 @@ class Chi2(_Struct, frozen=True):
 
 class Section(_Struct, frozen=True):
     """Everything that belongs to one engine. `scales` has one entry per view, `levels` per view a
-    list."""
+    list; `local` has one entry per view where the manifest's `local` is not null."""
 
     identity: EngineIdentity
     scales: list[float]
@@ -105,6 +126,7 @@ class Section(_Struct, frozen=True):
     levels: list[list[LevelFit]]
     reference_scores: dict[str, float]
     chi2: Chi2 | None = None
+    local: list[LocalFit] = []
 
 
 class Manifest(_Struct, frozen=True, kw_only=True):
@@ -115,11 +137,12 @@ class Manifest(_Struct, frozen=True, kw_only=True):
     product: str
     created: str  # ISO 8601, UTC
     edge_ad: str  # version that wrote it
-    profile: str
+    profile: Profile
     backbone: BackboneRef
     preprocess: Preprocess
     views: list[ViewRule]
     levels: list[Level]
+    local: Local | None = None  # what the backbone gives per position; null for profile "paper"
     reduction: ReductionRef
     counts: dict[str, int]
     calibration_set: CalibrationSetRef
@@ -176,6 +199,8 @@ def _check(manifest: Manifest, where: str) -> None:
         if view.camera not in cameras:
             refuse(f"view {view.name!r} names camera {view.camera!r}, it has {sorted(cameras)}")
     names = [level.name for level in manifest.levels]
+    if (manifest.profile == PAPER) != (manifest.local is None):
+        refuse(f"profile {manifest.profile!r} {'with' if manifest.local else 'without'} local features")
     for key, section in manifest.engines.items():
         if key != section.identity.key:
             refuse(f"section {key!r} belongs to engine {section.identity.key!r}")
@@ -186,6 +211,11 @@ def _check(manifest: Manifest, where: str) -> None:
             )
         if len(section.scales) != len(manifest.views) or len(section.levels) != len(manifest.views):
             refuse(f"section {key!r} has {len(section.scales)} scales for {len(manifest.views)} views")
+        if len(section.local) != (len(manifest.views) if manifest.local else 0):
+            refuse(
+                f"section {key!r} has {len(section.local)} local fits for {len(manifest.views)} views "
+                f"of profile {manifest.profile!r}"
+            )
         if any([fit.name for fit in fits] != names for fits in section.levels):
             refuse(f"section {key!r} does not have the levels {names} for every view")
         numbers = [section.threshold, *section.scales]

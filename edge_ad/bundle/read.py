@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import msgspec
-import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load
 
-from edge_ad.backbone.engine import Head
+from edge_ad.backbone.engine import Head, LocalHead
 from edge_ad.backbone.spec import Backbone, load_backbone
 from edge_ad.bundle.manifest import (
     MANIFEST,
     MANIFEST_SHA,
+    RESTORE,
     TENSORS,
     UNDECODABLE,
     Manifest,
@@ -27,15 +24,9 @@ from edge_ad.bundle.manifest import (
     decode_manifest,
 )
 from edge_ad.bundle.qualification import QUALIFICATION, Detection, read_detection
+from edge_ad.bundle.tensors import LOCAL, level_head, local_head, read_tensors, tensor_name
 from edge_ad.errors import ArtifactError
 from edge_ad.preprocess import RULE
-
-RESTORE = "restore the bundle from a copy, 'edge-ad bundle rollback', or calibrate again"
-
-
-def tensor_name(key: str, view: str, level: str, what: str) -> str:
-    """Name of a tensor; `what` is "mean" (float64 [d]) or "whitening" (float32 [k, d])."""
-    return f"{key}/{view}/{level}/{what}"
 
 
 @dataclass(frozen=True)
@@ -63,18 +54,16 @@ class Bundle:
         """Per view, per level: offset into the pooled features, mean and whitening factor, float32."""
         self.section(key)
         return [
-            [
-                Head(
-                    offset=level.offset,
-                    mean=self.tensors[tensor_name(key, view.name, level.name, "mean")].astype(
-                        np.float32
-                    ),
-                    whitening=self.tensors[tensor_name(key, view.name, level.name, "whitening")],
-                )
-                for level in self.manifest.levels
-            ]
+            [level_head(self.tensors, key, view.name, level) for level in self.manifest.levels]
             for view in self.manifest.views
         ]
+
+    def local_heads(self, key: str) -> list[LocalHead] | None:
+        """Per view the Gaussians of its positions; None in a bundle that does not localise."""
+        self.section(key)
+        if self.manifest.local is None:
+            return None
+        return [local_head(self.tensors, key, view.name) for view in self.manifest.views]
 
     def backbone(self) -> Backbone:
         """The verified backbone. Raises ArtifactError when it is not the one of the bundle."""
@@ -100,10 +89,17 @@ class Bundle:
         rule = self.manifest.preprocess
         have: object = (backbone.height, backbone.width)
         want: object = (rule.height, rule.width)
+        if have == want and self.manifest.local is not None:
+            have, want = backbone.local, self.manifest.local
         known = {level.name: level for level in backbone.levels}
         for level in self.manifest.levels:
             if have == want and known.get(level.name) != level:
                 have, want = known.get(level.name), level
+        for key in self.manifest.engines if self.manifest.local is not None else ():
+            for view in self.manifest.views:
+                last = int(self.tensors[tensor_name(key, view.name, LOCAL, "columns")].max())
+                if have == want and last >= backbone.dim:
+                    have, want = f"{backbone.dim} pooled features", f"context column {last}"
         if have != want:
             raise ArtifactError(
                 f"{backbone.directory}: backbone.json says {have}, the bundle {self.path} says {want}; "
@@ -132,7 +128,7 @@ def open_bundle(path: str | Path, backbone: Path | None = None) -> Bundle:
     manifest = decode_manifest(data, str(directory))
     _check_preprocess(manifest, directory)
     contents = _check_files(directory, manifest)
-    tensors = _read_tensors(contents, manifest, directory)
+    tensors = read_tensors(contents, manifest, directory)
     bundle = Bundle(directory, manifest, sha256, tensors, backbone, read_detection(directory))
     if backbone is not None:
         bundle.backbone()
@@ -226,46 +222,4 @@ def _check_files(directory: Path, manifest: Manifest) -> bytes:
             )
         if name == TENSORS:
             tensors = data
-    return tensors
-
-
-def _expected_tensors(manifest: Manifest) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Name -> dtype and shape of every tensor that the manifest calls for."""
-    expected: dict[str, tuple[str, tuple[int, ...]]] = {}
-    for key, section in manifest.engines.items():
-        for view, fits in zip(manifest.views, section.levels, strict=True):
-            for level, fit in zip(manifest.levels, fits, strict=True):
-                expected[tensor_name(key, view.name, level.name, "mean")] = ("float64", (level.dim,))
-                expected[tensor_name(key, view.name, level.name, "whitening")] = (
-                    "float32",
-                    (fit.k, level.dim),
-                )
-    return expected
-
-
-def _read_tensors(data: bytes, manifest: Manifest, directory: Path) -> dict[str, NDArray[Any]]:
-    """Tensors by name, read-only. A file of another format is refused by safetensors, never executed."""
-    try:
-        tensors = cast("dict[str, NDArray[Any]]", load(data))
-    except (SafetensorError, json.JSONDecodeError, KeyError, ValueError) as error:
-        raise ArtifactError(
-            f"{directory}: {TENSORS} is not a safetensors file ({error}; it starts with {data[:4]!r}); "
-            f"{RESTORE}"
-        ) from error
-    expected = _expected_tensors(manifest)
-    if set(tensors) != set(expected):
-        missing, extra = sorted(set(expected) - set(tensors)), sorted(set(tensors) - set(expected))
-        raise ArtifactError(
-            f"{directory}: {TENSORS} lacks {missing[:2]} and has unexpected {extra[:2]}; calibrate again"
-        )
-    for name, (dtype, shape) in expected.items():
-        tensor = tensors[name]
-        if (str(tensor.dtype), tensor.shape) != (dtype, shape):
-            raise ArtifactError(
-                f"{directory}: tensor {name} is {tensor.dtype} {list(tensor.shape)}, the manifest says "
-                f"{dtype} {list(shape)}; calibrate again"
-            )
-        if not np.isfinite(tensor).all():
-            raise ArtifactError(f"{directory}: tensor {name} is not finite; calibrate again")
-        tensor.flags.writeable = False
     return tensors

@@ -1,0 +1,159 @@
+"""What lies in `gaussian.safetensors`: names, types and shapes; from fits to tensors to heads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load
+
+from edge_ad.backbone.engine import Head, LocalHead
+from edge_ad.backbone.spec import Level
+from edge_ad.bundle.manifest import RESTORE, TENSORS, LevelFit, LocalFit, Manifest, Spread
+from edge_ad.errors import ArtifactError
+
+if TYPE_CHECKING:  # a station that inspects loads nothing of the fit
+    from edge_ad.gaussian.local import LocalGaussian
+    from edge_ad.gaussian.model import Gaussian
+
+Tensors = dict[str, NDArray[Any]]
+LOCAL = "local"  # stands where the name of a level does
+
+
+def tensor_name(key: str, view: str, level: str, what: str) -> str:
+    """Name of a tensor; of a level `what` is "mean" (float64 [d]) or "whitening" (float32 [k, d])."""
+    return f"{key}/{view}/{level}/{what}"
+
+
+def level_fits(levels: Sequence[Level], gaussians: Sequence[Gaussian]) -> list[LevelFit]:
+    """What the manifest says of a view's levels."""
+    return [
+        LevelFit(name=level.name, k=len(g.whitening), shrinkage=g.shrinkage, condition=g.condition)
+        for level, g in zip(levels, gaussians, strict=True)
+    ]
+
+
+def local_fit(local: LocalGaussian, combination: dict[str, float]) -> LocalFit:
+    """What the manifest says of a view's positions."""
+    _, k, _ = local.whitening.shape
+    q, columns = local.context.shape
+    shrinkage = (local.shrinkage.min(), np.median(local.shrinkage), local.shrinkage.max())
+    return LocalFit(
+        k=k, q=q, columns=columns, shrinkage=Spread(*map(float, shrinkage)), combination=combination
+    )
+
+
+def level_tensors(
+    key: str, view: str, levels: Sequence[Level], gaussians: Sequence[Gaussian]
+) -> Tensors:
+    """The tensors of a view's levels."""
+    tensors: Tensors = {}
+    for level, gaussian in zip(levels, gaussians, strict=True):
+        tensors[tensor_name(key, view, level.name, "mean")] = gaussian.mean
+        tensors[tensor_name(key, view, level.name, "whitening")] = _float32(gaussian.whitening)
+    return tensors
+
+
+def local_tensors(key: str, view: str, local: LocalGaussian) -> Tensors:
+    """The tensors of a view's positions."""
+    whole: Tensors = {
+        "columns": local.columns,
+        "context_mean": local.context_mean,
+        "mean": local.mean,
+        "center": local.center,
+        "spread": local.spread,
+    }
+    large = {
+        "context": local.context,
+        "coefficients": local.coefficients,
+        "whitening": local.whitening,
+    }
+    tensors: Tensors = {tensor_name(key, view, LOCAL, what): array for what, array in whole.items()}
+    for what, array in large.items():
+        tensors[tensor_name(key, view, LOCAL, what)] = _float32(array)
+    return tensors
+
+
+def level_head(tensors: Mapping[str, NDArray[Any]], key: str, view: str, level: Level) -> Head:
+    """What an engine takes of one level."""
+    mean, whitening = (tensors[tensor_name(key, view, level.name, w)] for w in ("mean", "whitening"))
+    return Head(level.offset, _float32(mean), whitening)
+
+
+def local_head(tensors: Mapping[str, NDArray[Any]], key: str, view: str) -> LocalHead:
+    """What an engine takes of the positions."""
+    names = ("context_mean", "context", "mean", "coefficients", "whitening")
+    arrays = [_float32(tensors[tensor_name(key, view, LOCAL, what)]) for what in names]
+    return LocalHead(tensors[tensor_name(key, view, LOCAL, "columns")], *arrays)
+
+
+def expected_tensors(manifest: Manifest) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Name -> dtype and shape of every tensor that the manifest calls for."""
+    expected: dict[str, tuple[str, tuple[int, ...]]] = {}
+    for key, section in manifest.engines.items():
+        for view, fits in zip(manifest.views, section.levels, strict=True):
+            for level, fit in zip(manifest.levels, fits, strict=True):
+                expected[tensor_name(key, view.name, level.name, "mean")] = ("float64", (level.dim,))
+                expected[tensor_name(key, view.name, level.name, "whitening")] = (
+                    "float32",
+                    (fit.k, level.dim),
+                )
+        if manifest.local is None:
+            continue
+        p, d = manifest.local.positions, manifest.local.dim
+        for view, local in zip(manifest.views, section.local, strict=True):
+            shapes = {
+                "columns": ("int64", (local.columns,)),
+                "context_mean": ("float64", (local.columns,)),
+                "context": ("float32", (local.q, local.columns)),
+                "mean": ("float64", (p, d)),
+                "coefficients": ("float32", (p, d, local.q)),
+                "whitening": ("float32", (p, local.k, d)),
+                "center": ("float64", (p,)),
+                "spread": ("float64", (p,)),
+            }
+            for what, shape in shapes.items():
+                expected[tensor_name(key, view.name, LOCAL, what)] = shape
+    return expected
+
+
+def read_tensors(data: bytes, manifest: Manifest, directory: Path) -> Tensors:
+    """Tensors by name, read-only. A file of another format is refused by safetensors, never executed."""
+    try:
+        tensors = cast("Tensors", load(data))
+    except (SafetensorError, json.JSONDecodeError, KeyError, ValueError) as error:
+        raise ArtifactError(
+            f"{directory}: {TENSORS} is not a safetensors file ({error}; it starts with {data[:4]!r}); "
+            f"{RESTORE}"
+        ) from error
+    expected = expected_tensors(manifest)
+    if set(tensors) != set(expected):
+        missing, extra = sorted(set(expected) - set(tensors)), sorted(set(tensors) - set(expected))
+        raise ArtifactError(
+            f"{directory}: {TENSORS} lacks {missing[:2]} and has unexpected {extra[:2]}; calibrate again"
+        )
+    for name, (dtype, shape) in expected.items():
+        tensor = tensors[name]
+        if (str(tensor.dtype), tensor.shape) != (dtype, shape):
+            raise ArtifactError(
+                f"{directory}: tensor {name} is {tensor.dtype} {list(tensor.shape)}, the manifest says "
+                f"{dtype} {list(shape)}; calibrate again"
+            )
+        if not np.isfinite(tensor).all():
+            raise ArtifactError(f"{directory}: tensor {name} is not finite; calibrate again")
+        what = name.rpartition(f"/{LOCAL}/")[2]
+        if (what == "spread" and tensor.min() <= 0) or (what == "columns" and tensor.min() < 0):
+            raise ArtifactError(
+                f"{directory}: tensor {name} goes down to {tensor.min()}; calibrate again"
+            )
+        tensor.flags.writeable = False
+    return tensors
+
+
+def _float32(array: NDArray[Any]) -> NDArray[np.float32]:
+    return np.ascontiguousarray(array, np.float32)
