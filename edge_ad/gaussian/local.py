@@ -1,0 +1,191 @@
+"""One Gaussian per position of a grid, given the part as a whole, and how unusual a position is.
+
+    d2_p = |W_p (x_p - mu_p - B_p t)|^2,   z_p = (d_p - center_p) / spread_p
+
+t are the part's regressors (see `context`), W_p whitens what they leave of x_p, with Ledoit-Wolf
+shrinkage for each position. (Defard et al., 2020, "PaDiM", fit x_p alone. Given the part as a whole the
+same features separate good from defective parts better, because what all positions have in common is no
+news.) center and spread are mean and deviation of d_p of good parts that were left out, averaged over
+neighbours, so that a restless position needs more to stand out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_ad.errors import CheckFailed
+from edge_ad.gaussian.context import Context, Grid, coarse_view, fit_context
+
+MIN_PARTS = 6
+BLOCK = 32  # positions at a time: bounds the float64 copies to 32 n d
+# Variance that every position has at least, as a share of what the median position has: one that never
+# changed in the good parts (a black background) is then sensitive, not infinitely so.
+FLOOR = 0.01
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LocalGaussian:
+    """The Gaussians of P = rows x columns positions in d dimensions; all arrays float64.
+
+    context_mean: [m d] and context: [q, m d] give t = context @ (coarse view - context_mean), q may be
+    0. mean: [P, d]; coefficients: [P, d, q]; whitening: [P, d, d], upper triangular; center, spread:
+    [P], of d of a part that was not fitted; shrinkage: [P].
+    """
+
+    grid: Grid
+    context_mean: Floats
+    context: Floats
+    mean: Floats
+    coefficients: Floats
+    whitening: Floats
+    center: Floats
+    spread: Floats
+    shrinkage: Floats
+    n: int
+
+    def d2(self, local: NDArray[Any]) -> Floats:
+        """Squared distances [n, P] of local features [n, P, d]. NaN and Inf stay so."""
+        t = (coarse_view(local, self.grid) - self.context_mean) @ self.context.T
+        result = np.empty(local.shape[:2])
+        for block in _blocks(local.shape[1]):
+            x = local[:, block].transpose(1, 0, 2).astype(np.float64) - self.mean[block, None]
+            x -= t @ self.coefficients[block].transpose(0, 2, 1)
+            z = x @ self.whitening[block].transpose(0, 2, 1)
+            result[:, block] = np.einsum("pnd,pnd->np", z, z)
+        return result
+
+
+def fit_local(local: NDArray[Any], grid: Grid) -> tuple[LocalGaussian, Floats]:
+    """Fit on local features [n, P, d]; also z [n, P] of every part by the fit of the others.
+
+    Left out, in closed form: the part's share in mean, regression, covariance, center and spread.
+    Shrinkage and the directions of the regressors are held fixed.
+    Raises CheckFailed with fewer than 6 parts, or where all parts are the same.
+    """
+    n, positions, d = local.shape
+    if positions != grid[0] * grid[1]:
+        raise ValueError(f"{positions} positions for a grid of {grid[0]} x {grid[1]}")
+    if n < MIN_PARTS:
+        raise CheckFailed(f"{n} good parts are too few for local Gaussians; give at least {MIN_PARTS}")
+    context = fit_context(local, grid)
+    floor = FLOOR * _typical_variance(local, context)
+    mean, coefficients = np.empty((positions, d)), np.empty((positions, d, len(context.axes)))
+    whitening, shrinkage = np.empty((positions, d, d)), np.empty(positions)
+    outside = np.empty((n, positions))
+    for block in _blocks(positions):
+        mean[block], slopes, residual = _regress(local[:, block], context)
+        coefficients[block] = slopes.transpose(0, 2, 1)
+        shrinkage[block], whitening[block], d2 = _fit_positions(residual, context, floor)
+        outside[:, block] = np.sqrt(d2).T
+    center, spread = outside.mean(axis=0), outside.std(axis=0)
+    fitted = LocalGaussian(
+        grid=grid,
+        context_mean=context.mean,
+        context=context.axes,
+        mean=mean,
+        coefficients=coefficients,
+        whitening=whitening,
+        center=smooth(center, grid),
+        spread=smooth(spread, grid),
+        shrinkage=shrinkage,
+        n=n,
+    )
+    return fitted, _normalise_outside(outside, center, spread, grid)
+
+
+def smooth(values: NDArray[Any], grid: Grid) -> Floats:
+    """Mean over the neighbours inside the grid (3 x 3), [..., P]."""
+    rows, columns = (_neighbours(side) for side in grid)
+    field = values.reshape(*values.shape[:-1], *grid)
+    return np.asarray((rows @ field @ columns.T).reshape(values.shape))
+
+
+def _neighbours(side: int) -> Floats:
+    near = (np.abs(np.subtract.outer(np.arange(side), np.arange(side))) <= 1).astype(np.float64)
+    return np.asarray(near / near.sum(axis=1, keepdims=True))
+
+
+def _blocks(positions: int) -> Iterator[slice]:
+    for start in range(0, positions, BLOCK):
+        yield slice(start, min(start + BLOCK, positions))
+
+
+def _typical_variance(local: NDArray[Any], context: Context) -> float:
+    """What the regressors leave of a feature's variance at the median position."""
+    n, positions, d = local.shape
+    variances = np.empty(positions)
+    for block in _blocks(positions):
+        residual = _regress(local[:, block], context)[2]
+        variances[block] = np.einsum("pnd,pnd->p", residual, residual) / (n * d)
+    typical = float(np.median(variances)) or float(variances.mean())
+    if not np.isfinite(typical):
+        raise CheckFailed("local features of good parts are not finite; drop the parts that cause it")
+    scale = float(np.abs(local).max())
+    if typical <= (1e-6 * scale) ** 2:
+        raise CheckFailed(
+            f"the {n} good parts have identical features, so nothing can be fitted; "
+            "give different pictures of good parts"
+        )
+    return typical
+
+
+def _regress(local: NDArray[Any], context: Context) -> tuple[Floats, Floats, Floats]:
+    """Of local [n, p, d]: mean [p, d], slopes [p, q, d] and residuals [p, n, d]."""
+    x = local.transpose(1, 0, 2).astype(np.float64)
+    mean = x.mean(axis=1)
+    x -= mean[:, None]
+    slopes = context.basis.T @ x
+    x -= context.basis @ slopes
+    return mean, slopes, x
+
+
+def _fit_positions(residual: Floats, context: Context, floor: float) -> tuple[Floats, Floats, Floats]:
+    """Shrinkage [p], whitening [p, d, d] and d2 [p, n] of each part by the others, from residuals.
+
+    With e a part's residual, h its leverage and R the scatter of r degrees of freedom, the others'
+    scatter is R - e e^T / (1 - h) and the part's residual by them e / (1 - h). Sherman and Morrison's
+    formula gives d2 = q / (1 - c q) / (1 - h)^2 with q = e^T A^-1 e, A the shrunk R / (r - 1) and
+    c = (1 - rho) / ((r - 1) (1 - h)).
+    """
+    _, n, d = residual.shape
+    keep = np.maximum(1.0 - context.leverage, 1e-6)
+    degrees = n - 1.0 - len(context.axes)
+    scatter = residual.transpose(0, 2, 1) @ residual
+    covariance = scatter / degrees
+    scale = np.trace(covariance, axis1=1, axis2=2) / d
+    identity = np.eye(d)
+    delta = ((covariance - scale[:, None, None] * identity) ** 2).sum(axis=(1, 2))
+    # A residual has 1 - h times the variance of the noise in it.
+    fourth = ((residual**2).sum(axis=2) ** 2 / keep**2).mean(axis=1)
+    beta = np.clip((fourth - (covariance**2).sum(axis=(1, 2))) / degrees, 0.0, delta)
+    rho = np.divide(beta, delta, out=np.zeros_like(beta), where=delta > 0.0)
+    ridge = (rho * scale + floor)[:, None, None] * identity
+    weight = (1.0 - rho)[:, None, None]
+    whitening = whiten_all(weight * covariance + ridge)
+    z = residual @ whiten_all(weight * scatter / (degrees - 1.0) + ridge).transpose(0, 2, 1)
+    q = np.einsum("pnd,pnd->pn", z, z)
+    rest = 1.0 - (1.0 - rho)[:, None] * q / ((degrees - 1.0) * keep)
+    return rho, whitening, q / np.maximum(rest, 1e-9) / keep**2
+
+
+def whiten_all(covariance: Floats) -> Floats:
+    """Upper-triangular W [p, d, d] with W^T W = covariance^-1, for each of p."""
+    upper = np.linalg.cholesky(covariance[:, ::-1, ::-1])[:, ::-1, ::-1]
+    return np.asarray(np.triu(np.linalg.inv(upper)))
+
+
+def _normalise_outside(outside: Floats, center: Floats, spread: Floats, grid: Grid) -> Floats:
+    """z [n, P] of distances [n, P], each part left out of center and spread as well."""
+    n = len(outside)
+    deviation = outside - center
+    # Without one of n values the sum of squares about the mean falls by n / (n - 1) of its own.
+    variance = (n * spread**2 - deviation**2 * n / (n - 1)) / (n - 1)
+    others = smooth(np.sqrt(np.maximum(variance, 0.0)), grid)
+    return np.asarray((outside - smooth(center - deviation / (n - 1), grid)) / others)
