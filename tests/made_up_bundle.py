@@ -31,6 +31,7 @@ from edge_ad.bundle import (
 from edge_ad.bundle.manifest import Spread
 from edge_ad.config import Profile
 from edge_ad.gaussian.threshold import Promise
+from edge_ad.gaussian.view import Combination
 from edge_ad.preprocess import RULE
 
 KEY = "openvino-f32"
@@ -38,6 +39,7 @@ WHEN = datetime(2026, 1, 31, 12, 0, 0, tzinfo=timezone.utc)
 Tensors = dict[str, NDArray[Any]]
 
 
+COMBINATION = Combination(top=2, global_mean=4.0, global_spread=2.0, local_mean=3.0, local_spread=1.5)
 Q = 5  # context regressors of the made-up Gaussians of positions
 
 
@@ -62,7 +64,11 @@ def tiny_contents(
         promise=Promise("leave-one-out", 40, 0.01, 40, 1 / 41, 0.07, False),
         levels=[[LevelFit(name=v.name, k=v.dim, shrinkage=0.1, condition=9.0) for v in backbone.levels]],
         reference_scores={"reference/000001.png": 3.0},
-        local=[LocalFit(k=local.dim, q=Q, columns=28, shrinkage=Spread(0.1, 0.2, 0.3), combination={})]
+        local=[
+            LocalFit(
+                k=local.dim, q=Q, coarse=4, shrinkage=Spread(0.1, 0.2, 0.3), combination=COMBINATION
+            )
+        ]
         if local is not None
         else [],
     )
@@ -93,15 +99,15 @@ def tiny_contents(
 
 
 def _local_tensors(local: Local, rng: np.random.Generator) -> Tensors:
-    """Gaussians of positions, in the context of the 28 pooled features from the ninth on."""
+    """Gaussians of positions, in the context of 2 x 2 cells."""
     p, d = local.positions, local.dim
     tensors: Tensors = {
-        "columns": np.arange(8, 36),
-        "context_mean": rng.normal(size=28),
+        "pooling": rng.uniform(size=(4, p)),
+        "context_mean": rng.normal(size=4 * d),
         "mean": rng.normal(size=(p, d)),
         "center": rng.uniform(1, 2, p),
         "spread": rng.uniform(1, 2, p),
-        "context": rng.normal(size=(Q, 28)).astype(np.float32),
+        "context": rng.normal(size=(Q, 4 * d)).astype(np.float32),
         "coefficients": rng.normal(size=(p, d, Q)).astype(np.float32),
         "whitening": np.triu(rng.normal(size=(p, d, d))).astype(np.float32),
     }

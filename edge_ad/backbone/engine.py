@@ -45,14 +45,14 @@ class Head:
 class LocalHead:
     """The Gaussians of every position in one view, given the part as a whole:
 
-        t = context @ (pooled[columns] - context_mean)
+        t = context @ ((pooling @ local).ravel() - context_mean)
         d_p = |whitening_p @ (local_p - mean_p - coefficients_p @ t)|
 
-    columns int64 [c]; everything else float32: context_mean [c], context [q, c], mean [P, d],
-    coefficients [P, d, q], whitening [P, k, d] with zeros below the diagonal. q may be 0.
+    All float32: pooling [m, P], context_mean [m d], context [q, m d], mean [P, d], coefficients
+    [P, d, q], whitening [P, k, d] with zeros below the diagonal. q may be 0.
     """
 
-    columns: NDArray[np.int64]
+    pooling: NDArray[np.float32]
     context_mean: NDArray[np.float32]
     context: NDArray[np.float32]
     mean: NDArray[np.float32]

@@ -121,7 +121,7 @@ def open_scorer(
     model, pooled, positions = _read(backbone, batch)
     outputs = [distances(pooled, heads)]
     if local is not None:
-        outputs.append(cells(pooled, _required(positions, backbone), local))
+        outputs.append(cells(_required(positions, backbone), local))
     scored = ov.Model([ops.result(output) for output in outputs], model.get_parameters(), "scorer")
     return OpenVinoScorer(scored, backbone, batch, threads, precision)
 

@@ -74,23 +74,23 @@ def _whiten(x: Any, whitenings: list[NDArray[np.float32]]) -> Any:
     return ops.concat(products, 1)
 
 
-def cells(pooled: Any, local: Any, heads: Sequence[LocalHead]) -> Any:
-    """d_p of every row and position as a graph on `pooled` [B, D] and `local` [B, P, d], output [B, P].
+def cells(local: Any, heads: Sequence[LocalHead]) -> Any:
+    """d_p of every row and position as a graph on `local` [B, P, d], output [B, P].
 
     The prediction is subtracted before whitening: folding W B into one matrix is no faster, and W x
-    would cancel against it. What takes the time is reading B and W. NaN and Inf reach their own
-    position, those of the context all of them.
+    would cancel against it. What takes the time is reading B and W. NaN and Inf reach all positions,
+    or their own where there is no context.
     """
     rows = []
     for row, head in enumerate(heads):
         positions, _, d = head.whitening.shape
-        x = ops.slice(local, _ints(row), _ints(row + 1), _ints(1), _ints(0))
-        x = ops.subtract(x, _floats(head.mean[None]))
+        view = ops.slice(local, _ints(row), _ints(row + 1), _ints(1), _ints(0))
+        x = ops.subtract(view, _floats(head.mean[None]))
         if len(head.context):
-            whole = ops.slice(pooled, _ints(row), _ints(row + 1), _ints(1), _ints(0))
-            part = ops.gather(whole, _ints(*head.columns), _ints(1))
-            part = ops.subtract(part, _floats(head.context_mean[None]))
-            t = ops.matmul(part, _floats(head.context), False, True)
+            coarse = ops.matmul(_floats(head.pooling[None]), view, False, False)
+            whole = ops.reshape(coarse, _ints(1, len(head.context_mean)), False)
+            whole = ops.subtract(whole, _floats(head.context_mean[None]))
+            t = ops.matmul(whole, _floats(head.context), False, True)
             flat = head.coefficients.reshape(positions * d, -1)
             predicted = ops.matmul(t, _floats(flat), False, True)
             x = ops.subtract(x, ops.reshape(predicted, _ints(1, positions, d), False))

@@ -13,6 +13,7 @@ from edge_ad.backbone.spec import Level, Local
 from edge_ad.config import PAPER, Profile, Roi
 from edge_ad.errors import ArtifactError
 from edge_ad.gaussian.threshold import Promise
+from edge_ad.gaussian.view import Combination
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
@@ -95,15 +96,15 @@ class Spread(_Struct, frozen=True, kw_only=False):
 
 
 class LocalFit(_Struct, frozen=True):
-    """The Gaussians of a view's positions: rows of their whitening factors, context regressors and the
-    pooled features that these are made of, Ledoit-Wolf shrinkage; and how level distances and cells
-    become one score, the numbers of `gaussian.view.Combination`."""
+    """The Gaussians of a view's positions: rows k of their whitening factors, q regressors made of a
+    coarse view of so many cells, Ledoit-Wolf shrinkage; and how level distances and cells become one
+    score."""
 
     k: Annotated[int, Meta(ge=1)]
     q: Annotated[int, Meta(ge=0)]
-    columns: Annotated[int, Meta(ge=1)]
+    coarse: Annotated[int, Meta(ge=1)]
     shrinkage: Spread
-    combination: dict[str, float]
+    combination: Combination
 
 
 class Chi2(_Struct, frozen=True):

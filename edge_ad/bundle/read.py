@@ -24,7 +24,7 @@ from edge_ad.bundle.manifest import (
     decode_manifest,
 )
 from edge_ad.bundle.qualification import QUALIFICATION, Detection, read_detection
-from edge_ad.bundle.tensors import LOCAL, level_head, local_head, read_tensors, tensor_name
+from edge_ad.bundle.tensors import level_head, local_head, read_tensors
 from edge_ad.errors import ArtifactError
 from edge_ad.preprocess import RULE
 
@@ -95,11 +95,6 @@ class Bundle:
         for level in self.manifest.levels:
             if have == want and known.get(level.name) != level:
                 have, want = known.get(level.name), level
-        for key in self.manifest.engines if self.manifest.local is not None else ():
-            for view in self.manifest.views:
-                last = int(self.tensors[tensor_name(key, view.name, LOCAL, "columns")].max())
-                if have == want and last >= backbone.dim:
-                    have, want = f"{backbone.dim} pooled features", f"context column {last}"
         if have != want:
             raise ArtifactError(
                 f"{backbone.directory}: backbone.json says {have}, the bundle {self.path} says {want}; "

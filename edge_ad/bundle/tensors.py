@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +17,10 @@ from edge_ad.backbone.engine import Head, LocalHead
 from edge_ad.backbone.spec import Level
 from edge_ad.bundle.manifest import RESTORE, TENSORS, LevelFit, LocalFit, Manifest, Spread
 from edge_ad.errors import ArtifactError
-
-if TYPE_CHECKING:  # a station that inspects loads nothing of the fit
-    from edge_ad.gaussian.local import LocalGaussian
-    from edge_ad.gaussian.model import Gaussian
+from edge_ad.gaussian.context import pooling
+from edge_ad.gaussian.local import LocalGaussian
+from edge_ad.gaussian.model import Gaussian
+from edge_ad.gaussian.view import Combination
 
 Tensors = dict[str, NDArray[Any]]
 LOCAL = "local"  # stands where the name of a level does
@@ -38,13 +39,15 @@ def level_fits(levels: Sequence[Level], gaussians: Sequence[Gaussian]) -> list[L
     ]
 
 
-def local_fit(local: LocalGaussian, combination: dict[str, float]) -> LocalFit:
+def local_fit(local: LocalGaussian, combination: Combination) -> LocalFit:
     """What the manifest says of a view's positions."""
-    _, k, _ = local.whitening.shape
-    q, columns = local.context.shape
     shrinkage = (local.shrinkage.min(), np.median(local.shrinkage), local.shrinkage.max())
     return LocalFit(
-        k=k, q=q, columns=columns, shrinkage=Spread(*map(float, shrinkage)), combination=combination
+        k=local.whitening.shape[1],
+        q=len(local.context),
+        coarse=len(pooling(local.grid)),
+        shrinkage=Spread(*map(float, shrinkage)),
+        combination=combination,
     )
 
 
@@ -62,7 +65,7 @@ def level_tensors(
 def local_tensors(key: str, view: str, local: LocalGaussian) -> Tensors:
     """The tensors of a view's positions."""
     whole: Tensors = {
-        "columns": local.columns,
+        "pooling": pooling(local.grid),
         "context_mean": local.context_mean,
         "mean": local.mean,
         "center": local.center,
@@ -87,9 +90,8 @@ def level_head(tensors: Mapping[str, NDArray[Any]], key: str, view: str, level: 
 
 def local_head(tensors: Mapping[str, NDArray[Any]], key: str, view: str) -> LocalHead:
     """What an engine takes of the positions."""
-    names = ("context_mean", "context", "mean", "coefficients", "whitening")
-    arrays = [_float32(tensors[tensor_name(key, view, LOCAL, what)]) for what in names]
-    return LocalHead(tensors[tensor_name(key, view, LOCAL, "columns")], *arrays)
+    names = (field.name for field in fields(LocalHead))
+    return LocalHead(*(_float32(tensors[tensor_name(key, view, LOCAL, what)]) for what in names))
 
 
 def expected_tensors(manifest: Manifest) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -108,9 +110,9 @@ def expected_tensors(manifest: Manifest) -> dict[str, tuple[str, tuple[int, ...]
         p, d = manifest.local.positions, manifest.local.dim
         for view, local in zip(manifest.views, section.local, strict=True):
             shapes = {
-                "columns": ("int64", (local.columns,)),
-                "context_mean": ("float64", (local.columns,)),
-                "context": ("float32", (local.q, local.columns)),
+                "pooling": ("float64", (local.coarse, p)),
+                "context_mean": ("float64", (local.coarse * d,)),
+                "context": ("float32", (local.q, local.coarse * d)),
                 "mean": ("float64", (p, d)),
                 "coefficients": ("float32", (p, d, local.q)),
                 "whitening": ("float32", (p, local.k, d)),

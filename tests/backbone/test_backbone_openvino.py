@@ -238,24 +238,27 @@ def test_features_per_position_come_with_the_pooled_ones(backbone: Backbone) -> 
 def _local_head(
     near: Floats, rng: np.random.Generator, q: int, k: int, triangular: bool = True
 ) -> LocalHead:
-    """Gaussians of positions with features near `near` [P, d], in the context of columns 3 to 29."""
+    """Gaussians of positions with features near `near` [P, d], in the context of three coarse cells."""
     positions, d = near.shape
     whitening = rng.normal(0, 30, (positions, k, d))
+    pooling = rng.uniform(0, 1 / positions, (3, positions))
     arrays = (
-        rng.normal(size=27),
-        rng.normal(size=(q, 27)),
+        pooling,
+        (pooling @ near).ravel() + rng.normal(0, 1e-2, 3 * d),
+        rng.normal(size=(q, 3 * d)),
         near + rng.normal(0, 1e-3, near.shape),
-        rng.normal(0, 1e-3, (positions, d, q)),
+        rng.normal(0, 1e-2, (positions, d, q)),
         np.triu(whitening) if triangular else whitening,
     )
-    return LocalHead(np.arange(3, 30), *(array.astype(np.float32) for array in arrays))
+    return LocalHead(*(array.astype(np.float32) for array in arrays))
 
 
-def _cells_reference(pooled: Floats, local: Floats, heads: list[LocalHead]) -> NDArray[np.float64]:
+def _cells_reference(local: Floats, heads: list[LocalHead]) -> NDArray[np.float64]:
     """d2 of every view and position by itself, in float64."""
     rows = []
-    for whole, positions, h in zip(pooled.astype(float), local.astype(float), heads, strict=True):
-        t = h.context.astype(float) @ (whole[h.columns] - h.context_mean.astype(float))
+    for positions, h in zip(local.astype(float), heads, strict=True):
+        coarse = (h.pooling.astype(float) @ positions).ravel()
+        t = h.context.astype(float) @ (coarse - h.context_mean.astype(float))
         predicted = h.mean.astype(float) + h.coefficients.astype(float) @ t
         y = [w.astype(float) @ x for w, x in zip(h.whitening, positions - predicted, strict=True)]
         rows.append([float(one @ one) for one in y])
@@ -297,7 +300,7 @@ def test_distances_of_positions_equal_numpy(many: Backbone, q: int, k: int, tria
     heads = [_local_head(near, rng, q, k, triangular) for near in local]
     distances, found = _score_cells(many, heads, pictures)
     assert (found.shape, found.dtype) == ((3, 16), np.float32)
-    expected = _cells_reference(pooled, local, heads)
+    expected = _cells_reference(local, heads)
     np.testing.assert_allclose(found.astype(float) ** 2, expected, rtol=1e-4)
     np.testing.assert_allclose(distances[:, 0], np.linalg.norm(pooled[:, :8], axis=1), rtol=1e-5)
 
@@ -308,13 +311,13 @@ def test_a_position_that_is_not_finite_is_not_hidden(many: Backbone, tmp_path: P
     rng = np.random.default_rng(6)
     pictures = _pictures(1, many)
     _, local = _both(many, pictures)
-    heads = [_local_head(local[0], rng, 13, 100)]
+    alone, in_context = (_local_head(local[0], rng, q, 100) for q in (0, 13))
     for dimension in (0, 50, 99):
         spoilt = _spoil(many, tmp_path, "local", (7, dimension), bad)
-        _, cells = _score_cells(spoilt, heads, pictures)
+        _, cells = _score_cells(spoilt, [alone], pictures)
         assert np.flatnonzero(~np.isfinite(cells[0])).tolist() == [7]
-    _, cells = _score_cells(_spoil(many, tmp_path, "pooled", (29,), bad), heads, pictures)
-    assert not np.isfinite(cells).any()  # the context of all of them
+        _, cells = _score_cells(spoilt, [in_context], pictures)
+        assert not np.isfinite(cells).any()  # it is part of what all of them are seen in
 
 
 def test_positions_need_a_backbone_that_has_them(tmp_path: Path) -> None:
