@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
 import click
 from rich.console import Console
@@ -17,7 +18,7 @@ from edge_ad.backbone.spec import Backbone, Level, load_backbone
 from edge_ad.capture.images import printable
 from edge_ad.capture.pixels import FORMATS, PixelRule, file_rule
 from edge_ad.cli.output import json_option, write_json
-from edge_ad.config import EMBEDDED_BACKBONE
+from edge_ad.config import EMBEDDED_BACKBONE, PAPER, Profile
 from edge_ad.errors import ConfigError
 from edge_ad.evaluate.dataset import SPLITS, Dataset, Found, Split, find_datasets, take_split
 from edge_ad.evaluate.extract import Rig
@@ -27,8 +28,8 @@ from edge_ad.evaluate.protocol_table import protocol_tables
 from edge_ad.evaluate.result import Evaluation, summarise
 from edge_ad.evaluate.run import Options, evaluate_class, masks_of
 from edge_ad.evaluate.table import evaluation_tables, summary_table
-from edge_ad.evaluate.view import FitSettings
 from edge_ad.gaussian.subspace import Reduction
+from edge_ad.gaussian.view import FitSettings
 
 SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
 
@@ -38,7 +39,7 @@ SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
 @click.option(
     "--backbone", type=click.Path(path_type=Path), metavar="DIR", help="Default: the one in the package."
 )
-@click.option("--profile", type=click.Choice(["paper"]), default="paper", show_default=True)
+@click.option("--profile", type=click.Choice(get_args(Profile)), default="default", show_default=True)
 @click.option("--npca", type=SHARE, help='Keep the last share of variance: 0.01 is "NPCA 1 %".')
 @click.option("--pca", type=SHARE, help="Keep the first share of variance, as 0.99.")
 @click.option("--levels", metavar="NAMES", default="", help="Comma-separated. Default: the profile's.")
@@ -76,7 +77,7 @@ SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
 def command(
     dataset: Path,
     backbone: Path | None,
-    profile: str,
+    profile: Profile,
     npca: float | None,
     pca: float | None,
     levels: str,
@@ -105,7 +106,7 @@ def command(
     found = Found([take_split(d, split) for d in found.classes], found.incomplete)
     options = Options(
         profile=profile,
-        settings=FitSettings(levels=tuple(chosen), reduction=reduction),
+        settings=FitSettings(levels=chosen, reduction=reduction, grid=_grid(profile, network)),
         target=false_reject_rate,
         baselines=baselines,
         page=html is not None,
@@ -125,6 +126,18 @@ def choose_levels(backbone: Backbone, names: Sequence[str]) -> list[Level]:
     return [level for level in backbone.levels if not names or level.name in names]
 
 
+def _grid(profile: Profile, backbone: Backbone) -> tuple[int, int] | None:
+    """Rows and columns of the positions that are fitted; none in the publication's profile."""
+    if profile == PAPER:
+        return None
+    if backbone.local is None:
+        raise ConfigError(
+            f"--profile {profile}: {backbone.name} gives no features per position; export it again, or "
+            f"use --profile {PAPER}"
+        )
+    return backbone.local.rows, backbone.local.columns
+
+
 def _evaluate(
     directory: Path,
     found: Found,
@@ -138,7 +151,8 @@ def _evaluate(
     masks = [masks_of(d) for d in found.classes]
     results: list[Evaluation] = []
     bodies: list[str] = []
-    with _opened(network, rule, threads, found.classes) as (rig, describe):
+    local = options.settings.grid is not None
+    with _opened(network, rule, threads, found.classes, local) as (rig, describe):
         for d, of_class in zip(found.classes, masks, strict=True):
             describe(d.name)
             result, body = evaluate_class(d, of_class, rig, options)
@@ -202,10 +216,10 @@ def _backbone(given: Path | None) -> Path:
 
 @contextmanager
 def _opened(
-    network: Backbone, rule: PixelRule, threads: int, datasets: Sequence[Dataset]
+    network: Backbone, rule: PixelRule, threads: int, datasets: Sequence[Dataset], local: bool = False
 ) -> Iterator[tuple[Rig, Callable[[str], None]]]:
     """The engine with a progress bar over all images; and what tells the bar which class it is at."""
-    engine = open_features(network, threads=threads)
+    engine = open_features(network, threads=threads, local=local)
     try:
         with _progress(Console(stderr=True)) as progress:
             task = progress.add_task("", total=sum(d.size for d in datasets))

@@ -17,7 +17,7 @@ from edge_ad.capture.images import printable, read_image
 from edge_ad.capture.pixels import PixelRule
 from edge_ad.config import MAX_MEGAPIXELS
 from edge_ad.errors import CaptureError
-from edge_ad.evaluate.view import Features
+from edge_ad.gaussian.view import Features
 from edge_ad.preprocess import Preprocessor
 
 

@@ -184,9 +184,11 @@ def _scores(e: Evaluation, m: Measured) -> str:
 
 
 def _pictures(e: Evaluation, sheets: Sequence[tuple[str, str]]) -> str:
-    legend = f"The numbers are the score, and the score by the threshold {e.threshold:.5g}."
+    legend = f"The numbers are the score, and its share of the threshold {e.threshold:.4g}."
     if e.masks is not None:
-        legend += " The light outline is the mask."
+        legend += (
+            " The light outline is the mask. Colours end where 99 % of the good test parts have no cell."
+        )
     legend += f" {e.map_note[0].upper()}{e.map_note[1:]}."
     return f"<p>{escape(legend)}</p>" + "".join(
         f'<h3>{escape(title)}</h3><div class="parts sheet">{content}</div>' for title, content in sheets

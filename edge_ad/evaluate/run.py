@@ -16,7 +16,7 @@ from edge_ad.evaluate.numbers import numbers
 from edge_ad.evaluate.page import class_chapters
 from edge_ad.evaluate.result import Evaluation
 from edge_ad.evaluate.scoring import measure_class
-from edge_ad.evaluate.view import FitSettings
+from edge_ad.gaussian.view import FitSettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from edge_ad.capture.images import printable
 from edge_ad.errors import CheckFailed
 from edge_ad.evaluate.dataset import Dataset
 from edge_ad.evaluate.extract import Extracted, Rig, extract
-from edge_ad.evaluate.view import FitSettings, Scored, ViewFit, fit_view
+from edge_ad.gaussian.view import FitSettings, Scored, ViewFit, fit_view
 
 CHUNK = 64  # images whose local features are in memory at once
 TIMED = 20  # parts that are scored one by one, to time it
@@ -81,7 +81,7 @@ def measure_class(
     first = extract(dataset.good[:CHUNK], rig)
     timings = []
     for i in range(min(TIMED, len(first.read))):
-        one = first.features.take(slice(i, i + 1))
+        one = first.features.take(np.array([i]))
         started = clock_ns()
         fit.score(one)
         timings.append((clock_ns() - started) / 1e6)

@@ -19,6 +19,7 @@ from edge_ad.frame import Image
 from edge_ad.report.pictures import heat_overlay, jpeg_uri, shrink
 
 OUTLINE = (255, 210, 40)  # BGR: light blue, which the map's colours never are
+HOTTEST = 0.99  # share of good parts that have no cell of the hottest colour
 ENLARGE_TO = 240  # px of the longer side that a small image is enlarged to
 
 Shown = tuple[str, Group, int]  # kind, its group, the part's position there
@@ -35,16 +36,26 @@ def contact_sheet(
     found = parts[len(missed) :]
     good: list[Shown] = [("good", m.good, i) for i in range(len(m.good.paths))]
     good.sort(key=_score, reverse=True)
+    hottest = hottest_of(m.good)
     sheets = [
         (f"Missed defects, worst first: {_of(missed, most)}", missed[:most]),
         (f"Found, but least certain: {_of(found, most // 2)}", found[: most // 2]),
         (f"Good parts with the highest scores: {_of(good, most // 2)}", good[: most // 2]),
     ]
     return [
-        (title, "".join(_card(part, masks, threshold, rule) for part in shown))
+        (title, "".join(_card(part, masks, threshold, hottest, rule) for part in shown))
         for title, shown in sheets
         if shown
     ]
+
+
+def hottest_of(good: Group) -> float:
+    """Where the map's colours end: what 99 % of the good test parts stay below everywhere. Threshold and
+    map need not have the same unit, and pictures of one evaluation can be compared."""
+    if good.scored.maps is None:
+        return 1.0
+    highest = good.scored.maps.reshape(len(good.paths), -1).max(axis=1)
+    return max(float(np.quantile(highest, HOTTEST)), float(np.finfo(np.float32).tiny))
 
 
 def outline(mask: NDArray[np.bool_], image: Image) -> Image:
@@ -55,23 +66,24 @@ def outline(mask: NDArray[np.bool_], image: Image) -> Image:
     return np.asarray(cv2.drawContours(image.copy(), contours, -1, OUTLINE, 1), np.uint8)
 
 
-def _card(part: Shown, masks: Masks | None, threshold: float, rule: PixelRule) -> str:
+def _card(part: Shown, masks: Masks | None, threshold: float, hottest: float, rule: PixelRule) -> str:
     kind, group, i = part
     path = group.paths[i]
     image = _enlarged(shrink(read_image(path, rule, int(MAX_MEGAPIXELS * 1e6))))
     plain: Image = image if image.ndim == 3 else np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2BGR))
     pictures = [plain]
     if group.scored.maps is not None:
-        pictures.append(heat_overlay(image, group.scored.maps[i], threshold))
+        pictures.append(heat_overlay(image, group.scored.maps[i], hottest))
     if masks is not None and path in masks.files:
         mask = read_mask(masks.files[path])
         pictures = [outline(mask, picture) for picture in pictures]
     tags = "".join(f'<img src="{jpeg_uri(p)}" alt="{escape(_name(path))}">' for p in pictures)
     score = group.scores[i]
     above = " above" if score > threshold else ""
+    share = f" · {100 * score / threshold:.0f} %" if threshold > 0 else ""
     return (
         f'<figure class="part{above}"><div class="frame">{tags}</div><figcaption><b>{escape(kind)}</b>'
-        f"<span>{score:.5g} · {100 * score / threshold:.0f} %</span>"
+        f"<span>{score:.4g}{share}</span>"
         f'<em title="{escape(printable(path))}">{escape(_name(path))}</em></figcaption></figure>'
     )
 

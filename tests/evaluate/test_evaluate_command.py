@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 from made_up_dataset import write_class
+from tiny_backbone import write_tiny_backbone
 
 Run = Callable[..., tuple[int, str, str]]
 KEYS = {
@@ -19,7 +20,8 @@ KEYS = {
 
 
 def test_defects_are_told_apart_and_the_keys_are_there(run: Run, dataset: Path, tmp_path: Path) -> None:
-    code, out, _ = run(dataset, "--false-reject-rate", 0.05, "--json", tmp_path / "out.json")
+    rate = ("--false-reject-rate", 0.05)
+    code, out, _ = run(dataset, "--profile", "paper", *rate, "--json", tmp_path / "out.json")
     assert code == 0
     result = json.loads((tmp_path / "out.json").read_text())
     assert set(result) >= KEYS
@@ -35,6 +37,31 @@ def test_defects_are_told_apart_and_the_keys_are_there(run: Run, dataset: Path, 
     assert result["backbone"]["name"] == "tiny"
     for word in ("plates", "image AUROC", "scratch", "level4", "no anomaly map", "60 parts"):
         assert word in out
+
+
+def test_the_default_profile_shows_where_and_is_measured_by_the_masks(run: Run, tmp_path: Path) -> None:
+    root = write_class(tmp_path / "plates", masks=True)
+    code, out, err = run(root, "--json", tmp_path / "out.json")
+    assert (code, err) == (0, "")
+    result = json.loads((tmp_path / "out.json").read_text())
+    assert result["profile"] == "default"
+    assert result["image_auroc"] > 0.9
+    assert result["pixel_auroc"] > 0.8
+    assert 0.3 < result["aupro"] <= 1
+    assert result["masks"] == {"used": 14, "regions": 14, "empty": [], "missing": [], "unreadable": []}
+    assert result["chi_squared"] is None
+    assert f"AUPRO {result['aupro']:.3f}" in out and "4 x 4 cells" in out
+
+
+def test_a_backbone_without_positions_has_only_the_publications_profile(
+    run: Run, dataset: Path, tmp_path: Path
+) -> None:
+    write_tiny_backbone(tmp_path, local=False)
+    arguments = (dataset, "--backbone", tmp_path)
+    code, _, err = run(*arguments, backbone=False)
+    assert code == 2
+    assert "tiny gives no features per position" in err and "--profile paper" in err
+    assert run(*arguments, "--profile", "paper", backbone=False)[0] == 0
 
 
 def test_rates_add_up(run: Run, dataset: Path) -> None:
@@ -83,7 +110,7 @@ def test_halves_of_the_defects_make_the_whole(run: Run, dataset: Path) -> None:
 
 
 def test_baselines_and_components_come_with_their_option(run: Run, dataset: Path) -> None:
-    code, out, _ = run(dataset, "--baselines", "--json")
+    code, out, _ = run(dataset, "--profile", "paper", "--baselines", "--json")
     result = json.loads(out)
     assert code == 0
     baselines = {b["name"]: b for b in result["baselines"]}
@@ -104,13 +131,13 @@ def test_reductions_use_folds(run: Run, dataset: Path, option: str, text: str) -
 
 
 def test_one_level_also_has_the_publications_chi_squared_threshold(run: Run, dataset: Path) -> None:
-    code, out, _ = run(dataset, "--levels", "level3", "--json")
+    code, out, _ = run(dataset, "--profile", "paper", "--levels", "level3", "--json")
     result = json.loads(out)
     assert code == 0
     assert list(result["per_level"]) == ["level3"]
     assert result["per_level"]["level3"]["image_auroc"] == result["image_auroc"]
     assert result["chi_squared"]["dims"] == 16
-    assert run(dataset, "--json")[1].count('"chi_squared": null') == 1
+    assert run(dataset, "--profile", "paper", "--json")[1].count('"chi_squared": null') == 1
 
 
 def test_several_classes_are_averaged(run: Run, tmp_path: Path) -> None:

@@ -23,8 +23,8 @@ from edge_ad.evaluate.metrics import lowest_threshold
 from edge_ad.evaluate.numbers import numbers
 from edge_ad.evaluate.run import masks_of
 from edge_ad.evaluate.scoring import Group, Measured, measure_class
-from edge_ad.evaluate.view import FitSettings
 from edge_ad.gaussian.subspace import Reduction
+from edge_ad.gaussian.view import FitSettings
 
 CELLS = 20
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,7 +15,10 @@ from made_up_dataset import write_class
 from edge_ad.evaluate.metrics import auroc
 from edge_ad.evaluate.pixels import area_to
 from edge_ad.evaluate.plots import roc_points
-from edge_ad.evaluate.sheet import OUTLINE, outline
+from edge_ad.evaluate.scoring import Group
+from edge_ad.evaluate.sheet import OUTLINE, hottest_of, outline
+from edge_ad.gaussian.view import Scored
+from edge_ad.report.histogram import histogram_svg
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -47,9 +51,12 @@ def page_of(path: Path) -> tuple[str, Tags]:
     return text, tags
 
 
-def test_one_class_has_numbers_curves_and_pictures_and_fetches_nothing(run: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("profile", "pictures"), [("paper", 1), ("default", 2)])
+def test_one_class_has_numbers_curves_and_pictures_and_fetches_nothing(
+    run: Run, tmp_path: Path, profile: str, pictures: int
+) -> None:
     root = write_class(tmp_path / "<plates>", train=40, good=10, masks=True)
-    code, _, _ = run(root, "--baselines", "--html", tmp_path / "out.html")
+    code, _, _ = run(root, "--profile", profile, "--baselines", "--html", tmp_path / "out.html")
     assert code == 0
     text, tags = page_of(tmp_path / "out.html")
     assert "<plates>" not in text and "&lt;plates&gt;" in text
@@ -58,10 +65,10 @@ def test_one_class_has_numbers_curves_and_pictures_and_fetches_nothing(run: Run,
     assert "Level level4" in text and "<polyline" in text
     assert "Good parts with the highest scores: 10" in text
     assert tags.sources and all(source.startswith("data:image/jpeg") for source in tags.sources)
-    pictures = len(re.findall(r'class="part', text)) - len(re.findall(r'class="parts', text))
     found = int(re.findall(r"least certain: (?:12 of )?(\d+)", text)[0])
     shown = 10 + (14 - found) + min(found, 12)
-    assert pictures == len(tags.sources) == shown  # without a map, one picture of each part
+    assert len(re.findall(r'<figure class="part', text)) == shown
+    assert len(tags.sources) == pictures * shown  # with a map, the picture is there once more below it
     assert "<script" not in text
 
 
@@ -103,3 +110,25 @@ def test_a_defect_smaller_than_a_pixel_of_the_picture_is_still_outlined() -> Non
     mask = np.zeros((1000, 1000), bool)
     mask[500:502, 500:502] = True
     assert (outline(mask, np.zeros((100, 100, 3), np.uint8)) == OUTLINE).all(axis=2).any()
+
+
+def test_two_histograms_that_reach_for_each_others_scores_have_one_axis() -> None:
+    good, bad = [1.0, 2.0, 2.5], [2.0, 9.0]
+
+    def axis(svg: str) -> list[str]:
+        return re.findall(r'class="tick" x="([\d.]+)" y="\d+" text-anchor="middle">([\d.-]+)<', svg)
+
+    first = histogram_svg(good, 3.0, "good", reach=bad)
+    second = histogram_svg(bad, 3.0, "bad", reach=good)
+    assert axis(first) == axis(second) != axis(histogram_svg(good, 3.0, "good"))
+
+
+def test_the_hottest_colour_is_kept_for_what_good_parts_do_not_show() -> None:
+    maps = np.zeros((200, 3, 3), np.float32)
+    maps[:, 1, 1] = np.arange(200)
+    scored = Scored(np.zeros(200), np.zeros((200, 1)), maps)
+    parts = [Path(str(i)) for i in range(200)]
+    group = Group(parts, [(3, 3)] * 200, np.zeros((200, 1), np.float32), scored, [], np.zeros(200))
+    assert (maps.reshape(200, -1).max(axis=1) >= hottest_of(group)).sum() == 2
+    assert hottest_of(replace(group, scored=replace(scored, maps=None))) == 1
+    assert hottest_of(replace(group, scored=replace(scored, maps=-maps))) > 0

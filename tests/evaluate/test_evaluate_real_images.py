@@ -14,8 +14,8 @@ from edge_ad.evaluate.dataset import find_datasets
 from edge_ad.evaluate.extract import Rig
 from edge_ad.evaluate.result import Evaluation
 from edge_ad.evaluate.run import Options, evaluate_class, masks_of
-from edge_ad.evaluate.view import FitSettings
 from edge_ad.gaussian.subspace import Reduction
+from edge_ad.gaussian.view import FitSettings
 
 
 def evaluate(tiles: Path, backbone: Backbone, reduction: Reduction) -> Evaluation:
