@@ -1,8 +1,10 @@
 """Pictures of a part -> Verdict. Pure: no I/O, no clock of its own, no log per part.
 
-    part's score = max over views of  sum over levels of d(view, level) / scale(view)
+    part's score = max over views of  score(view) / scale(view)
 
-PASS if it is finite and at most the threshold. Whether it comes in time is for the caller to judge.
+A view's score is the sum of d over its levels (profile "paper"), or that and the distances of its
+positions on one scale (`gaussian.view.Combination`). PASS if it is finite and at most the threshold.
+Whether it comes in time is for the caller to judge.
 """
 
 from __future__ import annotations
@@ -17,9 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_ad.backbone.engine import ScoreEngine
-from edge_ad.bundle import Bundle, CameraRule, open_bundle
+from edge_ad.bundle import LOCAL, Bundle, CameraRule, open_bundle, tensor_name
 from edge_ad.errors import ArtifactError
 from edge_ad.frame import Image
+from edge_ad.gaussian.view import Combination
 from edge_ad.preprocess import Preprocessor, Roi
 from edge_ad.verdict import Decision, Reason, Verdict, fault
 
@@ -34,6 +37,22 @@ class _View:
     roi: Roi | None
     preprocessor: Preprocessor
     out: NDArray[np.uint8]  # the view's row of the engine's input
+
+
+@dataclass(frozen=True, slots=True)
+class _Cells:
+    """How a view's distances become its score and its map."""
+
+    combination: Combination
+    center: NDArray[np.float64]  # [P], as spread
+    spread: NDArray[np.float64]
+    grid: tuple[int, int]
+
+    def score(self, whole: float, cells: NDArray[np.float32]) -> tuple[float, NDArray[np.float32]]:
+        """Score and map [rows, columns] from the sum of level distances and those of positions [P]."""
+        z = (cells - self.center) / self.spread
+        score = self.combination.scores(np.array([whole]), z[None])
+        return float(score[0]), z.astype(np.float32).reshape(self.grid)
 
 
 def _no_clock() -> int:
@@ -61,6 +80,7 @@ class Inspector:
         self._clock = clock
         self._rules = tuple(manifest.preprocess.cameras.values())
         self._scales = tuple(section.scales)
+        self._cells = _view_cells(bundle, engine.identity.key)
         size = (manifest.preprocess.height, manifest.preprocess.width)
         self._views = tuple(
             _View(view.name, self.cameras.index(view.camera), view.roi, Preprocessor(*size), row)
@@ -88,7 +108,7 @@ class Inspector:
         stamps[1] = clock()
         distances = self.engine.infer()
         stamps[2] = clock()
-        verdict = self._judge(distances)
+        verdict = self._judge(distances, self.engine.cells if self._cells else None)
         stamps[3] = clock()
         return verdict
 
@@ -105,18 +125,25 @@ class Inspector:
                 image = black[view.camera]
                 if image is not None:
                     view.preprocessor.prepare(image, view.roi, view.out)
-            self._judge(self.engine.infer())
+            self._judge(self.engine.infer(), self.engine.cells if self._cells else None)
 
     def close(self) -> None:
         """Release the engine. Idempotent."""
         self.engine.close()
 
-    def _judge(self, distances: NDArray[np.float32]) -> Verdict:
-        """In plain floats: right after the engine, on cold caches, NumPy takes three times as long."""
-        score, worst = -math.inf, 0
+    def _judge(self, distances: NDArray[np.float32], cells: NDArray[np.float32] | None) -> Verdict:
+        """Levels in plain floats: right after the engine, on cold caches, NumPy takes three times as
+        long."""
+        score, worst, maps = -math.inf, 0, []
         for i, (levels, scale) in enumerate(zip(distances.tolist(), self._scales, strict=True)):
-            one = sum(levels) / scale
-            if not math.isfinite(one):  # a sum of float32 is finite exactly when all of them are
+            one = sum(levels)
+            finite = math.isfinite(one)  # a sum of float32 is finite exactly when all of them are
+            if cells is not None:
+                finite = finite and bool(np.isfinite(cells[i]).all())
+                one, picture = self._cells[i].score(one, cells[i])
+                maps.append(picture)
+            one /= scale
+            if not (finite and math.isfinite(one)):
                 return fault(Reason.NOT_FINITE, self.threshold, "the engine's distances are not finite")
             if one > score:
                 score, worst = one, i
@@ -128,6 +155,7 @@ class Inspector:
             self.threshold,
             self._views[worst].name,
             distances.copy(),
+            maps=tuple(maps) if self._cells else None,
         )
 
     def _check(self, images: Sequence[Image]) -> Verdict | None:
@@ -148,6 +176,18 @@ class Inspector:
                 detail = f"view {view.name}: roi {list(view.roi)} is outside of {columns} x {rows} px"
                 return fault(Reason.FRAME_SIZE, self.threshold, detail)
         return None
+
+
+def _view_cells(bundle: Bundle, key: str) -> tuple[_Cells, ...]:
+    """Per view; empty for a bundle that does not localise."""
+    local, found = bundle.manifest.local, []
+    for view, fit in zip(bundle.manifest.views, bundle.section(key).local, strict=False):
+        assert local is not None  # the manifest was checked
+        center, spread = (
+            bundle.tensors[tensor_name(key, view.name, LOCAL, what)] for what in ("center", "spread")
+        )
+        found.append(_Cells(fit.combination, center, spread, (local.rows, local.columns)))
+    return tuple(found)
 
 
 def _unfit(image: Image, rule: CameraRule) -> tuple[Reason, str]:
@@ -192,10 +232,11 @@ def open_inspector(
     """
     key = f"openvino-{precision}"
     section, heads, backbone = bundle.section(key), bundle.heads(key), bundle.backbone()
+    local = bundle.local_heads(key)
     # Imported last: at the daemon's start another thread imports it while this one verifies files.
     from edge_ad.backbone.openvino import open_scorer
 
-    engine = open_scorer(backbone, heads, threads, precision)
+    engine = open_scorer(backbone, heads, threads, precision, local)
     inspector = Inspector(bundle, engine, clock)
     if engine.identity != section.identity:
         try:

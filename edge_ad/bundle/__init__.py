@@ -39,14 +39,18 @@ from edge_ad.bundle.store import (
     write_bundle,
 )
 from edge_ad.bundle.tensors import (
+    LOCAL,
     level_fits,
+    level_head,
     level_tensors,
     local_fit,
+    local_head,
     local_tensors,
     tensor_name,
 )
 
 __all__ = [
+    "LOCAL",
     "BackboneRef",
     "Bundle",
     "CalibrationSetRef",
@@ -65,9 +69,11 @@ __all__ = [
     "current_path",
     "kept_set_sha256",
     "level_fits",
+    "level_head",
     "level_tensors",
     "list_bundles",
     "local_fit",
+    "local_head",
     "local_tensors",
     "open_bundle",
     "previous_path",
