@@ -64,6 +64,7 @@ def make_manifest(
         ),
         views=job.views,
         levels=job.levels,
+        local=job.local,
         reduction=ReductionRef(kind=job.reduction.kind, share=job.reduction.share),
         counts=counts,
         calibration_set=CalibrationSetRef(sha256=parts.sha256, parts=len(outcome.scores)),

@@ -1,27 +1,34 @@
-"""From kept frames to Gaussians, scales, threshold and promise, and the proof that the engine agrees."""
+"""From kept frames to Gaussians, threshold and promise, and the proof that the engine agrees."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_ad.backbone.engine import Head, ScoreEngine
+from edge_ad.backbone.engine import ScoreEngine
 from edge_ad.backbone.openvino import open_features, open_scorer
 from edge_ad.backbone.spec import Backbone
-from edge_ad.bundle import CameraRule, Chi2, LevelFit, Section, tensor_name
+from edge_ad.bundle import (
+    CameraRule,
+    Chi2,
+    Section,
+    level_fits,
+    level_head,
+    level_tensors,
+    local_fit,
+    local_head,
+    local_tensors,
+)
+from edge_ad.bundle.tensors import Tensors
+from edge_ad.calibrate.agree import Answers, check_engine, view_scores
 from edge_ad.calibrate.job import Job, Outcome, Part, Score, Skipped
 from edge_ad.calibrate.screen import Tell, check_enough
 from edge_ad.calibration_set import read_frame
-from edge_ad.errors import CaptureError, DeviceError
+from edge_ad.errors import CaptureError
 from edge_ad.frame import Image
-from edge_ad.gaussian.model import Gaussian, fit_levels
-from edge_ad.gaussian.out_of_sample import out_of_sample_distances
-from edge_ad.gaussian.score import level_distances, level_sum
 from edge_ad.gaussian.threshold import (
     CHI2,
     CONFIDENCE,
@@ -30,23 +37,10 @@ from edge_ad.gaussian.threshold import (
     chi2_threshold,
     conformal,
 )
+from edge_ad.gaussian.view import Features, FitSettings, ViewFit, fit_view
 from edge_ad.preprocess import Preprocessor
 
 REFERENCE_FRAMES = 8
-# Float32 in the engine's graph against float64 in NumPy.
-ENGINE_TOLERANCE = 1e-3
-
-Tensors = dict[str, NDArray[Any]]
-
-
-@dataclass(frozen=True, eq=False)
-class ViewFit:
-    """One view: its Gaussians, its scale, and the parts' out-of-sample scores [n] in its own unit."""
-
-    gaussians: list[Gaussian]
-    scale: float
-    scores: NDArray[np.float64]
-    method: str
 
 
 def fit(
@@ -61,61 +55,75 @@ def fit(
     used, damaged, features = extract(job, backbone, parts, tell)
     left_out = [*skipped, *damaged]
     check_enough(len(used), left_out, job.min_parts)
+    settings = fit_settings(job)
     views = []
-    for i in range(len(job.views)):
+    for i, of_view in enumerate(features):
         tell("fitting", i, len(job.views))
-        views.append(fit_view(job, features[:, i], alone=len(job.views) == 1))
+        views.append(fit_view(of_view, settings))
     tell("fitting", len(job.views), len(job.views))
-    scaled = np.stack([view.scores / view.scale for view in views], axis=1)
-    worst = scaled.argmax(axis=1)
+    scales = view_scales(views)
+    scaled = np.stack([view.outside / scale for view, scale in zip(views, scales, strict=True)], axis=1)
     scores = scaled.max(axis=1)
     threshold, promise, chi2 = _threshold(job, scores, views)
-    heads = [
-        [
-            Head(level.offset, gaussian.mean.astype(np.float32), gaussian.whitening.astype(np.float32))
-            for level, gaussian in zip(job.levels, view.gaussians, strict=True)
-        ]
-        for view in views
-    ]
+    tensors = _tensors(job, views)
+    engine = _open_scorer(job, backbone, tensors)
     picked = np.unique(
         np.linspace(0, len(used) - 1, min(REFERENCE_FRAMES, len(used))).round().astype(int)
     )
-    engine = open_scorer(backbone, heads, job.threads, job.precision)
-    reference = _score_reference(job, engine, [used[i] for i in picked], views, tell)
-    _check_engine(job, reference, features[picked], views)
+    names = [used[i].id for i in picked]
+    answers = _reference(job, engine, [used[i] for i in picked], tell)
+    check_engine(job, names, answers, [of_view.take(picked) for of_view in features], views)
     section = Section(
         identity=engine.identity,
-        scales=[view.scale for view in views],
+        scales=scales,
         threshold=threshold,
         promise=promise,
-        levels=[
-            [
-                LevelFit(
-                    name=level.name, k=len(g.whitening), shrinkage=g.shrinkage, condition=g.condition
-                )
-                for level, g in zip(job.levels, view.gaussians, strict=True)
-            ]
-            for view in views
-        ],
+        levels=[level_fits(job.levels, view.gaussians) for view in views],
         reference_scores={},
         chi2=chi2,
+        local=[
+            local_fit(view.local, view.combination)
+            for view in views
+            if view.local is not None and view.combination is not None
+        ],
     )
     engine.close()
     results = [
         Score(part, float(score), job.views[view].name)
-        for part, score, view in zip(used, scores, worst, strict=True)
+        for part, score, view in zip(used, scores, scaled.argmax(axis=1), strict=True)
     ]
-    outcome = Outcome(results, left_out, rules, section, reference)
-    return outcome, _tensors(job, section.identity.key, views)
+    reference = (view_scores(answers, views) / scales).max(axis=1)
+    found = dict(zip(names, map(float, reference), strict=True))
+    return Outcome(results, left_out, rules, section, found), tensors
+
+
+def fit_settings(job: Job) -> FitSettings:
+    """What is fitted in every view."""
+    grid = None if job.local is None else (job.local.rows, job.local.columns)
+    return FitSettings(job.levels, job.reduction, job.folds, grid)
+
+
+def view_scales(views: Sequence[ViewFit]) -> list[float]:
+    """What each view's score is divided by: its median out-of-sample score where sums of distances of
+    several views compete; 1 where it is alone, or has been put on the scale of good parts."""
+    if len(views) == 1 or views[0].local is not None:
+        return [1.0] * len(views)
+    return [float(np.median(view.outside)) for view in views]
 
 
 def extract(
     job: Job, backbone: Backbone, parts: Sequence[Part], tell: Tell
-) -> tuple[list[Part], list[Skipped], NDArray[np.float32]]:
-    """Features [n, V, D] of the parts whose kept frames are whole; all views of a part are one batch."""
-    engine = open_features(backbone, len(job.views), job.threads, job.precision)
+) -> tuple[list[Part], list[Skipped], list[Features]]:
+    """Per view the features of the parts whose kept frames are whole; a part's views are one batch."""
+    engine = open_features(
+        backbone, len(job.views), job.threads, job.precision, local=job.local is not None
+    )
     prepare = Preprocessor(backbone.height, backbone.width)
-    features = np.empty((len(parts), len(job.views), backbone.dim), np.float32)
+    pooled = np.empty((len(job.views), len(parts), backbone.dim), np.float32)
+    local: NDArray[np.float32] | None = None
+    if job.local is not None:
+        shape = (len(job.views), len(parts), job.local.positions, job.local.dim)
+        local = np.empty(shape, np.float32)
     used: list[Part] = []
     damaged: list[Skipped] = []
     for i, part in enumerate(parts):
@@ -125,20 +133,17 @@ def extract(
         except CaptureError as error:
             damaged.append(Skipped(f"{part.id} {part.source}", "damaged", str(error)))
             continue
-        features[len(used)] = engine.infer()
+        pooled[:, len(used)] = engine.infer()
+        if local is not None and engine.local is not None:
+            local[:, len(used)] = engine.local
         used.append(part)
     tell("features", len(parts), len(parts))
     engine.close()
-    return used, damaged, features[: len(used)]
-
-
-def fit_view(job: Job, features: NDArray[np.float32], alone: bool) -> ViewFit:
-    """Fit one view on features [n, D]. Its scale is its median out-of-sample score, 1 where it is
-    alone."""
-    distances, method = out_of_sample_distances(features, job.levels, job.reduction, job.folds)
-    scores = level_sum(distances)
-    scale = 1.0 if alone else float(np.median(scores))
-    return ViewFit(fit_levels(features, job.levels, job.reduction), scale, scores, method)
+    n = len(used)
+    features = [
+        Features(pooled[i, :n], None if local is None else local[i, :n]) for i in range(len(job.views))
+    ]
+    return used, damaged, features
 
 
 def _fill(job: Job, part: Part, prepare: Preprocessor, rows: NDArray[np.uint8]) -> None:
@@ -155,7 +160,7 @@ def _threshold(
 ) -> tuple[float, Promise, Chi2 | None]:
     """Conformal, or the paper's chi-squared whose rate is then counted on the out-of-sample scores."""
     threshold, promise = conformal(scores, job.rate, views[0].method)
-    if len(views) > 1 or len(job.levels) > 1:
+    if len(views) > 1 or len(job.levels) > 1 or job.local is not None:
         return threshold, promise, None
     k = len(views[0].gaussians[0].whitening)
     limit = chi2_threshold(k, job.rate)
@@ -179,46 +184,31 @@ def _threshold(
     return limit, promise, chi2
 
 
-def _score_reference(
-    job: Job, engine: ScoreEngine, parts: Sequence[Part], views: Sequence[ViewFit], tell: Tell
-) -> dict[str, float]:
-    """Part id -> score, by the engine that will inspect."""
+def _tensors(job: Job, views: Sequence[ViewFit]) -> Tensors:
+    tensors: Tensors = {}
+    for rule, view in zip(job.views, views, strict=True):
+        tensors |= level_tensors(job.key, rule.name, job.levels, view.gaussians)
+        if view.local is not None:
+            tensors |= local_tensors(job.key, rule.name, view.local)
+    return tensors
+
+
+def _open_scorer(job: Job, backbone: Backbone, tensors: Tensors) -> ScoreEngine:
+    """The engine that will inspect, from the tensors that it will inspect with."""
+    heads = [[level_head(tensors, job.key, v.name, level) for level in job.levels] for v in job.views]
+    local = None if job.local is None else [local_head(tensors, job.key, v.name) for v in job.views]
+    return open_scorer(backbone, heads, job.threads, job.precision, local)
+
+
+def _reference(job: Job, engine: ScoreEngine, parts: Sequence[Part], tell: Tell) -> Answers:
+    """What the engine that will inspect says of some parts."""
     prepare = Preprocessor(*engine.input.shape[1:3])
-    scales = np.array([view.scale for view in views])
-    scores = {}
+    distances, cells = [], []
     for i, part in enumerate(parts):
         tell("reference", i, len(parts))
         _fill(job, part, prepare, engine.input)
-        scores[part.id] = float((level_sum(engine.infer()) / scales).max())
+        distances.append(engine.infer().copy())
+        if engine.cells is not None:
+            cells.append(engine.cells.copy())
     tell("reference", len(parts), len(parts))
-    return scores
-
-
-def _check_engine(
-    job: Job, found: dict[str, float], features: NDArray[np.float32], views: Sequence[ViewFit]
-) -> None:
-    """Compare the engine's scores with NumPy's on features [m, V, D]; DeviceError when they differ."""
-    by_view = [
-        level_sum(level_distances(features[:, i], job.levels, view.gaussians)) / view.scale
-        for i, view in enumerate(views)
-    ]
-    expected = np.stack(by_view, axis=1).max(axis=1)
-    for (part, score), reference in zip(found.items(), expected, strict=True):
-        # NaN must not slip through a comparison.
-        if not abs(score - reference) <= ENGINE_TOLERANCE * reference:
-            raise DeviceError(
-                f"engine {job.precision}: part {part} scores {score:.6g}, NumPy says {reference:.6g}, "
-                f"more than {ENGINE_TOLERANCE:g} apart; set engine.precision to f32, or drop nearly "
-                "identical parts"
-            )
-
-
-def _tensors(job: Job, key: str, views: Sequence[ViewFit]) -> Tensors:
-    tensors: Tensors = {}
-    for rule, view in zip(job.views, views, strict=True):
-        for level, gaussian in zip(job.levels, view.gaussians, strict=True):
-            tensors[tensor_name(key, rule.name, level.name, "mean")] = gaussian.mean
-            tensors[tensor_name(key, rule.name, level.name, "whitening")] = np.ascontiguousarray(
-                gaussian.whitening, np.float32
-            )
-    return tensors
+    return Answers(np.stack(distances), np.stack(cells) if cells else None)

@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from edge_ad.backbone.spec import Level
+from edge_ad.backbone.spec import Level, Local
 from edge_ad.bundle import CameraRule, Section, ViewRule
 from edge_ad.calibration_set import StoredFile
 from edge_ad.gaussian.subspace import Reduction
@@ -50,7 +50,8 @@ class Skipped(msgspec.Struct, frozen=True):
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything the child needs. Directories are absolute; `work` is where it leaves its tensors."""
+    """Everything the child needs. Directories are absolute; `work` is where it leaves its tensors;
+    `key` names the engine's section; `local` is null for profile "paper"."""
 
     backbone: str
     directory: str
@@ -58,11 +59,13 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     cameras: list[CameraJob]
     views: list[ViewRule]
     levels: list[Level]
+    local: Local | None
     reduction: Reduction
     rate: float
     threshold: Literal["conformal", "chi2"]
     folds: int
     min_parts: int
+    key: str
     precision: str
     threads: int
     kept: list[Part]

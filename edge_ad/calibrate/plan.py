@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from edge_ad.backbone.openvino import usable_cores
-from edge_ad.backbone.spec import Backbone, Level
+from edge_ad.backbone.spec import Backbone, Level, Local
 from edge_ad.bundle import ViewRule
 from edge_ad.calibrate.job import CameraJob, Candidate, Job, Part
 from edge_ad.calibration_set import CalibrationSet
 from edge_ad.capture.source import open_source
-from edge_ad.config import Camera, Station
+from edge_ad.config import PAPER, Camera, Station
 from edge_ad.delivery.lock import running_pid
 from edge_ad.errors import ConfigError
 from edge_ad.gaussian.subspace import Reduction
@@ -27,6 +27,11 @@ def choose_levels(station: Station, backbone: Backbone) -> list[Level]:
             f"{where}: calibration.levels: backbone {backbone.name} has no level {unknown[0]!r}; it has "
             f"{list(known)}"
         )
+    if station.calibration.threshold == "chi2" and station.calibration.profile != PAPER:
+        raise ConfigError(
+            f"{where}: calibration.threshold: 'chi2' is for distances of pooled features; set "
+            f"calibration.profile = {PAPER!r} or use 'conformal'"
+        )
     if station.calibration.threshold == "chi2" and (len(wanted) > 1 or len(station.views) > 1):
         raise ConfigError(
             f"{where}: calibration.threshold: 'chi2' holds for one level of one view, there are "
@@ -34,6 +39,19 @@ def choose_levels(station: Station, backbone: Backbone) -> list[Level]:
             "use 'conformal'"
         )
     return [level for level in backbone.levels if level.name in wanted]
+
+
+def choose_local(station: Station, backbone: Backbone) -> Local | None:
+    """What the backbone gives per position; None for the profile that has no use for it."""
+    if station.calibration.profile == PAPER:
+        return None
+    if backbone.local is None:
+        raise ConfigError(
+            f"{station.path or 'configuration'}: calibration.profile {station.calibration.profile!r} "
+            f"needs features per position, which backbone {backbone.name} lacks; export it again "
+            f"without --local none, or set calibration.profile = {PAPER!r}"
+        )
+    return backbone.local
 
 
 def check_rules(station: Station, base: CalibrationSet) -> None:
@@ -72,11 +90,13 @@ def plan_job(
         cameras=[_camera_job(station, camera) for camera in station.camera],
         views=[ViewRule(name=v.name, camera=v.camera, roi=v.roi) for v in station.views],
         levels=levels,
+        local=choose_local(station, backbone),
         reduction=Reduction.from_shares(settings.pca, settings.npca),
         rate=settings.false_reject_rate,
         threshold=settings.threshold,
         folds=settings.folds,
         min_parts=settings.min_parts,
+        key=f"{station.engine.kind}-{station.engine.precision}",
         precision=station.engine.precision,
         threads=spare_threads(station),
         kept=[Part(record.id, record.source, record.files) for record in base.kept],
