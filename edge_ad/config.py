@@ -88,7 +88,9 @@ class Engine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[calibration]`: how the Gaussians are fitted and the threshold is set."""
 
-    profile: Profile = "paper"
+    # "default": pooled levels and positions, which needs a backbone with local features. "paper": the
+    # publication's sum over pooled levels, with no map.
+    profile: Profile = "default"
     # Level names of the backbone to use; empty: all of them.
     levels: tuple[str, ...] = ()
     # Keep the principal components that explain this last share of variance (0.01: "NPCA 1 %"); 0: off.

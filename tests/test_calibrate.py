@@ -17,15 +17,20 @@ import cv2
 import numpy as np
 import psutil
 import pytest
+from tiny_backbone import write_tiny_backbone
 from tiny_station import ENTRY, edge_ad, part_image, write_parts, write_station
 
-from edge_ad.bundle import activate, current_path, list_bundles, open_bundle, rollback
+from edge_ad.backbone.spec import Level
+from edge_ad.bundle import ViewRule, activate, current_path, list_bundles, open_bundle, rollback
 from edge_ad.calibrate import Request, calibrate
-from edge_ad.calibrate.job import Skipped
+from edge_ad.calibrate.agree import Answers, check_engine
+from edge_ad.calibrate.job import Job, Skipped
 from edge_ad.calibration_set import load_set, set_directory
 from edge_ad.config import Station
 from edge_ad.delivery.control import ControlClient
-from edge_ad.errors import ArtifactError, CaptureError, CheckFailed, ConfigError
+from edge_ad.errors import ArtifactError, CaptureError, CheckFailed, ConfigError, DeviceError
+from edge_ad.gaussian.subspace import Reduction
+from edge_ad.gaussian.view import Features, FitSettings, fit_view
 from edge_ad.inspector import check_reference, open_inspector
 from edge_ad.verdict import Decision
 
@@ -82,6 +87,71 @@ def test_the_inspector_agrees_with_the_calibration(calibrated: Station) -> None:
     spoilt[10:30, 20:44] = 255
     assert inspector.inspect(spoilt).decision is Decision.REJECT
     inspector.close()
+
+
+def test_the_default_profile_shows_where_a_part_is_unusual(calibrated: Station) -> None:
+    bundle = open_bundle(active(calibrated))
+    manifest, (fit,) = bundle.manifest, bundle.section(KEY).local
+    assert manifest.profile == "default"
+    assert manifest.local == bundle.backbone().local
+    assert fit.shrinkage.least <= fit.shrinkage.median <= fit.shrinkage.most
+    inspector = open_inspector(bundle, threads=1)
+    spoilt = part_image(2000)
+    spoilt[2:10, 2:10] = 255  # 48 x 64 pixels become 64 x 64, 16 to a cell
+    verdict = inspector.inspect(spoilt)
+    assert verdict.maps is not None
+    assert np.unravel_index(verdict.maps[0].argmax(), (4, 4)) == (0, 0)
+    inspector.close()
+
+
+def test_the_publications_profile_has_no_positions(tmp_path: Path) -> None:
+    write_parts(tmp_path / "good", 25)
+    station = write_station(tmp_path, calibration='profile = "paper"')
+    calibrate(station, Request(directory=tmp_path / "good"))
+    bundle = open_bundle(active(station))
+    assert (bundle.manifest.profile, bundle.manifest.local) == ("paper", None)
+    assert bundle.local_heads(KEY) is None
+    assert not [name for name in bundle.tensors if "/local/" in name]
+    inspector = open_inspector(bundle, threads=1)
+    verdict = inspector.inspect(part_image(1000))
+    assert verdict.maps is None
+    assert verdict.distances is not None
+    assert verdict.score == pytest.approx(float(verdict.distances.sum()), rel=1e-6)
+    inspector.close()
+
+
+def test_a_backbone_without_positions_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    write_tiny_backbone(tmp_path / "net", local=False)
+    station = write_station(tmp_path)
+    with pytest.raises(ConfigError, match=r"'default' needs features per position.*profile = 'paper'"):
+        calibrate(station, Request(directory=tmp_path / "good"))
+
+
+@pytest.mark.parametrize("factor", [1.002, float("nan"), float("inf")])
+def test_an_engine_that_differs_at_one_position_is_refused(factor: float) -> None:
+    """Beside NumPy's own answers, one cell of one part changed."""
+    rng = np.random.default_rng(0)
+    levels = [Level("all", "x", 6, 16, 0)]
+    features = Features(
+        rng.normal(size=(40, 6)).astype(np.float32), rng.normal(size=(40, 4, 5)).astype(np.float32)
+    )
+    view = fit_view(features, FitSettings(levels, grid=(2, 2)))
+    assert view.local is not None
+    assert features.local is not None
+    few = features.take(np.arange(3))
+    assert few.local is not None
+    distances = view.score(few).distances[:, None].astype(np.float32)
+    cells = np.sqrt(view.local.d2(few.local))[:, None].astype(np.float32)
+    job = Job(
+        backbone="", directory="", work="", cameras=[], views=[ViewRule(name="top", camera="top")],
+        levels=levels, local=None, reduction=Reduction(), rate=0.01, threshold="conformal", folds=20,
+        min_parts=2, key=KEY, precision="f16", threads=1, kept=[], candidates=[], next_number=1,
+    )  # fmt: skip
+    parts = ["000001", "000002", "000003"]
+    check_engine(job, parts, Answers(distances, cells), [few], [view])
+    cells[1, 0, 2] *= factor
+    with pytest.raises(DeviceError, match=r"f16: part 000002, view top, position 2: distance .* NumPy"):
+        check_engine(job, parts, Answers(distances, cells), [few], [view])
 
 
 def test_kept_frames_are_the_pictures_themselves(calibrated: Station) -> None:
@@ -353,7 +423,8 @@ def test_a_source_that_ends_early_keeps_what_it_gave(tmp_path: Path) -> None:
     assert not Path(staging[1]).exists()
 
 
-def test_two_cameras_and_three_views(tmp_path: Path) -> None:
+@pytest.mark.parametrize("profile", ["default", "paper"])
+def test_two_cameras_and_three_views(tmp_path: Path, profile: str) -> None:
     uri = "synthetic://?seed={}&width=96&height=72&defect_rate=0"
     station = write_station(
         tmp_path,
@@ -372,15 +443,20 @@ roi = [4, 8, 40, 30]
 name = "rest"
 camera = "side"
 """,
+        f'profile = "{profile}"',
     )
     result = calibrate(station, Request(parts=25))
     bundle = open_bundle(active(station))
     assert list(bundle.manifest.preprocess.cameras) == ["top", "side"]
     section = bundle.section(KEY)
     assert len(section.scales) == 3
-    assert all(scale > 1 for scale in section.scales)
-    # Scores are in units of a view's median, so the threshold is near to 1.
-    assert 1.0 < section.threshold < 3.0
+    if profile == "paper":
+        assert all(scale > 1 for scale in section.scales)
+        # Scores are in units of a view's median, so the threshold is near to 1.
+        assert 1.0 < section.threshold < 3.0
+    else:
+        assert section.scales == [1.0] * 3  # its scores are on one scale already
+        assert len(section.local) == 3
     inspector = open_inspector(bundle, threads=1)
     assert check_reference(inspector) < 1e-5
     inspector.close()
@@ -408,11 +484,16 @@ def test_odd_sizes_in_a_fixed_camera(tmp_path: Path) -> None:
 
 def test_chi2_is_for_one_level(tmp_path: Path) -> None:
     write_parts(tmp_path / "good", 40)
-    several = write_station(tmp_path, calibration='threshold = "chi2"')
+    local = write_station(tmp_path, calibration='threshold = "chi2"')
+    with pytest.raises(ConfigError, match=r"'chi2' is for distances of pooled features; set .*'paper'"):
+        calibrate(local, Request(directory=tmp_path / "good"))
+    several = write_station(tmp_path, calibration='profile = "paper"\nthreshold = "chi2"')
     with pytest.raises(ConfigError, match="'chi2' holds for one level of one view, there are 4 levels"):
         calibrate(several, Request(directory=tmp_path / "good"))
     one = write_station(
-        tmp_path, calibration='threshold = "chi2"\nlevels = ["level2"]\nfalse_reject_rate = 0.05'
+        tmp_path,
+        calibration='profile = "paper"\nthreshold = "chi2"\nlevels = ["level2"]\n'
+        "false_reject_rate = 0.05",
     )
     section = calibrate(one, Request(directory=tmp_path / "good")).manifest.engines[KEY]
     assert section.chi2 is not None

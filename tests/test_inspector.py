@@ -109,8 +109,9 @@ def test_part_of_another_number_of_images_is_fault(inspector: Inspector) -> None
 class Fixed:
     """An engine that gives the same distances whatever it sees."""
 
-    def __init__(self, identity: EngineIdentity, distances: Any) -> None:
+    def __init__(self, identity: EngineIdentity, distances: Any, cells: Any = None) -> None:
         self.identity = identity
+        self.cells = None if cells is None else np.array(cells, np.float32)
         self.distances = np.array(distances, np.float32)
         self.input = np.zeros((len(self.distances), 64, 64, 3), np.uint8)
         self.closed = False
@@ -122,14 +123,99 @@ class Fixed:
         self.closed = True
 
 
-def fixed(bundle: Bundle, distances: Any) -> Inspector:
-    return Inspector(bundle, Fixed(bundle.manifest.engines["openvino-f32"].identity, distances))
+def fixed(bundle: Bundle, distances: Any, cells: Any = None) -> Inspector:
+    return Inspector(bundle, Fixed(bundle.manifest.engines["openvino-f32"].identity, distances, cells))
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_not_finite_anywhere_is_fault(path: Path, bad: float) -> None:
     verdict = fixed(open_bundle(path), [[0.1, bad, 0.1, 0.1]]).inspect(good(0))
     assert (verdict.decision, verdict.reason) == (Decision.FAULT, Reason.NOT_FINITE)
+
+
+@pytest.fixture(scope="module")
+def localising(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of two views that localises."""
+    state = tmp_path_factory.mktemp("localising")
+    return make_bundle(state, cameras=("a", "b"), profile="default")
+
+
+def naive_view(bundle: Bundle, view: str, pooled: Any, local: Any) -> tuple[float, Any]:
+    """Score and map of one view in float64, one position at a time, from the bundle's tensors."""
+
+    def tensor(level: str, what: str) -> Any:
+        return bundle.tensors[f"openvino-f32/{view}/{level}/{what}"].astype(np.float64)
+
+    whole = 0.0
+    for level in bundle.manifest.levels:
+        z = tensor(level.name, "whitening") @ (
+            pooled[level.offset : level.offset + level.dim] - tensor(level.name, "mean")
+        )
+        whole += float(np.sqrt(z @ z))
+    coarse = (tensor("local", "pooling") @ local).ravel() - tensor("local", "context_mean")
+    t = tensor("local", "context") @ coarse
+    cells = []
+    for p, x in enumerate(local):
+        rest = x - tensor("local", "mean")[p] - tensor("local", "coefficients")[p] @ t
+        d = float(np.linalg.norm(tensor("local", "whitening")[p] @ rest))
+        cells.append((d - tensor("local", "center")[p]) / tensor("local", "spread")[p])
+    how = bundle.section("openvino-f32").local[0].combination
+    largest = float(np.mean(sorted(cells)[-how.top :]))
+    score = max(
+        (largest - how.local_mean) / how.local_spread,
+        0.5 * (whole - how.global_mean) / how.global_spread,
+    )
+    return score, np.array(cells).reshape(4, 4)
+
+
+def test_score_and_maps_of_positions_are_those_of_numpy(localising: Path) -> None:
+    bundle = open_bundle(localising)
+    inspector = edge_ad.load(localising, threads=1)
+    features = open_features(bundle.backbone(), batch=2, threads=1, local=True)
+    spoilt = good(4)
+    spoilt[50:70, 4:24] = 255
+    images = [good(3), spoilt]
+    for image, row in zip(images, features.input, strict=True):
+        Preprocessor(64, 64).prepare(image, None, row)
+    pooled = features.infer().astype(np.float64)
+    assert features.local is not None
+    expected = [
+        naive_view(bundle, view, *of_view)
+        for view, *of_view in zip("ab", pooled, features.local.astype(np.float64), strict=True)
+    ]
+    verdict = inspector.inspect_part(images)
+    assert verdict.score == pytest.approx(expected[1][0], rel=1e-3)
+    assert verdict.score > expected[0][0]
+    assert (verdict.view, verdict.decision) == ("b", Decision.REJECT)
+    assert verdict.maps is not None
+    for found, (_, wanted) in zip(verdict.maps, expected, strict=True):
+        assert (found.shape, found.dtype) == ((4, 4), np.float32)
+        np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-3)
+    # The spot lies in the lower left.
+    assert np.unravel_index(verdict.maps[1].argmax(), (4, 4)) in [(2, 0), (3, 0), (3, 1), (2, 1)]
+    kept = [one.copy() for one in verdict.maps]
+    assert inspector.inspect_part([good(5), good(6)]).passed
+    assert all(np.array_equal(a, b) for a, b in zip(kept, verdict.maps, strict=True))
+    inspector.close()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_position_that_is_not_finite_is_fault(localising: Path, bad: float) -> None:
+    """Wherever it is, and however small the others are."""
+    distances, cells = np.ones((2, 4)), np.ones((2, 16))
+    assert fixed(open_bundle(localising), distances, cells).inspect_part([good(0), good(0)]).maps
+    for view, position in ((0, 0), (1, 15)):
+        cells = np.ones((2, 16))
+        cells[view, position] = bad
+        verdict = fixed(open_bundle(localising), distances, cells).inspect_part([good(0), good(0)])
+        assert (verdict.decision, verdict.reason) == (Decision.FAULT, Reason.NOT_FINITE)
+    distances[1, 2] = bad
+    verdict = fixed(open_bundle(localising), distances, np.ones((2, 16))).inspect_part([good(0)] * 2)
+    assert (verdict.decision, verdict.reason) == (Decision.FAULT, Reason.NOT_FINITE)
+
+
+def test_without_positions_there_is_no_map(inspector: Inspector) -> None:
+    assert inspector.inspect(good(1)).maps is None
 
 
 def changed(bundle: Bundle, **changes: Any) -> Bundle:

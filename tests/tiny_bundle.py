@@ -13,23 +13,23 @@ from edge_ad.bundle import (
     BackboneRef,
     CalibrationSetRef,
     CameraRule,
-    LevelFit,
     Manifest,
     Preprocess,
     ReductionRef,
     Section,
     ViewRule,
     activate,
+    level_fits,
+    level_tensors,
+    local_fit,
+    local_tensors,
     store_backbone,
-    tensor_name,
     write_bundle,
 )
 from edge_ad.capture.parts import render_part
-from edge_ad.gaussian.model import fit_levels
-from edge_ad.gaussian.out_of_sample import out_of_sample_distances
-from edge_ad.gaussian.score import level_sum
-from edge_ad.gaussian.subspace import Reduction
+from edge_ad.config import Profile
 from edge_ad.gaussian.threshold import conformal
+from edge_ad.gaussian.view import Features, FitSettings, fit_view
 from edge_ad.preprocess import RULE, Preprocessor
 
 WIDTH, HEIGHT = 96, 72
@@ -46,6 +46,7 @@ def make_bundle(
     name: str = "b1",
     use: bool = True,
     threshold: float = 0.0,
+    profile: Profile = "paper",
 ) -> Path:
     """Fit on `parts` good rendered parts of WIDTH x HEIGHT, write, and activate if `use`.
 
@@ -53,28 +54,30 @@ def make_bundle(
     """
     backbone = write_tiny_backbone(state / "tiny")
     store_backbone(state, backbone)
-    engine = open_features(backbone, threads=1)
+    grid = backbone.local if profile == "default" else None
+    engine = open_features(backbone, threads=1, local=grid is not None)
     preprocessor = Preprocessor(backbone.height, backbone.width)
-    features = []
+    pooled, positions = [], []
     for index in range(parts):
         image, _ = render_part(seed, index, WIDTH, HEIGHT, 0.0)
         preprocessor.prepare(image, None, engine.input[0])
-        features.append(engine.infer()[0].copy())
-    x = np.stack(features)
-    gaussians = fit_levels(x, backbone.levels)
-    distances, method = out_of_sample_distances(x, backbone.levels, Reduction())
-    limit, promise = conformal(level_sum(distances), rate, method)
+        pooled.append(engine.infer()[0].copy())
+        if engine.local is not None:
+            positions.append(engine.local[0].copy())
+    features = Features(np.stack(pooled), np.stack(positions) if grid else None)
+    settings = FitSettings(backbone.levels, grid=(grid.rows, grid.columns) if grid else None)
+    fit = fit_view(features, settings)
+    limit, promise = conformal(fit.outside, rate, fit.method)
     key = engine.identity.key
-    fits = [
-        LevelFit(name=level.name, k=level.dim, shrinkage=g.shrinkage, condition=g.condition)
-        for level, g in zip(backbone.levels, gaussians, strict=True)
-    ]
+    local = []
+    if fit.local is not None and fit.combination is not None:
+        local = [local_fit(fit.local, fit.combination)] * len(cameras)
     manifest = Manifest(
         id=name,
         product=product,
         created=datetime.now(timezone.utc).isoformat(),
         edge_ad="test",
-        profile="paper",
+        profile=profile,
         backbone=BackboneRef(name=backbone.name, sha256=backbone.sha256),
         preprocess=Preprocess(
             rule=RULE,
@@ -89,6 +92,7 @@ def make_bundle(
         ),
         views=[ViewRule(name=c, camera=c) for c in cameras],
         levels=list(backbone.levels),
+        local=grid,
         reduction=ReductionRef(kind="none", share=0.0),
         counts={"parts": parts},
         calibration_set=CalibrationSetRef(sha256="0" * 64, parts=parts),
@@ -98,18 +102,17 @@ def make_bundle(
                 scales=[1.0] * len(cameras),
                 threshold=threshold or limit,
                 promise=promise,
-                levels=[fits] * len(cameras),
+                levels=[level_fits(backbone.levels, fit.gaussians)] * len(cameras),
                 reference_scores={},
+                local=local,
             )
         },
     )
     tensors = {}
     for camera in cameras:
-        for level, gaussian in zip(backbone.levels, gaussians, strict=True):
-            tensors[tensor_name(key, camera, level.name, "mean")] = gaussian.mean
-            tensors[tensor_name(key, camera, level.name, "whitening")] = np.ascontiguousarray(
-                gaussian.whitening, np.float32
-            )
+        tensors |= level_tensors(key, camera, backbone.levels, fit.gaussians)
+        if fit.local is not None:
+            tensors |= local_tensors(key, camera, fit.local)
     engine.close()
     path = write_bundle(state, manifest, tensors, {})
     if use:

@@ -18,7 +18,7 @@ from edge_ad.bench.load import Load, Taken
 from edge_ad.bench.timing import Stopwatch, TimedLoop, TriggeredCamera
 from edge_ad.bench.trial import Trial, make_trial
 from edge_ad.capture.source import Source, open_source
-from edge_ad.config import Camera
+from edge_ad.config import Camera, Profile
 from edge_ad.daemon import Daemon
 from edge_ad.errors import DeviceError
 
@@ -35,6 +35,7 @@ class Options:
     height: int = 1200
     reject_rate: float = 0.05
     threads: int = 0
+    profile: Profile = "default"
     own_process: bool = True
 
 
@@ -71,6 +72,7 @@ class Result(msgspec.Struct, frozen=True):
     width: int
     height: int
     threads: int
+    profile: Profile
     backbone: str
     backbone_sha256: str
     input: str
@@ -88,7 +90,7 @@ def run_bench(options: Options, say: Callable[[str], None] = lambda _: None) -> 
         say("rendering parts, fitting the Gaussians on them")
         trial = make_trial(
             Path(temporary), options.backbone, size, warm_up + options.frames, options.reject_rate,
-            options.threads,
+            options.threads, options.profile,
         )  # fmt: skip
         runs = {}
         for name, load in (("quiet", None), ("loaded", Load())):
@@ -102,6 +104,7 @@ def run_bench(options: Options, say: Callable[[str], None] = lambda _: None) -> 
         width=options.width,
         height=options.height,
         threads=options.threads or usable_cores(),
+        profile=options.profile,
         backbone=backbone.name,
         backbone_sha256=backbone.sha256,
         input=f"{backbone.width} x {backbone.height}",

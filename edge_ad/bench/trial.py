@@ -2,40 +2,46 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
+import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from edge_ad import __version__
+from edge_ad.backbone.engine import EngineIdentity
 from edge_ad.backbone.openvino import OpenVinoFeatures, open_features
 from edge_ad.backbone.spec import Backbone
 from edge_ad.bundle import (
     BackboneRef,
     CalibrationSetRef,
     CameraRule,
-    LevelFit,
     Manifest,
     Preprocess,
     ReductionRef,
     Section,
     ViewRule,
     activate,
+    level_fits,
+    level_tensors,
+    local_fit,
+    local_tensors,
     store_backbone,
-    tensor_name,
     write_bundle,
 )
 from edge_ad.capture.source import open_source
-from edge_ad.config import Station, parse_station
-from edge_ad.gaussian.model import Gaussian, fit_levels
-from edge_ad.gaussian.score import level_distances, level_sum
+from edge_ad.config import PAPER, Profile, Station, parse_station
+from edge_ad.errors import ConfigError
+from edge_ad.gaussian.context import regressors_for
 from edge_ad.gaussian.threshold import Promise
+from edge_ad.gaussian.view import Features, FitSettings, ViewFit, fit_view
 from edge_ad.preprocess import RULE, Preprocessor
 
 POOL = 40  # different parts, shown in turn: more than caches hold at camera sizes
 POOL_BYTES = 200_000_000
+# Positions are scored as after a calibration on so many parts: the more parts, the more regressors.
+CALIBRATED = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +59,7 @@ def make_trial(
     parts: int,
     reject_rate: float,
     threads: int,
+    profile: Profile = "default",
 ) -> Trial:
     """Render parts of `size` (width, height), fit the Gaussians on them, write and activate the bundle.
 
@@ -73,78 +80,108 @@ def make_trial(
             "metrics": {"port": 0},
         }
     )
-    engine = open_features(backbone, threads=threads)
-    features, pixel_rule = _pool_features(station, engine, pool)
-    gaussians = fit_levels(features, backbone.levels)
-    scores = np.sort(level_sum(level_distances(features, backbone.levels, gaussians)))
+    if profile != PAPER and backbone.local is None:
+        raise ConfigError(
+            f"{backbone.directory}: {backbone.name} has no features per position; export it again, or "
+            f"give --profile {PAPER}"
+        )
+    features, pixel_rule, identity = _pool_features(station, backbone, pool, profile != PAPER)
+    view = _fit(features, backbone, profile)
+    scores = np.sort(view.score(features).scores)
     passing = pool - max(1, round(pool * reject_rate)) if reject_rate else pool
     # Halfway to the first that is rejected; above all where none is.
     threshold = float(scores[passing - 1 : passing + 1].mean()) * (1.0 if reject_rate else 1.01)
+    key, name = identity.key, "camera"
+    tensors = level_tensors(key, name, backbone.levels, view.gaussians)
+    local = []
+    if view.local is not None and view.combination is not None:
+        tensors |= local_tensors(key, name, view.local)
+        local = [local_fit(view.local, view.combination)]
     section = Section(
-        identity=engine.identity,
+        identity=identity,
         scales=[1.0],
         threshold=threshold,
         promise=Promise("bench", pool, reject_rate or 1 / pool, passing, reject_rate, 1.0, False),
-        levels=[_fits(backbone, gaussians)],
+        levels=[level_fits(backbone.levels, view.gaussians)],
         reference_scores={},
+        local=local,
     )
     rule = CameraRule(pixel_rule=pixel_rule, frame_size="fixed", width=width, height=height, channels=1)
-    manifest = _manifest(station, backbone, rule, section, pool)
+    manifest = _manifest(station, backbone, rule, section, pool, profile)
     store_backbone(station.state_path, backbone)
-    tensors = _tensors(engine.identity.key, backbone, gaussians)
     path = write_bundle(station.state_path, manifest, tensors, {})
     activate(station.state_path, station.product, path.name)
+    engine = open_features(backbone, threads=threads)
+    engine.input[:] = np.random.default_rng(0).integers(0, 256, engine.input.shape)
     return Trial(station, engine)
 
 
 def _pool_features(
-    station: Station, engine: OpenVinoFeatures, pool: int
-) -> tuple[NDArray[np.float32], str]:
-    """Features [pool, D] of the parts that the station's camera will show, and its pixel rule."""
+    station: Station, backbone: Backbone, pool: int, local: bool
+) -> tuple[Features, str, EngineIdentity]:
+    """Features of the `pool` parts that the station's camera will show, its pixel rule, the engine."""
+    engine = open_features(backbone, threads=station.engine.threads, local=local)
     source = open_source(station.camera[0], Path())
     preprocessor = Preprocessor(*engine.input.shape[1:3])
-    features = []
+    pooled, positions = [], []
     source.open()
     for _ in range(pool):
         frame = source.read()
         assert frame is not None
         assert frame.image is not None
         preprocessor.prepare(frame.image, None, engine.input[0])
-        features.append(engine.infer()[0].copy())
+        pooled.append(engine.infer()[0].copy())
+        if engine.local is not None:
+            positions.append(engine.local[0].copy())
     source.close()
-    return np.stack(features), source.pixel_rule_name
+    engine.close()
+    features = Features(np.stack(pooled), np.stack(positions) if positions else None)
+    return features, source.pixel_rule_name, engine.identity
 
 
-def _fits(backbone: Backbone, gaussians: list[Gaussian]) -> list[LevelFit]:
-    return [
-        LevelFit(name=lv.name, k=len(g.whitening), shrinkage=g.shrinkage, condition=g.condition)
-        for lv, g in zip(backbone.levels, gaussians, strict=True)
-    ]
+def _fit(features: Features, backbone: Backbone, profile: Profile) -> ViewFit:
+    """The profile's fit, made as large as one on CALIBRATED parts by regressors that do nothing.
 
-
-def _tensors(key: str, backbone: Backbone, gaussians: list[Gaussian]) -> dict[str, NDArray[np.generic]]:
-    tensors: dict[str, NDArray[np.generic]] = {}
-    for level, g in zip(backbone.levels, gaussians, strict=True):
-        tensors[tensor_name(key, "camera", level.name, "mean")] = g.mean
-        tensors[tensor_name(key, "camera", level.name, "whitening")] = g.whitening.astype(np.float32)
-    return tensors
+    Parts that were fitted lie closer than others, below zero on the scale of these; a threshold must be
+    above it, so the level sum is not centred.
+    """
+    local = backbone.local
+    grid = (local.rows, local.columns) if local is not None and profile != PAPER else None
+    view = fit_view(features, FitSettings(backbone.levels, grid=grid))
+    if view.local is None or view.combination is None:
+        return view
+    q, length = view.local.context.shape
+    more = max(0, min(regressors_for(CALIBRATED), length) - q)
+    padded = replace(
+        view.local,
+        context=np.pad(view.local.context, ((0, more), (0, 0))),
+        coefficients=np.pad(view.local.coefficients, ((0, 0), (0, 0), (0, more))),
+    )
+    combination = msgspec.structs.replace(view.combination, global_mean=0.0)
+    return replace(view, local=padded, combination=combination)
 
 
 def _manifest(
-    station: Station, backbone: Backbone, rule: CameraRule, section: Section, pool: int
+    station: Station,
+    backbone: Backbone,
+    rule: CameraRule,
+    section: Section,
+    pool: int,
+    profile: Profile,
 ) -> Manifest:
     return Manifest(
         id="bench",
         product=station.product,
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         edge_ad=__version__,
-        profile="paper",
+        profile=profile,
         backbone=BackboneRef(name=backbone.name, sha256=backbone.sha256),
         preprocess=Preprocess(
             rule=RULE, height=backbone.height, width=backbone.width, cameras={"camera": rule}
         ),
         views=[ViewRule(name="camera", camera="camera")],
         levels=list(backbone.levels),
+        local=None if profile == PAPER else backbone.local,
         reduction=ReductionRef(kind="none", share=0.0),
         counts={"parts": pool},
         calibration_set=CalibrationSetRef(sha256="", parts=pool),

@@ -12,6 +12,7 @@ from edge_ad.cli.output import json_option, write_json
 
 if TYPE_CHECKING:
     from edge_ad.bench import Result
+    from edge_ad.config import Profile
 
 # As `edge-ad run` does, before NumPy is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -39,6 +40,7 @@ ROWS = {
 @click.option("--width", type=click.IntRange(32, 8192), default=1920, show_default=True)
 @click.option("--height", type=click.IntRange(32, 8192), default=1200, show_default=True)
 @click.option("--reject-rate", type=click.FloatRange(0, 0.5), default=0.05, show_default=True)
+@click.option("--profile", type=click.Choice(["default", "paper"]), default="default", show_default=True)
 @click.option("--threads", type=click.IntRange(0, 256), default=0, show_default=True,
               help="Of the engine; 0: one per physical core.")  # fmt: skip
 @json_option
@@ -48,6 +50,7 @@ def command(
     width: int,
     height: int,
     reject_rate: float,
+    profile: Profile,
     threads: int,
     json_to: str | None,
 ) -> None:
@@ -61,7 +64,7 @@ def command(
     from edge_ad.bench import Options, run_bench
 
     directory = backbone or Path(edge_ad.__file__).parent / "backbone/embedded"
-    options = Options(load_backbone(directory), frames, width, height, reject_rate, threads)
+    options = Options(load_backbone(directory), frames, width, height, reject_rate, threads, profile)
     result = run_bench(options, say=lambda text: click.echo(text, err=True))
     if json_to != "-":
         _show(result)
@@ -82,4 +85,5 @@ def _show(result: Result) -> None:
         table.add_row(text, *(str(v) if isinstance(v, int) else f"{v:.3f}" for v in values))
     click.echo(f"{result.device}, {result.threads} threads, OpenVINO {result.runtime.partition('-')[0]}")
     click.echo(f"{result.backbone} at {result.input}, sha256 {result.backbone_sha256[:12]}")
+    click.echo(f"profile {result.profile}; the engine alone is the backbone without Gaussians")
     Console(highlight=False).print(table)

@@ -70,7 +70,9 @@ uri = "v4l2:///dev/video0"
 #precision = "f32"
 
 [calibration]
-#profile = "paper"
+# "default": the part as a whole and every position of it, with a map of what is unusual.
+# "paper": the publication's sum over pooled levels, without a map.
+#profile = "default"
 # Names of the backbone's levels to use; empty: all.
 #levels = []
 # Keep the components that explain the last (npca) or first (pca) share of variance; 0: off.

@@ -134,8 +134,11 @@ def test_it_is_kept_with_the_bundle_whose_own_files_stay(station: Station, bad: 
 def test_a_miss_is_pictured_as_it_was_judged(station: Station, bad: Path) -> None:
     result = qualify(station, Request(bad=bad))
     first = next(p for p in result.measured.parts if p.verdict == "PASS")
-    picture = cv2.imread(str(result.path / first.picture), cv2.IMREAD_UNCHANGED)
-    np.testing.assert_array_equal(picture, cv2.imread(str(bad / first.source), cv2.IMREAD_UNCHANGED))
+    picture = cv2.imread(str(result.path / first.picture))
+    judged = cv2.imread(str(bad / first.source))
+    height, width = judged.shape[:2]
+    np.testing.assert_array_equal(picture[:, :width], judged)
+    assert picture.shape[:2] == (height, 2 * width + 6)  # and where it is unusual beside it
 
 
 def test_qualifying_again_replaces_it_as_a_whole(station: Station, bad: Path) -> None:
