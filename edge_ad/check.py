@@ -117,8 +117,11 @@ def _camera(station: Station, camera: Camera, status: dict[str, Any] | None) -> 
 
 def _backbone(station: Station) -> Finding:
     from edge_ad.backbone.spec import load_backbone
+    from edge_ad.calibrate.plan import choose_levels, choose_local
 
     backbone = load_backbone(station.backbone_path)
+    choose_levels(station, backbone)
+    choose_local(station, backbone)
     return Finding(
         "backbone",
         "ok",

@@ -22,6 +22,7 @@ from tiny_station import ENTRY, edge_ad, part_image, write_parts, write_station
 
 from edge_ad.backbone.spec import Level
 from edge_ad.bundle import ViewRule, activate, current_path, list_bundles, open_bundle, rollback
+from edge_ad.bundle.describe import bundle_lines
 from edge_ad.calibrate import Request, calibrate
 from edge_ad.calibrate.agree import Answers, check_engine
 from edge_ad.calibrate.job import Job, Skipped
@@ -31,7 +32,8 @@ from edge_ad.delivery.control import ControlClient
 from edge_ad.errors import ArtifactError, CaptureError, CheckFailed, ConfigError, DeviceError
 from edge_ad.gaussian.subspace import Reduction
 from edge_ad.gaussian.view import Features, FitSettings, fit_view
-from edge_ad.inspector import check_reference, open_inspector
+from edge_ad.inspector import open_inspector
+from edge_ad.reference import check_reference
 from edge_ad.verdict import Decision
 
 KEY = "openvino-f32"
@@ -94,6 +96,9 @@ def test_the_default_profile_shows_where_a_part_is_unusual(calibrated: Station) 
     manifest, (fit,) = bundle.manifest, bundle.section(KEY).local
     assert manifest.profile == "default"
     assert manifest.local == bundle.backbone().local
+    (line,) = [line for line in bundle_lines(bundle) if line.startswith("profile")]
+    assert "default: pooled levels and 4 x 4 positions of 10 features (levels level3, level4)" in line
+    assert "<h3>Positions</h3>" in (bundle.path / "report.html").read_text()
     assert fit.shrinkage.least <= fit.shrinkage.median <= fit.shrinkage.most
     inspector = open_inspector(bundle, threads=1)
     spoilt = part_image(2000)
@@ -110,6 +115,7 @@ def test_the_publications_profile_has_no_positions(tmp_path: Path) -> None:
     calibrate(station, Request(directory=tmp_path / "good"))
     bundle = open_bundle(active(station))
     assert (bundle.manifest.profile, bundle.manifest.local) == ("paper", None)
+    assert "paper: pooled levels alone, no map" in "\n".join(bundle_lines(bundle))
     assert bundle.local_heads(KEY) is None
     assert not [name for name in bundle.tensors if "/local/" in name]
     inspector = open_inspector(bundle, threads=1)

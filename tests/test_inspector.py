@@ -22,8 +22,9 @@ from edge_ad.backbone.openvino import open_features
 from edge_ad.bundle import Bundle, open_bundle
 from edge_ad.cli.inspect import command
 from edge_ad.errors import ArtifactError, CheckFailed, ConfigError
-from edge_ad.inspector import Inspector, check_reference, open_inspector
+from edge_ad.inspector import Inspector, open_inspector
 from edge_ad.preprocess import Preprocessor
+from edge_ad.reference import check_reference
 from edge_ad.verdict import Decision, Reason, fault
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from edge_ad.bundle.manifest import REPORT, Section
+from edge_ad.bundle.manifest import REPORT, Manifest, Section
 from edge_ad.bundle.qualification import (
     QUALIFICATION,
     Detected,
@@ -21,6 +21,17 @@ from edge_ad.bundle.store import Entry
 from edge_ad.gaussian.threshold import percent, promise_text
 
 NOT_MEASURED = "detection not measured"
+
+
+def profile_text(manifest: Manifest) -> str:
+    """Which profile, and where it looks."""
+    local = manifest.local
+    if local is None:
+        return f"{manifest.profile}: pooled levels alone, no map"
+    return (
+        f"{manifest.profile}: pooled levels and {local.rows} x {local.columns} positions of "
+        f"{local.dim} features (levels {', '.join(local.levels)})"
+    )
 
 
 def percent_down(share: float) -> str:
@@ -157,6 +168,7 @@ def bundle_lines(bundle: Bundle) -> list[str]:
         ("preprocess", f"{rule.rule} to {rule.width} x {rule.height}"),
         ("cameras", cameras),
         ("views", ", ".join(view.name for view in manifest.views)),
+        ("profile", profile_text(manifest)),
         ("levels", ", ".join(level.name for level in manifest.levels)),
         ("counts", counts),
         ("kept set", manifest.calibration_set.sha256),

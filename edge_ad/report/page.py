@@ -7,7 +7,10 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from edge_ad.bundle import Manifest, Section
+from edge_ad.bundle.describe import profile_text
 from edge_ad.gaussian.threshold import (
     CHI2,
     confident_rate,
@@ -177,7 +180,18 @@ def _levels(manifest: Manifest, section: Section) -> str:
         blocks.append(title + table(head, rows))
     kind = manifest.reduction.kind
     reduction = "none" if kind == "none" else f"{kind.upper()} {100 * manifest.reduction.share:g} %"
-    return f"<p>Profile {escape(manifest.profile)}; reduction: {escape(reduction)}.</p>{''.join(blocks)}"
+    text = f"Profile {profile_text(manifest)}; reduction of the levels: {reduction}."
+    return f"<p>{escape(text)}</p>{''.join(blocks)}{_positions(manifest, section)}"
+
+
+def _positions(manifest: Manifest, section: Section) -> str:
+    """How well the Gaussians of the positions are determined."""
+    head = ["View", "Regressors", "Shrinkage, least", "median", "most"]
+    rows = [
+        (view.name, str(fit.q), *(f"{share:.4f}" for share in msgspec.structs.astuple(fit.shrinkage)))
+        for view, fit in zip(manifest.views, section.local, strict=False)
+    ]
+    return f"<h3>Positions</h3>{table(head, rows)}" if rows else ""
 
 
 def _identity(manifest: Manifest, key: str, section: Section) -> str:

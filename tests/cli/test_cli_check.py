@@ -92,6 +92,16 @@ def test_a_missing_and_a_changed_backbone_fail(tmp_path: Path) -> None:
     assert "edge-ad backbone export" in found["backbone"][1]
 
 
+def test_a_backbone_that_the_profile_cannot_use_fails(tmp_path: Path) -> None:
+    path = write_line(tmp_path)
+    write_tiny_backbone(tmp_path / "net", local=False)
+    state, text = check(path)[1]["backbone"]
+    assert state == "fail"
+    assert "needs features per position, which backbone tiny lacks; export it again" in text
+    path.write_text(path.read_text() + '[calibration]\nprofile = "paper"\n')
+    assert check(path)[1]["backbone"][0] == "ok"
+
+
 def test_a_port_in_use_is_found(tmp_path: Path) -> None:
     path = write_line(tmp_path)
     with socket.socket() as other:
