@@ -21,7 +21,7 @@ from edge_ad.backbone.engine import ScoreEngine
 from edge_ad.bundle import LOCAL, Bundle, CameraRule, open_bundle, tensor_name
 from edge_ad.errors import ArtifactError
 from edge_ad.frame import Image
-from edge_ad.gaussian.view import Combination
+from edge_ad.gaussian.view import Combination, anomaly_map
 from edge_ad.preprocess import Preprocessor, Roi
 from edge_ad.reference import check_reference
 from edge_ad.verdict import Decision, Reason, Verdict, fault
@@ -41,15 +41,15 @@ class _Cells:
     """How a view's distances become its score and its map."""
 
     combination: Combination
-    center: NDArray[np.float64]  # [P], as spread
+    center: NDArray[np.float64]  # [2, P], as spread
     spread: NDArray[np.float64]
     grid: tuple[int, int]
 
     def score(self, whole: float, cells: NDArray[np.float32]) -> tuple[float, NDArray[np.float32]]:
-        """Score and map [rows, columns] from the sum of level distances and those of positions [P]."""
+        """Score and map [rows, columns] from the sum of level distances and cells [2, P]."""
         z = (cells - self.center) / self.spread
         score = self.combination.scores(np.array([whole]), z[None])
-        return float(score[0]), z.astype(np.float32).reshape(self.grid)
+        return float(score[0]), anomaly_map(z, self.grid)
 
 
 def _no_clock() -> int:

@@ -105,11 +105,12 @@ def _local_tensors(local: Local, rng: np.random.Generator) -> Tensors:
         "pooling": rng.uniform(size=(4, p)),
         "context_mean": rng.normal(size=4 * d),
         "mean": rng.normal(size=(p, d)),
-        "center": rng.uniform(1, 2, p),
-        "spread": rng.uniform(1, 2, p),
+        "center": rng.uniform(1, 2, (2, p)),
+        "spread": rng.uniform(1, 2, (2, p)),
         "context": rng.normal(size=(Q, 4 * d)).astype(np.float32),
         "coefficients": rng.normal(size=(p, d, Q)).astype(np.float32),
         "whitening": np.triu(rng.normal(size=(p, d, d))).astype(np.float32),
+        "alone": np.triu(rng.normal(size=(p, d, d))).astype(np.float32),
     }
     return {tensor_name(KEY, "top", "local", what): array for what, array in tensors.items()}
 

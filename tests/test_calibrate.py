@@ -155,7 +155,7 @@ def test_an_engine_that_differs_at_one_position_is_refused(factor: float) -> Non
     )  # fmt: skip
     parts = ["000001", "000002", "000003"]
     check_engine(job, parts, Answers(distances, cells), [few], [view])
-    cells[1, 0, 2] *= factor
+    cells[1, 0, 1, 2] *= factor
     with pytest.raises(DeviceError, match=r"f16: part 000002, view top, position 2: distance .* NumPy"):
         check_engine(job, parts, Answers(distances, cells), [few], [view])
 

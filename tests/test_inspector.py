@@ -155,18 +155,20 @@ def naive_view(bundle: Bundle, view: str, pooled: Any, local: Any) -> tuple[floa
         whole += float(np.sqrt(z @ z))
     coarse = (tensor("local", "pooling") @ local).ravel() - tensor("local", "context_mean")
     t = tensor("local", "context") @ coarse
-    cells = []
+    given, alone = [], []
     for p, x in enumerate(local):
-        rest = x - tensor("local", "mean")[p] - tensor("local", "coefficients")[p] @ t
-        d = float(np.linalg.norm(tensor("local", "whitening")[p] @ rest))
-        cells.append((d - tensor("local", "center")[p]) / tensor("local", "spread")[p])
+        from_mean = x - tensor("local", "mean")[p]
+        rest = from_mean - tensor("local", "coefficients")[p] @ t
+        for z, what, kind, y in ((given, "whitening", 0, rest), (alone, "alone", 1, from_mean)):
+            d = float(np.linalg.norm(tensor("local", what)[p] @ y))
+            z.append((d - tensor("local", "center")[kind, p]) / tensor("local", "spread")[kind, p])
     how = bundle.section("openvino-f32").local[0].combination
-    largest = float(np.mean(sorted(cells)[-how.top :]))
+    largest = float(np.mean(sorted(given)[-how.top :]))
     score = max(
         (largest - how.local_mean) / how.local_spread,
         0.5 * (whole - how.global_mean) / how.global_spread,
     )
-    return score, np.array(cells).reshape(4, 4)
+    return score, np.minimum(given, alone).reshape(4, 4)
 
 
 def test_score_and_maps_of_positions_are_those_of_numpy(localising: Path) -> None:
@@ -203,15 +205,15 @@ def test_score_and_maps_of_positions_are_those_of_numpy(localising: Path) -> Non
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_a_position_that_is_not_finite_is_fault(localising: Path, bad: float) -> None:
     """Wherever it is, and however small the others are."""
-    distances, cells = np.ones((2, 4)), np.ones((2, 16))
+    distances, cells = np.ones((2, 4)), np.ones((2, 2, 16))
     assert fixed(open_bundle(localising), distances, cells).inspect_part([good(0), good(0)]).maps
-    for view, position in ((0, 0), (1, 15)):
-        cells = np.ones((2, 16))
-        cells[view, position] = bad
+    for view, position in ((0, (0, 0)), (1, (1, 15))):
+        cells = np.ones((2, 2, 16))
+        cells[view][position] = bad
         verdict = fixed(open_bundle(localising), distances, cells).inspect_part([good(0), good(0)])
         assert (verdict.decision, verdict.reason) == (Decision.FAULT, Reason.NOT_FINITE)
     distances[1, 2] = bad
-    verdict = fixed(open_bundle(localising), distances, np.ones((2, 16))).inspect_part([good(0)] * 2)
+    verdict = fixed(open_bundle(localising), distances, np.ones((2, 2, 16))).inspect_part([good(0)] * 2)
     assert (verdict.decision, verdict.reason) == (Decision.FAULT, Reason.NOT_FINITE)
 
 

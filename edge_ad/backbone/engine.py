@@ -48,8 +48,10 @@ class LocalHead:
         t = context @ ((pooling @ local).ravel() - context_mean)
         d_p = |whitening_p @ (local_p - mean_p - coefficients_p @ t)|
 
+    and by itself, |alone_p @ (local_p - mean_p)|.
+
     All float32: pooling [m, P], context_mean [m d], context [q, m d], mean [P, d], coefficients
-    [P, d, q], whitening [P, k, d] with zeros below the diagonal. q may be 0.
+    [P, d, q], whitening and alone [P, k, d] with zeros below the diagonal. q may be 0.
     """
 
     pooling: NDArray[np.float32]
@@ -58,6 +60,7 @@ class LocalHead:
     mean: NDArray[np.float32]
     coefficients: NDArray[np.float32]
     whitening: NDArray[np.float32]
+    alone: NDArray[np.float32]
 
 
 class _Engine(Protocol):
@@ -96,8 +99,8 @@ class ScoreEngine(_Engine, Protocol):
 
     @property
     def cells(self) -> NDArray[np.float32] | None:
-        """Distances per position d_p, [B, P], of the last `infer()`; None in an engine opened without.
-        NaN and Inf are never hidden."""
+        """Distances per position [B, 2, P], given the whole and by itself, of the last `infer()`; None
+        in an engine opened without. NaN and Inf are never hidden."""
         ...
 
     def infer(self) -> NDArray[np.float32]:

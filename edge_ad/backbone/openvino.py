@@ -87,7 +87,7 @@ class OpenVinoScorer(OpenVinoEngine):
 
     @property
     def cells(self) -> NDArray[np.float32] | None:
-        """Distances per position [B, P] of the last `infer()`."""
+        """Distances per position [B, 2, P] of the last `infer()`."""
         return self._outputs[1] if len(self._outputs) > 1 else None
 
 

@@ -75,6 +75,7 @@ def local_tensors(key: str, view: str, local: LocalGaussian) -> Tensors:
         "context": local.context,
         "coefficients": local.coefficients,
         "whitening": local.whitening,
+        "alone": local.alone,
     }
     tensors: Tensors = {tensor_name(key, view, LOCAL, what): array for what, array in whole.items()}
     for what, array in large.items():
@@ -116,8 +117,9 @@ def expected_tensors(manifest: Manifest) -> dict[str, tuple[str, tuple[int, ...]
                 "mean": ("float64", (p, d)),
                 "coefficients": ("float32", (p, d, local.q)),
                 "whitening": ("float32", (p, local.k, d)),
-                "center": ("float64", (p,)),
-                "spread": ("float64", (p,)),
+                "alone": ("float32", (p, local.k, d)),
+                "center": ("float64", (2, p)),
+                "spread": ("float64", (2, p)),
             }
             for what, shape in shapes.items():
                 expected[tensor_name(key, view.name, LOCAL, what)] = shape

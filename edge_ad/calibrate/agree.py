@@ -19,7 +19,7 @@ ENGINE_TOLERANCE = 1e-3
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Answers:
-    """What the engine says of m parts: distances [m, V, L]; cells [m, V, P], None without positions."""
+    """What the engine says of m parts: distances [m, V, L]; cells [m, V, 2, P] or None."""
 
     distances: NDArray[np.float32]
     cells: NDArray[np.float32] | None
@@ -30,7 +30,7 @@ def view_scores(answers: Answers, views: Sequence[ViewFit]) -> NDArray[np.float6
     whole = level_sum(answers.distances)
     for i, view in enumerate(views):
         if answers.cells is not None and view.local is not None and view.combination is not None:
-            z = (answers.cells[:, i] - view.local.center) / view.local.spread
+            z = view.local.z(answers.cells[:, i])
             whole[:, i] = view.combination.scores(whole[:, i], z)
     return whole
 
@@ -51,11 +51,12 @@ def check_engine(
             _compare(job, f"part {part}, view {rule.name}", ours, reference)
         if answers.cells is None or view.local is None or of_view.local is None:
             continue
-        near, cells = np.sqrt(view.local.d2(of_view.local)), answers.cells[:, i]
+        near = np.sqrt(view.local.d2(of_view.local)).reshape(len(parts), -1)
+        cells = answers.cells[:, i].reshape(len(parts), -1)
         for part, worst, ours, reference in zip(
             parts, np.argmax(np.abs(cells - near) / near, axis=1), cells, near, strict=True
         ):
-            where = f"part {part}, view {rule.name}, position {worst}"
+            where = f"part {part}, view {rule.name}, position {worst % (near.shape[1] // 2)}"
             _compare(job, where, ours[worst], reference[worst])
 
 

@@ -2,11 +2,18 @@
 
     d2_p = |W_p (x_p - mu_p - B_p t)|^2,   z_p = (d_p - center_p) / spread_p
 
+and by itself, with a whitening factor M_p of its own: |M_p (x_p - mu_p)|^2, normalised the same way.
+
 t are the part's regressors (see `context`), W_p whitens what they leave of x_p, with Ledoit-Wolf
 shrinkage for each position. (Defard et al., 2020, "PaDiM", fit x_p alone. Given the part as a whole the
 same features separate good from defective parts better, because what all positions have in common is no
 news.) center and spread are mean and deviation of d_p of good parts that were left out, averaged over
 neighbours, so that a restless position needs more to stand out.
+
+A large defect is in t too, and so disturbs what is expected elsewhere: given the whole, parts are judged
+better and defects located worse than by themselves. So the score takes z given the whole, and the map
+the smaller of the two z. (Development data: image AUROC 0.983 given the whole, 0.959 by itself; AUPRO
+0.67 and 0.77, of the smaller 0.76.)
 """
 
 from __future__ import annotations
@@ -35,8 +42,9 @@ class LocalGaussian:
     """The Gaussians of P = rows x columns positions in d dimensions; all arrays float64.
 
     context_mean: [m d] and context: [q, m d] give t = context @ (coarse view - context_mean), q may be
-    0. mean: [P, d]; coefficients: [P, d, q]; whitening: [P, d, d], upper triangular; center, spread:
-    [P], of d of a part that was not fitted; shrinkage: [P].
+    0. mean: [P, d]; coefficients: [P, d, q]; whitening, alone: [P, d, d], upper triangular, W and M;
+    center, spread: [2, P], of d of a part that was not fitted, given the whole and by itself;
+    shrinkage: [P], of W.
     """
 
     grid: Grid
@@ -45,25 +53,34 @@ class LocalGaussian:
     mean: Floats
     coefficients: Floats
     whitening: Floats
+    alone: Floats
     center: Floats
     spread: Floats
     shrinkage: Floats
     n: int
 
     def d2(self, local: NDArray[Any]) -> Floats:
-        """Squared distances [n, P] of local features [n, P, d]. NaN and Inf stay so."""
+        """Squared distances [n, 2, P] of local features [n, P, d], given the whole and by itself. NaN
+        and Inf stay so."""
         t = (coarse_view(local, self.grid) - self.context_mean) @ self.context.T
-        result = np.empty(local.shape[:2])
+        result = np.empty((len(local), 2, local.shape[1]))
         for block in _blocks(local.shape[1]):
             x = local[:, block].transpose(1, 0, 2).astype(np.float64) - self.mean[block, None]
+            z = x @ self.alone[block].transpose(0, 2, 1)
+            result[:, 1, block] = np.einsum("pnd,pnd->np", z, z)
             x -= t @ self.coefficients[block].transpose(0, 2, 1)
             z = x @ self.whitening[block].transpose(0, 2, 1)
-            result[:, block] = np.einsum("pnd,pnd->np", z, z)
+            result[:, 0, block] = np.einsum("pnd,pnd->np", z, z)
         return result
+
+    def z(self, d: NDArray[Any]) -> NDArray[Any]:
+        """Normalised distances [..., 2, P] of distances d (not squared)."""
+        return np.asarray((d - self.center) / self.spread)
 
 
 def fit_local(local: NDArray[Any], grid: Grid) -> tuple[LocalGaussian, Floats]:
-    """Fit on local features [n, P, d]; also z [n, P] of every part by the fit of the others.
+    """Fit on local features [n, P, d]; also z [n, P] of every part, given the whole, by the fit of the
+    others.
 
     Left out, in closed form: the part's share in mean, regression, covariance, center and spread.
     Shrinkage and the directions of the regressors are held fixed.
@@ -77,14 +94,18 @@ def fit_local(local: NDArray[Any], grid: Grid) -> tuple[LocalGaussian, Floats]:
     context = fit_context(local, grid)
     floor = FLOOR * _typical_variance(local, context)
     mean, coefficients = np.empty((positions, d)), np.empty((positions, d, len(context.axes)))
-    whitening, shrinkage = np.empty((positions, d, d)), np.empty(positions)
-    outside = np.empty((n, positions))
+    whitening, alone = np.empty((positions, d, d)), np.empty((positions, d, d))
+    shrinkage, outside = np.empty(positions), np.empty((2, n, positions))
+    nothing = Context(context.mean, context.axes[:0], context.basis[:, :0])
     for block in _blocks(positions):
-        mean[block], slopes, residual = _regress(local[:, block], context)
+        mean[block], _, residual = _regress(local[:, block], nothing)
+        _, alone[block], d2 = _fit_positions(residual, nothing, floor)
+        outside[1, :, block] = np.sqrt(d2).T
+        _, slopes, residual = _regress(local[:, block], context)
         coefficients[block] = slopes.transpose(0, 2, 1)
         shrinkage[block], whitening[block], d2 = _fit_positions(residual, context, floor)
-        outside[:, block] = np.sqrt(d2).T
-    center, spread = outside.mean(axis=0), outside.std(axis=0)
+        outside[0, :, block] = np.sqrt(d2).T
+    center, spread = outside.mean(axis=1), outside.std(axis=1)
     fitted = LocalGaussian(
         grid=grid,
         context_mean=context.mean,
@@ -92,12 +113,13 @@ def fit_local(local: NDArray[Any], grid: Grid) -> tuple[LocalGaussian, Floats]:
         mean=mean,
         coefficients=coefficients,
         whitening=whitening,
+        alone=alone,
         center=smooth(center, grid),
         spread=smooth(spread, grid),
         shrinkage=shrinkage,
         n=n,
     )
-    return fitted, _normalise_outside(outside, center, spread, grid)
+    return fitted, _normalise_outside(outside[0], center[0], spread[0], grid)
 
 
 def smooth(values: NDArray[Any], grid: Grid) -> Floats:

@@ -8,6 +8,8 @@ good parts that were left out of the fit:
     local  = (mean of the largest 1 % of z - its mean) / its deviation
     score  = max(local, global / 2)
 
+where z is given the whole; the map is the smaller of z given the whole and by itself (see `local`).
+
 The part as a whole counts half: pooled features tell small defects badly, and decide only where they are
 twice as unusual. (On development data the sum of both, or both at full weight, detect less.)
 """
@@ -74,8 +76,8 @@ class Combination(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     local_spread: float
 
     def scores(self, global_: NDArray[Any], z: NDArray[Any]) -> Floats:
-        """[n] from sums of level distances [n] and z [n, P]. NaN and Inf stay NaN or Inf."""
-        local = (top_mean(z, self.top) - self.local_mean) / self.local_spread
+        """[n] from sums of level distances [n] and z [n, 2, P]. NaN and Inf stay NaN or Inf."""
+        local = (top_mean(z[:, 0], self.top) - self.local_mean) / self.local_spread
         whole = GLOBAL_WEIGHT * (np.asarray(global_, np.float64) - self.global_mean) / self.global_spread
         return np.asarray(np.maximum(local, whole))
 
@@ -106,9 +108,9 @@ class ViewFit:
         distances = level_distances(features.pooled, self.settings.levels, self.gaussians)
         if self.local is None or self.combination is None or features.local is None:
             return Scored(level_sum(distances), distances, None)
-        z = (np.sqrt(self.local.d2(features.local)) - self.local.center) / self.local.spread
+        z = self.local.z(np.sqrt(self.local.d2(features.local)))
         scores = self.combination.scores(level_sum(distances), z)
-        return Scored(scores, distances, z.astype(np.float32).reshape(-1, *self.local.grid))
+        return Scored(scores, distances, anomaly_map(z, self.local.grid))
 
 
 def fit_view(features: Features, settings: FitSettings) -> ViewFit:
@@ -140,6 +142,12 @@ def top_mean(z: NDArray[Any], top: int) -> Floats:
     """Mean of the `top` largest of [n, P], [n]; NaN where one is."""
     largest = np.partition(z, z.shape[-1] - top, axis=-1)[..., -top:]
     return np.asarray(largest.mean(axis=-1, dtype=np.float64))
+
+
+def anomaly_map(z: NDArray[Any], grid: Grid) -> NDArray[np.float32]:
+    """[..., rows, columns] of z [..., 2, P]: unusual by itself and given the whole."""
+    smaller = np.minimum(z[..., 0, :], z[..., 1, :]).astype(np.float32)
+    return np.asarray(smaller.reshape(*smaller.shape[:-1], *grid))
 
 
 def without_each(values: Floats) -> Floats:

@@ -249,19 +249,21 @@ def _local_head(
         near + rng.normal(0, 1e-3, near.shape),
         rng.normal(0, 1e-2, (positions, d, q)),
         np.triu(whitening) if triangular else whitening,
+        np.triu(whitening[::-1]) if triangular else whitening[::-1],
     )
     return LocalHead(*(array.astype(np.float32) for array in arrays))
 
 
 def _cells_reference(local: Floats, heads: list[LocalHead]) -> NDArray[np.float64]:
-    """d2 of every view and position by itself, in float64."""
+    """d2 of every view and position, given the whole and by itself, in float64, [B, 2, P]."""
     rows = []
     for positions, h in zip(local.astype(float), heads, strict=True):
         coarse = (h.pooling.astype(float) @ positions).ravel()
         t = h.context.astype(float) @ (coarse - h.context_mean.astype(float))
         predicted = h.mean.astype(float) + h.coefficients.astype(float) @ t
-        y = [w.astype(float) @ x for w, x in zip(h.whitening, positions - predicted, strict=True)]
-        rows.append([float(one @ one) for one in y])
+        given = zip(h.whitening.astype(float), positions - predicted, strict=True)
+        alone = zip(h.alone.astype(float), positions - h.mean.astype(float), strict=True)
+        rows.append([[float((w @ x) @ (w @ x)) for w, x in pairs] for pairs in (given, alone)])
     return np.array(rows)
 
 
@@ -299,7 +301,7 @@ def test_distances_of_positions_equal_numpy(many: Backbone, q: int, k: int, tria
     rng = np.random.default_rng(5)
     heads = [_local_head(near, rng, q, k, triangular) for near in local]
     distances, found = _score_cells(many, heads, pictures)
-    assert (found.shape, found.dtype) == ((3, 16), np.float32)
+    assert (found.shape, found.dtype) == ((3, 2, 16), np.float32)
     expected = _cells_reference(local, heads)
     np.testing.assert_allclose(found.astype(float) ** 2, expected, rtol=1e-4)
     np.testing.assert_allclose(distances[:, 0], np.linalg.norm(pooled[:, :8], axis=1), rtol=1e-5)
@@ -315,9 +317,10 @@ def test_a_position_that_is_not_finite_is_not_hidden(many: Backbone, tmp_path: P
     for dimension in (0, 50, 99):
         spoilt = _spoil(many, tmp_path, "local", (7, dimension), bad)
         _, cells = _score_cells(spoilt, [alone], pictures)
-        assert np.flatnonzero(~np.isfinite(cells[0])).tolist() == [7]
+        for kind in (0, 1):
+            assert np.flatnonzero(~np.isfinite(cells[0, kind])).tolist() == [7]
         _, cells = _score_cells(spoilt, [in_context], pictures)
-        assert not np.isfinite(cells).any()  # it is part of what all of them are seen in
+        assert not np.isfinite(cells[0, 0]).any()  # it is part of what all of them are seen in
 
 
 def test_positions_need_a_backbone_that_has_them(tmp_path: Path) -> None:
