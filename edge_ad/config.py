@@ -101,6 +101,9 @@ class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     # "conformal" (cross-fitted or leave-one-out), or "chi2" as in the paper (one level only).
     threshold: Literal["conformal", "chi2"] = "conformal"
     folds: Annotated[int, Meta(ge=2, le=200)] = 20
+    # Altered copies of every good part that are fitted besides it (brightness, shift, focus, noise), for
+    # a line that varies more than the collected parts do; 0: none. Fitting takes `folds` times as long.
+    augment: Annotated[int, Meta(ge=0, le=20)] = 0
     min_parts: Annotated[int, Meta(ge=2, le=100_000)] = 20
 
 

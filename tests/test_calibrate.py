@@ -151,7 +151,8 @@ def test_an_engine_that_differs_at_one_position_is_refused(factor: float) -> Non
     job = Job(
         backbone="", directory="", work="", cameras=[], views=[ViewRule(name="top", camera="top")],
         levels=levels, local=None, reduction=Reduction(), rate=0.01, threshold="conformal", folds=20,
-        min_parts=2, key=KEY, precision="f16", threads=1, kept=[], candidates=[], next_number=1,
+        augment=0, min_parts=2, key=KEY, precision="f16", threads=1, kept=[], candidates=[],
+        next_number=1,
     )  # fmt: skip
     parts = ["000001", "000002", "000003"]
     check_engine(job, parts, Answers(distances, cells), [few], [view])
@@ -705,3 +706,18 @@ def test_a_full_disk_is_said_and_changes_nothing(station: Station, tmp_path: Pat
     assert open_bundle(before).manifest.counts["parts"] == 40
     # What was begun does not stay on the full disk.
     assert not [path for path in station.state_path.rglob(".*") if path.name != ".lock"]
+
+
+def test_replicates_are_fitted_and_parts_are_counted(station: Station, tmp_path: Path) -> None:
+    """Altered copies of the parts: the promise is still of the 30 parts, whole parts left out."""
+    other = write_station(
+        Path(station.path).parent, calibration="min_parts = 20\naugment = 2\nfolds = 4"
+    )
+    result = calibrate(other, Request(refit=True))
+    section = result.manifest.engines[result.key]
+    assert section.promise.method == "crossfit-4, with replicates"
+    assert section.promise.parts == result.manifest.counts["parts"]
+    inspector = open_inspector(open_bundle(result.path), threads=1)
+    lighter = np.clip(part_image(900) * 1.08, 0, 255).astype(np.uint8)
+    assert np.isfinite(inspector.inspect(lighter).score)
+    inspector.close()

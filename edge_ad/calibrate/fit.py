@@ -24,11 +24,13 @@ from edge_ad.bundle import (
 )
 from edge_ad.bundle.tensors import Tensors
 from edge_ad.calibrate.agree import Answers, check_engine, view_scores
+from edge_ad.calibrate.augment import replicate
 from edge_ad.calibrate.job import Job, Outcome, Part, Score, Skipped
 from edge_ad.calibrate.screen import Tell, check_enough
 from edge_ad.calibration_set import read_frame
 from edge_ad.errors import CaptureError
 from edge_ad.frame import Image
+from edge_ad.gaussian.replicates import fit_with_replicates
 from edge_ad.gaussian.threshold import (
     CHI2,
     CONFIDENCE,
@@ -41,6 +43,8 @@ from edge_ad.gaussian.view import Features, FitSettings, ViewFit, fit_view
 from edge_ad.preprocess import Preprocessor
 
 REFERENCE_FRAMES = 8
+# Of one part: pooled [V, D] and, with positions, local [V, P, d].
+_Row = tuple[NDArray[np.float32], NDArray[np.float32] | None]
 
 
 def fit(
@@ -52,14 +56,17 @@ def fit(
     tell: Tell,
 ) -> tuple[Outcome, Tensors]:
     """Fit every view on `parts`. Raises CheckFailed (too few parts, nothing to fit) and DeviceError."""
-    used, damaged, features = extract(job, backbone, parts, tell)
+    used, damaged, features, replicates = extract(job, backbone, parts, tell)
     left_out = [*skipped, *damaged]
     check_enough(len(used), left_out, job.min_parts)
     settings = fit_settings(job)
     views = []
     for i, of_view in enumerate(features):
         tell("fitting", i, len(job.views))
-        views.append(fit_view(of_view, settings))
+        if job.augment:
+            views.append(fit_with_replicates(of_view, replicates[i], settings))
+        else:
+            views.append(fit_view(of_view, settings))
     tell("fitting", len(job.views), len(job.views))
     scales = view_scales(views)
     scaled = np.stack([view.outside / scale for view, scale in zip(views, scales, strict=True)], axis=1)
@@ -113,44 +120,52 @@ def view_scales(views: Sequence[ViewFit]) -> list[float]:
 
 def extract(
     job: Job, backbone: Backbone, parts: Sequence[Part], tell: Tell
-) -> tuple[list[Part], list[Skipped], list[Features]]:
-    """Per view the features of the parts whose kept frames are whole; a part's views are one batch."""
+) -> tuple[list[Part], list[Skipped], list[Features], list[Features]]:
+    """The parts whose kept frames are whole, those that are not, and per view the features of the first
+    and of their replicates, those of part i at i, n + i, ...; a part's views are one batch."""
     engine = open_features(
         backbone, len(job.views), job.threads, job.precision, local=job.local is not None
     )
     prepare = Preprocessor(backbone.height, backbone.width)
-    pooled = np.empty((len(job.views), len(parts), backbone.dim), np.float32)
-    local: NDArray[np.float32] | None = None
-    if job.local is not None:
-        shape = (len(job.views), len(parts), job.local.positions, job.local.dim)
-        local = np.empty(shape, np.float32)
+    rows: list[list[_Row]] = [[] for _ in range(1 + job.augment)]
     used: list[Part] = []
     damaged: list[Skipped] = []
     for i, part in enumerate(parts):
         tell("features", i, len(parts))
         try:
-            _fill(job, part, prepare, engine.input)
+            images = _images(job, part)
         except CaptureError as error:
             damaged.append(Skipped(f"{part.id} {part.source}", "damaged", str(error)))
             continue
-        pooled[:, len(used)] = engine.infer()
-        if local is not None and engine.local is not None:
-            local[:, len(used)] = engine.local
+        rng = np.random.default_rng(len(used))
+        for turn, kept in enumerate(rows):
+            altered = {k: replicate(v, rng) for k, v in images.items()} if turn else images
+            _fill(job, altered, prepare, engine.input)
+            pooled = engine.infer().copy()
+            kept.append((pooled, None if engine.local is None else engine.local.copy()))
         used.append(part)
     tell("features", len(parts), len(parts))
     engine.close()
-    n = len(used)
-    features = [
-        Features(pooled[i, :n], None if local is None else local[i, :n]) for i in range(len(job.views))
-    ]
-    return used, damaged, features
+    views = range(len(job.views))
+    flat = [row for kept in rows[1:] for row in kept]
+    return used, damaged, [_of_view(rows[0], v) for v in views], [_of_view(flat, v) for v in views]
 
 
-def _fill(job: Job, part: Part, prepare: Preprocessor, rows: NDArray[np.uint8]) -> None:
-    """Write a part's views into the engine's input. Raises CaptureError when a kept frame is damaged."""
-    images: dict[str, Image] = {
-        name: read_frame(Path(job.directory), stored) for name, stored in part.files.items()
-    }
+def _of_view(rows: Sequence[_Row], view: int) -> Features:
+    """The features of one view of every row."""
+    if not rows:
+        return Features(np.empty((0, 0), np.float32))
+    local = [near[view] for _, near in rows if near is not None]
+    return Features(np.stack([pooled[view] for pooled, _ in rows]), np.stack(local) if local else None)
+
+
+def _images(job: Job, part: Part) -> dict[str, Image]:
+    """A part's kept frames by camera. Raises CaptureError when one is damaged."""
+    return {name: read_frame(Path(job.directory), stored) for name, stored in part.files.items()}
+
+
+def _fill(job: Job, images: dict[str, Image], prepare: Preprocessor, rows: NDArray[np.uint8]) -> None:
+    """Write a part's views into the engine's input."""
     for view, row in zip(job.views, rows, strict=True):
         prepare.prepare(images[view.camera], view.roi, row)
 
@@ -206,7 +221,7 @@ def _reference(job: Job, engine: ScoreEngine, parts: Sequence[Part], tell: Tell)
     distances, cells = [], []
     for i, part in enumerate(parts):
         tell("reference", i, len(parts))
-        _fill(job, part, prepare, engine.input)
+        _fill(job, _images(job, part), prepare, engine.input)
         distances.append(engine.infer().copy())
         if engine.cells is not None:
             cells.append(engine.cells.copy())

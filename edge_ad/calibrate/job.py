@@ -64,6 +64,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     rate: float
     threshold: Literal["conformal", "chi2"]
     folds: int
+    augment: int
     min_parts: int
     key: str
     precision: str

@@ -95,6 +95,7 @@ def plan_job(
         rate=settings.false_reject_rate,
         threshold=settings.threshold,
         folds=settings.folds,
+        augment=settings.augment,
         min_parts=settings.min_parts,
         key=f"{station.engine.kind}-{station.engine.precision}",
         precision=station.engine.precision,

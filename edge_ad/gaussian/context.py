@@ -69,7 +69,8 @@ def fit_context(local: NDArray[Any], grid: Grid) -> Context:
     """Regressors of the parts with local features [n, P, d]."""
     view = coarse_view(local, grid)
     mean = view.mean(axis=0)
-    q = min(regressors_for(len(view)), view.shape[1])
+    # More of a small view would be the positions themselves, and explain everything away.
+    q = min(regressors_for(len(view)), view.shape[1] // 4)
     directions = np.random.default_rng(SEED).standard_normal((view.shape[1], q))
     left, singular, right = np.linalg.svd((view - mean) @ directions, full_matrices=False)
     kept = singular > RANK * max(float(singular.max(initial=0.0)), 1e-30)

@@ -1,0 +1,45 @@
+"""A fit on parts and on slightly altered replicates of them, for what a line varies and few parts show.
+
+Replicates are no parts: they follow from one. So a part and its replicates are on the same side of
+every split, the threshold comes from parts as they were seen, and n is the number of parts. Leaving out
+several rows at once has no closed form here: the whole fit is repeated on folds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_ad.gaussian.view import Features, FitSettings, ViewFit, fit_view
+
+
+def fit_with_replicates(
+    parts: Features, replicates: Features, settings: FitSettings, seed: int = 0
+) -> ViewFit:
+    """Fit on n parts and r n replicates (those of part i at i, n + i, ...); `outside` is of the parts.
+
+    Raises CheckFailed as `fit_view` does, ValueError when the replicates are no multiple of the parts.
+    """
+    n = len(parts)
+    if not n or len(replicates) % n:
+        raise ValueError(f"{len(replicates)} replicates of {n} parts")
+    everything = _joined(parts, replicates)
+    part_of = np.arange(len(everything)) % n
+    folds = min(settings.folds, n)
+    fold = np.empty(n, np.int64)
+    fold[np.random.default_rng(seed).permutation(n)] = np.arange(n) % folds
+    outside = np.empty(n)
+    for one in range(folds):
+        fitted = fit_view(everything.take(fold[part_of] != one), settings)
+        outside[fold == one] = fitted.score(parts.take(fold == one)).scores
+    whole = fit_view(everything, settings)
+    return replace(whole, outside=outside, method=f"crossfit-{folds}, with replicates")
+
+
+def _joined(a: Features, b: Features) -> Features:
+    local: NDArray[np.float32] | None = None
+    if a.local is not None and b.local is not None:
+        local = np.concatenate([a.local, b.local])
+    return Features(np.concatenate([a.pooled, b.pooled]), local)
