@@ -84,7 +84,7 @@ uri = "v4l2:///dev/video0"
 #threshold = "conformal"
 # Repetitions of the whole fit with pca, npca and augment, 2 to 200.
 #folds = 20
-# Altered copies of every good part that are fitted besides it (brightness, shift, focus, noise); 0 to 20.
+# Altered copies of every good part, fitted besides it (brightness, shift, focus, noise); 0 to 20.
 #augment = 0
 # Fewer good parts than this are refused.
 #min_parts = 20
