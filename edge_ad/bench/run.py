@@ -27,7 +27,8 @@ MAX_WARM_UP = 200  # parts that are inspected first and not counted
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What to measure. `own_process`: this process may be tuned as the daemon tunes its own."""
+    """What to measure. `own_process`: this process may be tuned as the daemon tunes its own; `beside`:
+    the backbone whose bare engine the path is compared with, its own where none is given."""
 
     backbone: Backbone
     frames: int = 2000
@@ -37,6 +38,7 @@ class Options:
     threads: int = 0
     profile: Profile = "default"
     own_process: bool = True
+    beside: Backbone | None = None
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -76,6 +78,7 @@ class Result(msgspec.Struct, frozen=True):
     backbone: str
     backbone_sha256: str
     input: str
+    engine: str  # the bare engine's network and input
     runtime: str
     device: str
     loaded: Run
@@ -90,7 +93,7 @@ def run_bench(options: Options, say: Callable[[str], None] = lambda _: None) -> 
         say("rendering parts, fitting the Gaussians on them")
         trial = make_trial(
             Path(temporary), options.backbone, size, warm_up + options.frames, options.reject_rate,
-            options.threads, options.profile,
+            options.threads, options.profile, options.beside,
         )  # fmt: skip
         runs = {}
         for name, load in (("quiet", None), ("loaded", Load())):
@@ -98,6 +101,7 @@ def run_bench(options: Options, say: Callable[[str], None] = lambda _: None) -> 
             runs[name] = _measure(trial, options, warm_up, load)
         trial.engine.close()
     loaded, identity, backbone = runs["loaded"], trial.engine.identity, options.backbone
+    bare = options.beside or backbone
     return Result(
         **{key: getattr(loaded, key) for key in Result.__struct_fields__[:6]},
         frames=options.frames,
@@ -108,6 +112,7 @@ def run_bench(options: Options, say: Callable[[str], None] = lambda _: None) -> 
         backbone=backbone.name,
         backbone_sha256=backbone.sha256,
         input=f"{backbone.width} x {backbone.height}",
+        engine=f"{bare.name} at {bare.width} x {bare.height}",
         runtime=identity.runtime,
         device=identity.device,
         loaded=loaded,

@@ -60,10 +60,11 @@ def make_trial(
     reject_rate: float,
     threads: int,
     profile: Profile = "default",
+    beside: Backbone | None = None,
 ) -> Trial:
     """Render parts of `size` (width, height), fit the Gaussians on them, write and activate the bundle.
 
-    The threshold lies where `reject_rate` of the pool is above it: a bench, not a calibration.
+    The bare engine is that of `beside` or of the backbone itself. The threshold lies where `reject_rate` of the pool is above it: a bench, not a calibration.
     """
     width, height = size
     pool = max(8, min(POOL, POOL_BYTES // (width * height)))
@@ -111,7 +112,7 @@ def make_trial(
     store_backbone(station.state_path, backbone)
     path = write_bundle(station.state_path, manifest, tensors, {})
     activate(station.state_path, station.product, path.name)
-    engine = open_features(backbone, threads=threads)
+    engine = open_features(beside or backbone, threads=threads)
     engine.input[:] = np.random.default_rng(0).integers(0, 256, engine.input.shape)
     return Trial(station, engine)
 

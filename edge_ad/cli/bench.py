@@ -36,6 +36,8 @@ ROWS = {
 @click.command()
 @click.option("--backbone", type=click.Path(path_type=Path), metavar="DIR",
               help="What 'backbone export' wrote. Default: the built-in network.")  # fmt: skip
+@click.option("--beside", type=click.Path(path_type=Path), metavar="DIR",
+              help="The network whose bare engine is compared with. Default: the same.")  # fmt: skip
 @click.option("--frames", type=click.IntRange(10, 10_000_000), default=2000, show_default=True)
 @click.option("--width", type=click.IntRange(32, 8192), default=1920, show_default=True)
 @click.option("--height", type=click.IntRange(32, 8192), default=1200, show_default=True)
@@ -46,6 +48,7 @@ ROWS = {
 @json_option
 def command(
     backbone: Path | None,
+    beside: Path | None,
     frames: int,
     width: int,
     height: int,
@@ -64,7 +67,10 @@ def command(
     from edge_ad.bench import Options, run_bench
 
     directory = backbone or Path(edge_ad.__file__).parent / "backbone/embedded"
-    options = Options(load_backbone(directory), frames, width, height, reject_rate, threads, profile)
+    options = Options(
+        load_backbone(directory), frames, width, height, reject_rate, threads, profile,
+        beside=None if beside is None else load_backbone(beside),
+    )  # fmt: skip
     result = run_bench(options, say=lambda text: click.echo(text, err=True))
     if json_to != "-":
         _show(result)
@@ -85,5 +91,5 @@ def _show(result: Result) -> None:
         table.add_row(text, *(str(v) if isinstance(v, int) else f"{v:.3f}" for v in values))
     click.echo(f"{result.device}, {result.threads} threads, OpenVINO {result.runtime.partition('-')[0]}")
     click.echo(f"{result.backbone} at {result.input}, sha256 {result.backbone_sha256[:12]}")
-    click.echo(f"profile {result.profile}; the engine alone is the backbone without Gaussians")
+    click.echo(f"profile {result.profile}; the engine alone is {result.engine}, without Gaussians")
     Console(highlight=False).print(table)

@@ -29,10 +29,12 @@ def _bench(*arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def result(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     directory = tmp_path_factory.mktemp("tiny")
-    write_tiny_backbone(directory)
+    write_tiny_backbone(directory / "net")
+    write_tiny_backbone(directory / "other", size=96)
     file = directory / "bench.json"
     size = ["--width", "320", "--height", "200", "--reject-rate", "0.1"]
-    done = _bench("--backbone", str(directory), "--frames", str(FRAMES), *size, "--json", str(file))
+    nets = ["--backbone", str(directory / "net"), "--beside", str(directory / "other")]
+    done = _bench(*nets, "--frames", str(FRAMES), *size, "--json", str(file))
     assert done.returncode == 0, done.stderr
     assert "ratio" in done.stdout
     data: dict[str, Any] = json.loads(file.read_text())
@@ -46,6 +48,8 @@ def test_the_figures_at_the_top_are_the_loaded_ones(result: dict[str, Any]) -> N
         assert result[key] == result["loaded"][key]
     assert (result["frames"], result["width"], result["height"]) == (FRAMES, 320, 200)
     assert result["threads"] >= 1
+    assert result["input"] == "64 x 64"
+    assert result["engine"] == "tiny at 96 x 96"
 
 
 @pytest.mark.parametrize("run", ["quiet", "loaded"])
