@@ -5,8 +5,8 @@
 Fitted on train/good as it is; the test parts are then changed as frames, before anything is resized:
 brightness +-20 %, blur of sigma 1 pixel, a shift of 3 % of width and height, noise of sigma 5 of 255
 grey levels. Each beside the undisturbed parts, by the same calibrated thresholds, with exact 95 %
-intervals. With --augment R also a fit on R altered copies of each good part (`calibration.augment`): what
-it buys under each change and what it costs without any.
+intervals. With --augment R also a fit on R altered copies of each good part (`calibration.augment`):
+what it buys under each change and what it costs without any.
 """
 
 from __future__ import annotations

@@ -64,7 +64,8 @@ def make_trial(
 ) -> Trial:
     """Render parts of `size` (width, height), fit the Gaussians on them, write and activate the bundle.
 
-    The bare engine is that of `beside` or of the backbone itself. The threshold lies where `reject_rate` of the pool is above it: a bench, not a calibration.
+    The bare engine is that of `beside` or of the backbone itself. The threshold lies where
+    `reject_rate` of the pool is above it: a bench, not a calibration.
     """
     width, height = size
     pool = max(8, min(POOL, POOL_BYTES // (width * height)))
