@@ -18,6 +18,7 @@ the smaller of the two z. (Development data: image AUROC 0.983 given the whole, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +34,10 @@ BLOCK = 32  # positions at a time: bounds the float64 copies to 32 n d
 # Variance that every position has at least, as a share of what the median position has: one that never
 # changed in the good parts (a black background) is then sensitive, not infinitely so.
 FLOOR = 0.01
+# The same for the spread of its distance, as a share of the median position's: what is divided by.
+SPREAD_FLOOR = 0.1
+# A position with less than this share of the most restless one's variance never changed at all.
+NOTHING = 1e-9
 
 Floats = NDArray[np.float64]
 
@@ -84,13 +89,15 @@ def fit_local(local: NDArray[Any], grid: Grid) -> tuple[LocalGaussian, Floats]:
 
     Left out, in closed form: the part's share in mean, regression, covariance, center and spread.
     Shrinkage and the directions of the regressors are held fixed.
-    Raises CheckFailed with fewer than 6 parts, or where all parts are the same.
+    Raises CheckFailed with fewer than 6 parts, where all parts are the same or features are not finite.
     """
     n, positions, d = local.shape
     if positions != grid[0] * grid[1]:
         raise ValueError(f"{positions} positions for a grid of {grid[0]} x {grid[1]}")
     if n < MIN_PARTS:
         raise CheckFailed(f"{n} good parts are too few for local Gaussians; give at least {MIN_PARTS}")
+    if not all(np.isfinite(part).all() for part in local):
+        raise CheckFailed("local features of good parts are not finite; drop the parts that cause it")
     context = fit_context(local, grid)
     floor = FLOOR * _typical_variance(local, context)
     mean, coefficients = np.empty((positions, d)), np.empty((positions, d, len(context.axes)))
@@ -106,6 +113,7 @@ def fit_local(local: NDArray[Any], grid: Grid) -> tuple[LocalGaussian, Floats]:
         shrinkage[block], whitening[block], d2 = _fit_positions(residual, context, floor)
         outside[0, :, block] = np.sqrt(d2).T
     center, spread = outside.mean(axis=1), outside.std(axis=1)
+    least = np.array([[SPREAD_FLOOR * math.sqrt(_typical(one**2))] for one in spread])
     fitted = LocalGaussian(
         grid=grid,
         context_mean=context.mean,
@@ -115,11 +123,11 @@ def fit_local(local: NDArray[Any], grid: Grid) -> tuple[LocalGaussian, Floats]:
         whitening=whitening,
         alone=alone,
         center=smooth(center, grid),
-        spread=smooth(spread, grid),
+        spread=np.maximum(smooth(spread, grid), least),
         shrinkage=shrinkage,
         n=n,
     )
-    return fitted, _normalise_outside(outside[0], center[0], spread[0], grid)
+    return fitted, _normalise_outside(outside[0], center[0], spread[0], float(least[0, 0]), grid)
 
 
 def smooth(values: NDArray[Any], grid: Grid) -> Floats:
@@ -146,9 +154,7 @@ def _typical_variance(local: NDArray[Any], context: Context) -> float:
     for block in _blocks(positions):
         residual = _regress(local[:, block], context)[2]
         variances[block] = np.einsum("pnd,pnd->p", residual, residual) / (n * d)
-    typical = float(np.median(variances)) or float(variances.mean())
-    if not np.isfinite(typical):
-        raise CheckFailed("local features of good parts are not finite; drop the parts that cause it")
+    typical = _typical(variances)
     scale = float(np.abs(local).max())
     if typical <= (1e-6 * scale) ** 2:
         raise CheckFailed(
@@ -203,11 +209,18 @@ def whiten_all(covariance: Floats) -> Floats:
     return np.asarray(np.triu(np.linalg.inv(upper)))
 
 
-def _normalise_outside(outside: Floats, center: Floats, spread: Floats, grid: Grid) -> Floats:
+def _typical(variances: Floats) -> float:
+    """Median of variances [P], without those that are nothing but rounding."""
+    return float(np.median(variances[variances >= NOTHING * variances.max()]))
+
+
+def _normalise_outside(
+    outside: Floats, center: Floats, spread: Floats, least: float, grid: Grid
+) -> Floats:
     """z [n, P] of distances [n, P], each part left out of center and spread as well."""
     n = len(outside)
     deviation = outside - center
     # Without one of n values the sum of squares about the mean falls by n / (n - 1) of its own.
     variance = (n * spread**2 - deviation**2 * n / (n - 1)) / (n - 1)
-    others = smooth(np.sqrt(np.maximum(variance, 0.0)), grid)
+    others = np.maximum(smooth(np.sqrt(np.maximum(variance, 0.0)), grid), least)
     return np.asarray((outside - smooth(center - deviation / (n - 1), grid)) / others)
