@@ -44,10 +44,11 @@ class Reason(str, Enum):
 class Verdict:
     """The verdict on one part.
 
-    `score` and `threshold` are in the same unit (sum of Mahalanobis distances over levels, see
-    `gaussian.score`); both are NaN where a FAULT left nothing to compare. `distances` is float32,
-    views x levels, a copy that the caller may keep. `maps` has one float32 [rows, columns] anomaly map
-    per view, in the score's unit, where the bundle localises.
+    `score` and `threshold` are in the same unit: the sum of Mahalanobis distances over levels, or, where
+    the bundle localises, deviations of good parts (see `gaussian.view`; a score may then be negative).
+    Both are NaN where a FAULT left nothing to compare. `distances` is float32, views x levels, a copy
+    that the caller may keep. `maps` has one float32 [rows, columns] anomaly map per view of a bundle
+    that localises, each position in deviations of its own.
     """
 
     decision: Decision

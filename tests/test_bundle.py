@@ -110,6 +110,11 @@ def test_gaussians_of_positions_come_back_for_the_engine(localising: Path, origi
     assert open_bundle(original).local_heads(KEY) is None
 
 
+def combination(manifest: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = manifest["engines"][KEY]["local"][0]["combination"]
+    return found
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
@@ -118,6 +123,10 @@ def test_gaussians_of_positions_come_back_for_the_engine(localising: Path, origi
         (lambda m: m["engines"][KEY].update(local=[]), "0 local fits for 1 views of profile 'default'"),
         (lambda m: m["engines"][KEY]["local"][0].update(q=4), r"local/context is float32 \[5, 40\]"),
         (lambda m: m["engines"][KEY]["local"][0].update(q=-1), ">= 0.*q"),
+        (lambda m: combination(m).update(top=0), "largest 0 of 16 positions"),
+        (lambda m: combination(m).update(top=17), "largest 17 of 16 positions"),
+        (lambda m: combination(m).update(local_spread=-1.5), r"not a positive number: \[2\.0, -1\.5\]"),
+        (lambda m: combination(m).update(global_spread=0.0), r"not a positive number: \[0\.0, 1\.5\]"),
         (lambda m: m["local"].update(rows=3), r"local/pooling is float64 \[4, 16\]"),
     ],
 )

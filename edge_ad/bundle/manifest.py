@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 import msgspec
@@ -217,6 +218,8 @@ def _check(manifest: Manifest, where: str) -> None:
                 f"section {key!r} has {len(section.local)} local fits for {len(manifest.views)} views "
                 f"of profile {manifest.profile!r}"
             )
+        for fit in section.local:
+            _check_combination(fit.combination, manifest.local, f"section {key!r}", refuse)
         if any([fit.name for fit in fits] != names for fits in section.levels):
             refuse(f"section {key!r} does not have the levels {names} for every view")
         numbers = [section.threshold, *section.scales]
@@ -225,3 +228,17 @@ def _check(manifest: Manifest, where: str) -> None:
         unknown = sorted(set(section.reference_scores) - set(manifest.files))
         if unknown:
             refuse(f"section {key!r} scores a reference file that is not in the bundle: {unknown[0]}")
+
+
+def _check_combination(
+    one: Combination, local: Local | None, whose: str, refuse: Callable[[str], None]
+) -> None:
+    """A spread below zero would turn what is far from good into what is near."""
+    positions = local.positions if local is not None else 0
+    if not 1 <= one.top <= positions:
+        refuse(f"{whose} averages the largest {one.top} of {positions} positions")
+    spreads = [one.global_spread, one.local_spread]
+    if not all(math.isfinite(value) and value > 0 for value in spreads):
+        refuse(f"{whose} has a spread that is not a positive number: {spreads}")
+    if not all(map(math.isfinite, (one.global_mean, one.local_mean))):
+        refuse(f"{whose} has a mean that is not finite")
