@@ -133,8 +133,8 @@ def _passing(seed: int, part: str) -> Text:
 
 
 def _gauge(ratio: float, width: int = 14) -> Text:
-    """A bar of score / threshold with a mark where the threshold is."""
-    filled, mark = round(min(ratio, 2.0) * width / 2) if ratio == ratio else 0, width // 2
+    """A bar of score / threshold with a mark where the threshold is; a score below zero has none."""
+    filled, mark = round(min(max(ratio, 0.0), 2.0) * width / 2) if ratio == ratio else 0, width // 2
     return Text.assemble(
         ("━" * min(filled, mark), "green" if ratio <= 1 else "red"),
         ("╌" * (mark - min(filled, mark)), "dim"),

@@ -12,7 +12,7 @@ from edge_ad.capture.defects import DEFECTS
 from edge_ad.capture.parts import part_key, plate
 from edge_ad.delivery.wire import Header, ScoreBody
 from edge_ad.demo.progress import Options, Progress
-from edge_ad.demo.screen import Screen, final_screen
+from edge_ad.demo.screen import Screen, _gauge, final_screen
 from edge_ad.demo.tally import Agreement, Result, Tally
 from edge_ad.demo.thumbnail import close_up, thumbnail
 from edge_ad.gaussian.threshold import conformal
@@ -153,3 +153,8 @@ def test_a_thumbnail_has_two_pixels_per_cell() -> None:
     assert [len(line) for line in lines] == [40] * 15
     styles = [str(span.style) for span in text.spans]
     assert styles[0] == "#000000 on #000000" and styles[-1] == "#ffffff on #ffffff"
+
+
+@pytest.mark.parametrize("ratio", [-1.5, -0.05, 0.0, 0.99, 2.5])
+def test_every_bar_is_as_wide_also_of_a_negative_score(ratio: float) -> None:
+    assert len(_gauge(ratio).plain) == 15
