@@ -525,6 +525,18 @@ def test_false_reject_rate_option(station: Station) -> None:
     assert "0.9" in done.stderr
 
 
+def test_a_threshold_that_ordinary_parts_exceed_is_refused_with_what_stretches_it(
+    tmp_path: Path,
+) -> None:
+    write_parts(tmp_path / "good", 30)
+    assert cv2.imwrite(str(tmp_path / "good" / "spoilt.png"), 255 - part_image(2000))
+    station = write_station(tmp_path, calibration="min_parts = 20\nfalse_reject_rate = 0.3")
+    expected = r"31 good parts: the threshold for .* 0\.3 is -.*look at spoilt\.png"
+    with pytest.raises(CheckFailed, match=expected):
+        calibrate(station, Request(directory=tmp_path / "good"))
+    assert current_path(station.state_path, "disc") is None
+
+
 def start_calibration(station: Station, good: Path) -> tuple[subprocess.Popen[bytes], psutil.Process]:
     """A calibration whose fitting child is up."""
     process = subprocess.Popen(

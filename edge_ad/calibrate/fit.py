@@ -28,7 +28,7 @@ from edge_ad.calibrate.augment import replicate
 from edge_ad.calibrate.job import Job, Outcome, Part, Score, Skipped
 from edge_ad.calibrate.screen import Tell, check_enough
 from edge_ad.calibration_set import read_frame
-from edge_ad.errors import CaptureError
+from edge_ad.errors import CaptureError, CheckFailed
 from edge_ad.frame import Image
 from edge_ad.gaussian.replicates import fit_with_replicates
 from edge_ad.gaussian.threshold import (
@@ -43,6 +43,7 @@ from edge_ad.gaussian.view import Features, FitSettings, ViewFit, fit_view
 from edge_ad.preprocess import Preprocessor
 
 REFERENCE_FRAMES = 8
+LEAST_THRESHOLD = 0.01
 # Of one part: pooled [V, D] and, with positions, local [V, P, d].
 _Row = tuple[NDArray[np.float32], NDArray[np.float32] | None]
 
@@ -72,6 +73,7 @@ def fit(
     scaled = np.stack([view.outside / scale for view, scale in zip(views, scales, strict=True)], axis=1)
     scores = scaled.max(axis=1)
     threshold, promise, chi2 = _threshold(job, scores, views)
+    _check_threshold(job, threshold, scores, used)
     tensors = _tensors(job, views)
     engine = _open_scorer(job, backbone, tensors)
     picked = np.unique(
@@ -197,6 +199,22 @@ def _threshold(
         achievable=(above + 1) / (n + 1) <= job.rate,
     )
     return limit, promise, chi2
+
+
+def _check_threshold(
+    job: Job, threshold: float, scores: NDArray[np.float64], used: Sequence[Part]
+) -> None:
+    """Standardised scores are about 0 for an ordinary good part. A threshold there would be no unit for
+    margins and tolerances, which are shares of it; a part very far out can stretch the scale so."""
+    if threshold >= LEAST_THRESHOLD:
+        return
+    furthest = int(scores.argmax())
+    raise CheckFailed(
+        f"{len(used)} good parts: the threshold for a false-reject rate of {job.rate:g} is "
+        f"{threshold:.4g}, where ordinary good parts are (it takes {LEAST_THRESHOLD:g}); look at "
+        f"{used[furthest].source}, which lies furthest out (score {scores[furthest]:.4g}): leave it out "
+        f"(--drop {used[furthest].id} if it is a kept part) if it is defective, else ask for a lower rate"
+    )
 
 
 def _tensors(job: Job, views: Sequence[ViewFit]) -> Tensors:
