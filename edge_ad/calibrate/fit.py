@@ -213,7 +213,7 @@ def _check_threshold(
         f"{len(used)} good parts: the threshold for a false-reject rate of {job.rate:g} is "
         f"{threshold:.4g}, where ordinary good parts are (it takes {LEAST_THRESHOLD:g}); look at "
         f"{used[furthest].source}, which lies furthest out (score {scores[furthest]:.4g}): leave it out "
-        f"(--drop {used[furthest].id} if it is a kept part) if it is defective, else ask for a lower rate"
+        f"(--drop {used[furthest].id} for a kept part) if it is defective, else ask for a lower rate"
     )
 
 
