@@ -103,17 +103,15 @@ def fit_local(local: NDArray[Any], grid: Grid) -> tuple[LocalGaussian, Floats]:
     mean, coefficients = np.empty((positions, d)), np.empty((positions, d, len(context.axes)))
     whitening, alone = np.empty((positions, d, d)), np.empty((positions, d, d))
     shrinkage, outside = np.empty(positions), np.empty((2, n, positions))
-    apart = np.empty((n, positions))
     nothing = Context(context.mean, context.axes[:0], context.basis[:, :0])
     for block in _blocks(positions):
         mean[block], _, residual = _regress(local[:, block], nothing)
-        _, alone[block], d2, _ = _fit_positions(residual, nothing, floor)
+        _, alone[block], d2 = _fit_positions(residual, nothing, floor)
         outside[1, :, block] = np.sqrt(d2).T
         _, slopes, residual = _regress(local[:, block], context)
         coefficients[block] = slopes.transpose(0, 2, 1)
-        shrinkage[block], whitening[block], d2, others = _fit_positions(residual, context, floor)
+        shrinkage[block], whitening[block], d2 = _fit_positions(residual, context, floor)
         outside[0, :, block] = np.sqrt(d2).T
-        apart[:, block] = np.sqrt(others).T
     center, spread = outside.mean(axis=1), outside.std(axis=1)
     least = np.array([[SPREAD_FLOOR * math.sqrt(_typical(one**2))] for one in spread])
     fitted = LocalGaussian(
@@ -129,7 +127,7 @@ def fit_local(local: NDArray[Any], grid: Grid) -> tuple[LocalGaussian, Floats]:
         shrinkage=shrinkage,
         n=n,
     )
-    return fitted, _normalise_outside(apart, center[0], spread[0], float(least[0, 0]), grid)
+    return fitted, _normalise_outside(outside[0], center[0], spread[0], float(least[0, 0]), grid)
 
 
 def smooth(values: NDArray[Any], grid: Grid) -> Floats:
@@ -176,68 +174,39 @@ def _regress(local: NDArray[Any], context: Context) -> tuple[Floats, Floats, Flo
     return mean, slopes, x
 
 
-def _fit_positions(
-    residual: Floats, context: Context, floor: float
-) -> tuple[Floats, Floats, Floats, Floats]:
-    """Shrinkage [p], whitening [p, d, d] and d2 [p, n] of each part by the others, twice: with the
-    shrinkage of all parts, and with that of the others. From residuals [p, n, d].
+def _fit_positions(residual: Floats, context: Context, floor: float) -> tuple[Floats, Floats, Floats]:
+    """Shrinkage [p], whitening [p, d, d] and d2 [p, n] of each part by the others, from residuals.
 
     With e a part's residual, h its leverage and R the scatter of r degrees of freedom, the others'
     scatter is R - e e^T / (1 - h) and the part's residual by them e / (1 - h). Sherman and Morrison's
     formula gives d2 = q / (1 - c q) / (1 - h)^2 with q = e^T A^-1 e, A the shrunk R / (r - 1) and
-    c = (1 - rho) / ((r - 1) (1 - h)); in R's principal axes A is diagonal for every shrinkage.
-    """
-    keep = np.maximum(1.0 - context.leverage, 1e-6)
-    degrees = residual.shape[1] - 1.0 - len(context.axes)
-    scatter = residual.transpose(0, 2, 1) @ residual
-    covariance = scatter / degrees
-    rho, scale, others_rho, others_scale = _shrinkages(residual, covariance, keep, degrees)
-    identity = np.eye(residual.shape[2])
-    ridge = (rho * scale + floor)[:, None, None] * identity
-    whitening = whiten_all((1.0 - rho)[:, None, None] * covariance + ridge)
-    variances, axes = np.linalg.eigh(scatter / (degrees - 1.0))
-    variances = np.maximum(variances, 0.0)
-    squares = (residual @ axes) ** 2
-
-    def d2(rho: Floats, scale: Floats) -> Floats:
-        weight = (1.0 - rho)[..., None]
-        q = (squares / (weight * variances[:, None] + (rho * scale + floor)[..., None])).sum(axis=2)
-        rest = 1.0 - (1.0 - rho) * q / ((degrees - 1.0) * keep)
-        return np.asarray(q / np.maximum(rest, 1e-9) / keep**2)
-
-    return rho, whitening, d2(rho[:, None], scale[:, None]), d2(others_rho, others_scale)
-
-
-def _shrinkages(
-    residual: Floats, covariance: Floats, keep: Floats, degrees: float
-) -> tuple[Floats, Floats, Floats, Floats]:
-    """Ledoit and Wolf's rho and mean variance, of all parts [p] and without each part [p, n].
-
-    A part far out at a position raises rho there, and so would seem nearer than a new one as far out.
+    c = (1 - rho) / ((r - 1) (1 - h)).
     """
     _, n, d = residual.shape
-    length2 = (residual**2).sum(axis=2)
-    # A residual has 1 - h times the variance of the noise in it.
-    fourth = length2**2 / keep**2
+    keep = np.maximum(1.0 - context.leverage, 1e-6)
+    degrees = n - 1.0 - len(context.axes)
+    scatter = residual.transpose(0, 2, 1) @ residual
+    covariance = scatter / degrees
     scale = np.trace(covariance, axis1=1, axis2=2) / d
-    square = (covariance**2).sum(axis=(1, 2))
-    rho = _rho(fourth.mean(axis=1), square, scale, d, degrees)
-    # |C|^2 of the others' covariance C = (degrees covariance - e e^T / keep) / (degrees - 1)
-    along = np.einsum("pnd,pnd->pn", residual @ covariance, residual)
-    rest = degrees - 1.0
-    others_square = (
-        degrees**2 * square[:, None] - 2.0 * degrees * along / keep + length2**2 / keep**2
-    ) / rest**2
-    others_scale = (degrees * scale[:, None] - length2 / keep / d) / rest
-    others_fourth = (fourth.sum(axis=1)[:, None] - fourth) / (n - 1)
-    return rho, scale, _rho(others_fourth, others_square, others_scale, d, rest), others_scale
-
-
-def _rho(fourth: Floats, square: Floats, scale: Floats, d: int, degrees: float) -> Floats:
-    """beta / delta from the mean of |e|^4, |C|^2 and tr(C) / d (see `shrinkage`)."""
-    delta = np.maximum(square - d * scale**2, 0.0)
-    beta = np.clip((fourth - square) / degrees, 0.0, delta)
-    return np.divide(beta, delta, out=np.zeros_like(beta), where=delta > 0.0)
+    identity = np.eye(d)
+    delta = ((covariance - scale[:, None, None] * identity) ** 2).sum(axis=(1, 2))
+    # A residual has 1 - h times the variance of the noise in it.
+    fourth = ((residual**2).sum(axis=2) ** 2 / keep**2).mean(axis=1)
+    beta = np.clip((fourth - (covariance**2).sum(axis=(1, 2))) / degrees, 0.0, delta)
+    rho = np.divide(beta, delta, out=np.zeros_like(beta), where=delta > 0.0)
+    ridge = (rho * scale + floor)[:, None, None] * identity
+    weight = (1.0 - rho)[:, None, None]
+    whitening = whiten_all(weight * covariance + ridge)
+    z = residual @ whiten_all(weight * scatter / (degrees - 1.0) + ridge).transpose(0, 2, 1)
+    q = np.einsum("pnd,pnd->pn", z, z)
+    rest = 1.0 - (1.0 - rho)[:, None] * q / ((degrees - 1.0) * keep)
+    d2 = q / np.maximum(rest, 1e-9) / keep**2
+    # The ridge that shrinkage adds falls with the others' mean variance; to first order in that.
+    others = (np.trace(scatter, axis1=1, axis2=2)[:, None] - (residual**2).sum(axis=2) / keep) / (
+        d * (degrees - 1.0)
+    )
+    share = rho / np.maximum(scale + floor, 1e-300)
+    return rho, whitening, d2 * np.exp(share[:, None] * (scale[:, None] - others))
 
 
 def whiten_all(covariance: Floats) -> Floats:
@@ -254,19 +223,10 @@ def _typical(variances: Floats) -> float:
 def _normalise_outside(
     outside: Floats, center: Floats, spread: Floats, least: float, grid: Grid
 ) -> Floats:
-    """z [n, P] of distances [n, P], in center and spread each part replaced by the mean of the outermost
-    tenth: restless parts widen the spread, and a new one is measured with part i's share in it."""
-    n, positions = outside.shape
-    rough = (outside - smooth(center, grid)) / np.maximum(smooth(spread, grid), least)
-    top = max(1, positions // 100)
-    far = np.partition(rough, -top, axis=1)[:, -top:].mean(axis=1)
-    chosen = np.argsort(-far)[: max(4, n // 10)]
-    itself = np.isin(np.arange(n), chosen)[:, None]
+    """z [n, P] of distances [n, P], each part left out of center and spread as well."""
+    n = len(outside)
     deviation = outside - center
-    count = len(chosen) - itself
-    first = (deviation[chosen].sum(axis=0) - itself * deviation) / count
-    second = ((deviation[chosen] ** 2).sum(axis=0) - itself * deviation**2) / count
-    shift = (first - deviation) / n
-    variance = spread**2 + (second - deviation**2) / n - shift**2
+    # Without one of n values the sum of squares about the mean falls by n / (n - 1) of its own.
+    variance = (n * spread**2 - deviation**2 * n / (n - 1)) / (n - 1)
     others = np.maximum(smooth(np.sqrt(np.maximum(variance, 0.0)), grid), least)
-    return np.asarray((outside - smooth(center + shift, grid)) / others)
+    return np.asarray((outside - smooth(center - deviation / (n - 1), grid)) / others)
