@@ -1,12 +1,12 @@
 """What few good parts are worth: AUROC, detection and the promise, for 10 parts and up.
 
-    python calibration/studies/few_parts.py ../shared/data/magnetic_tile --split odd --cache runs/cache \\
+    python calibration/studies/few_parts.py DATASET --split odd --cache runs/cache \\
         --json runs/few.json --svg calibration/few_parts.svg
 
 Seeded subsets of train/good are fitted, each size several times (fewer of the large ones). AUROC and
-detection are of test/good against the chosen half of the defects; "at 1 %" is at the threshold that 1 % of
-test/good exceed, "by promise" at the threshold that each fit set for 1 %, or where it has too few parts
-for that, at its highest score. False rejects are counted on all good parts that were not fitted, as a
+detection are of test/good against the chosen half of the defects; "at 1 %" is at the threshold that 1 %
+of test/good exceed, "by promise" at the threshold that each fit set for 1 %, or where it has too few
+parts for that, at its highest score. False rejects are counted on all good parts that were not fitted, as a
 multiple of what the fit stated.
 """
 
@@ -86,7 +86,8 @@ def picture(rows: list[dict[str, Any]], style: str = CSS) -> str:
         )
         content += drawn.replace("<svg ", f'<svg x="{340 * i}" width="330" height="280" ', 1)
     key_text = "".join(
-        f'<polyline class="line {kind}" points="{x},300 {x + 26},300"/><text x="{x + 32}" y="304">{name}</text>'
+        f'<polyline class="line {kind}" points="{x},300 {x + 26},300"/>'
+        f'<text x="{x + 32}" y="304">{name}</text>'
         for x, (name, kind) in zip((46, 146), LINES.items(), strict=True)
     )
     sheet = f"<style>{style} svg {{ font: 12px sans-serif }}</style>"
