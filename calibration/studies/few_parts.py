@@ -3,11 +3,11 @@
     python calibration/studies/few_parts.py DATASET --split odd --cache runs/cache \\
         --json runs/few.json --svg calibration/few_parts.svg
 
-Seeded subsets of train/good are fitted, each size several times (fewer of the large ones). AUROC and
-detection are of test/good against the chosen half of the defects; "at 1 %" is at the threshold that 1 %
-of test/good exceed, "by promise" at the threshold that each fit set for 1 %, or where it has too few
-parts for that, at its highest score. False rejects are counted on all good parts that were not fitted, as a
-multiple of what the fit stated.
+Seeded subsets of train/good are fitted, each size several times (fewer of the large ones). AUROC
+and detection are of test/good against the chosen half of the defects; "at 1 %" is at the threshold
+that 1 % of test/good exceed, "by promise" at the threshold that each fit set for 1 %, or where it
+has too few parts for that, at its highest score. False rejects are counted on all good parts that
+were not fitted, as a multiple of what the fit stated.
 """
 
 from __future__ import annotations
