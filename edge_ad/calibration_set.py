@@ -28,6 +28,8 @@ import numpy as np
 from edge_ad.errors import ArtifactError, CaptureError, CheckFailed, ConfigError, DeviceError
 from edge_ad.frame import Image
 
+SCREENING = "screening"  # the person of a drop that no person decided
+
 
 class StoredFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One camera's frame of a part: file under frames/, sha256 of its bytes and of its pixels."""
@@ -73,6 +75,11 @@ class CalibrationSet:
         """The parts in the set, in the order they came."""
         dropped = {record.id for record in self.records if record.decision == "drop"}
         return [r for r in self.records if r.decision == "keep" and r.id not in dropped]
+
+    @property
+    def screened(self) -> int:
+        """How many parts screening has dropped so far."""
+        return sum(r.decision == "drop" and r.person == SCREENING for r in self.records)
 
     @property
     def next_number(self) -> int:

@@ -33,6 +33,7 @@ MAX_MEGAPIXELS = 64.0  # of one frame or file, where nothing else is said
 
 PAPER: Literal["paper"] = "paper"  # the publication: pooled levels alone, their plain sum
 Profile = Literal["default", "paper"]
+Screen = Literal["report", "drop"]
 PixelFormat = Literal[
     "auto", "mono8", "mono10", "mono12", "mono16", "bayerrg8", "bayergr8", "bayergb8", "bayerbg8",
     "rgb8", "bgr8", "yuv422_yuyv", "yuv422_uyvy",
@@ -104,6 +105,8 @@ class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     # Altered copies of every good part that are fitted besides it (brightness, shift, focus, noise), for
     # a line that varies more than the collected parts do; 0: none. Fitting takes `folds` times as long.
     augment: Annotated[int, Meta(ge=0, le=20)] = 0
+    # Parts that are separated from the rest are listed ("report") or left out as well ("drop").
+    screen: Screen = "report"
     min_parts: Annotated[int, Meta(ge=2, le=100_000)] = 20
 
 
@@ -222,6 +225,12 @@ def with_false_reject_rate(station: Station, rate: float) -> Station:
     except msgspec.ValidationError as error:
         raise ConfigError(f"false_reject_rate: {error} (found {rate!r})") from error
     settings = msgspec.structs.replace(station.calibration, false_reject_rate=rate)
+    return msgspec.structs.replace(station, calibration=settings)
+
+
+def with_screen(station: Station, screen: Screen) -> Station:
+    """The station with another way to treat parts that are separated from the rest."""
+    settings = msgspec.structs.replace(station.calibration, screen=screen)
     return msgspec.structs.replace(station, calibration=settings)
 
 

@@ -151,8 +151,8 @@ def test_an_engine_that_differs_at_one_position_is_refused(factor: float) -> Non
     job = Job(
         backbone="", directory="", work="", cameras=[], views=[ViewRule(name="top", camera="top")],
         levels=levels, local=None, reduction=Reduction(), rate=0.01, threshold="conformal", folds=20,
-        augment=0, min_parts=2, key=KEY, precision="f16", threads=1, kept=[], candidates=[],
-        next_number=1,
+        augment=0, min_parts=2, screen="report", screened=0, key=KEY, precision="f16", threads=1,
+        kept=[], candidates=[], next_number=1,
     )  # fmt: skip
     parts = ["000001", "000002", "000003"]
     check_engine(job, parts, Answers(distances, cells), [few], [view])
@@ -608,7 +608,7 @@ def test_report_stands_alone_and_escapes(tmp_path: Path) -> None:
     page = result.report.read_text()
     section = result.manifest.engines[KEY]
     links = re.findall(r'(?:src|href|url)\s*[=(]\s*"?([^">)]{1,40})', page)
-    assert len(links) == 12
+    assert len(links) == 13  # the twelve most unusual parts, and the one that is separated from the rest
     assert all(link.startswith("data:image/jpeg;base64,") for link in links)
     assert "<script" not in page
     assert "@import" not in page

@@ -23,7 +23,9 @@ from edge_ad.bundle.manifest import (
     Manifest,
     Preprocess,
     ReductionRef,
+    Screening,
     Section,
+    Suspect,
     ViewRule,
 )
 from edge_ad.bundle.read import Bundle, kept_set_sha256, open_bundle, read_manifest
@@ -62,7 +64,9 @@ __all__ = [
     "Manifest",
     "Preprocess",
     "ReductionRef",
+    "Screening",
     "Section",
+    "Suspect",
     "ViewRule",
     "activate",
     "bundle_id",

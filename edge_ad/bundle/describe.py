@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from edge_ad.bundle.manifest import REPORT, Manifest, Section
+from edge_ad.bundle.manifest import REPORT, Manifest, Screening, Section
 from edge_ad.bundle.qualification import (
     QUALIFICATION,
     Detected,
@@ -18,9 +18,10 @@ from edge_ad.bundle.qualification import (
 )
 from edge_ad.bundle.read import Bundle
 from edge_ad.bundle.store import Entry
-from edge_ad.gaussian.threshold import percent, promise_text
+from edge_ad.gaussian.threshold import Promise, percent, promise_text
 
 NOT_MEASURED = "detection not measured"
+LISTED = 10  # suspects in one line
 
 
 def profile_text(manifest: Manifest) -> str:
@@ -76,6 +77,42 @@ def repeatability_text(spread: Repeatability) -> str:
         f"{spread.pictures} pictures of {len(spread.parts)} parts: sd {spread.sd:.3g}{nearest}; "
         f"{spread.differ} verdicts differ"
     )
+
+
+def screening_lines(screening: Screening | None) -> list[tuple[str, str]]:
+    """What screening found and did, and the promise if that was wrong; [] where it found nothing."""
+    if screening is None:
+        return []
+    lines = []
+    if screening.suspects:
+        lines.append(("suspects", f"{suspects_text(screening)}: {_ids(screening)}"))
+    if screening.as_good is not None:
+        lines.append(("", as_good_text(screening.dropped, screening.as_good)))
+    return lines
+
+
+def suspects_text(screening: Screening) -> str:
+    """How many, what became of them, and the gap they were found by."""
+    n = len(screening.suspects)
+    what = "dropped" if screening.mode == "drop" else "listed, not dropped"
+    return (
+        f"{n} part{'s' if n > 1 else ''} {what}: at least {screening.gap:.3g} times as far above the "
+        f"median score as the upper quartile, where {screening.expected:.1g} would lie if all were good"
+    )
+
+
+def as_good_text(dropped: int, promise: Promise) -> str:
+    """The promise, should the dropped parts have been good."""
+    return (
+        f"if the {dropped} parts dropped by screening were good: {percent(promise.expected)} false "
+        f"rejects expected, at most {percent(promise.confident)} with 95 % confidence"
+    )
+
+
+def _ids(screening: Screening) -> str:
+    worst = sorted(screening.suspects.items(), key=lambda item: -item[1].gap)
+    more = f" and {len(worst) - LISTED} more" if len(worst) > LISTED else ""
+    return ", ".join(f"{part} ({one.gap:.3g})" for part, one in worst[:LISTED]) + more
 
 
 def entry_line(entry: Entry) -> str:
@@ -188,6 +225,7 @@ def _section_lines(key: str, section: Section) -> list[tuple[str, str]]:
         (key, f"{identity.runtime} on {identity.device}"),
         ("  threshold", f"{section.threshold:.6g} ({section.promise.method})"),
         ("  promise", promise_text(section.promise)),
+        *((f"  {name}", text) for name, text in screening_lines(section.screening)),
     ]
     if section.chi2 is not None:
         chi2 = section.chi2

@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from edge_ad.backbone.engine import EngineIdentity
 from edge_ad.backbone.spec import Level, Local
-from edge_ad.config import PAPER, Profile, Roi
+from edge_ad.config import PAPER, Profile, Roi, Screen
 from edge_ad.errors import ArtifactError
 from edge_ad.gaussian.threshold import Promise
 from edge_ad.gaussian.view import Combination
@@ -117,6 +117,26 @@ class Chi2(_Struct, frozen=True):
     observed: float  # share of the good parts whose out-of-sample distance exceeds it
 
 
+class Suspect(_Struct, frozen=True, kw_only=False):
+    """A part that is separated from the rest: its score by a fit without the suspects, and its gap."""
+
+    score: float
+    gap: float
+
+
+class Screening(_Struct, frozen=True):
+    """What screening found: suspects by part id, the lowest one's gap, how many good parts would lie
+    beyond it (0 where there is none). `mode` says whether the suspects were dropped; `dropped` counts
+    those and the ones dropped from the kept set before, `as_good` is the promise if all were good."""
+
+    mode: Screen
+    suspects: dict[str, Suspect]
+    gap: float
+    expected: float
+    dropped: int
+    as_good: Promise | None
+
+
 class Section(_Struct, frozen=True):
     """Everything that belongs to one engine. `scales` has one entry per view, `levels` per view a
     list; `local` has one entry per view where the manifest's `local` is not null."""
@@ -129,6 +149,7 @@ class Section(_Struct, frozen=True):
     reference_scores: dict[str, float]
     chi2: Chi2 | None = None
     local: list[LocalFit] = []
+    screening: Screening | None = None
 
 
 class Manifest(_Struct, frozen=True, kw_only=True):

@@ -12,7 +12,8 @@ from edge_ad.backbone.spec import Backbone
 from edge_ad.bundle import BackboneRef, CalibrationSetRef, Manifest, Preprocess, ReductionRef, bundle_id
 from edge_ad.bundle.manifest import REFERENCE
 from edge_ad.calibrate.job import Job, Outcome, Skipped
-from edge_ad.calibration_set import CalibrationSet, timestamp
+from edge_ad.calibrate.request import Request
+from edge_ad.calibration_set import SCREENING, CalibrationSet, Record, timestamp
 from edge_ad.config import Station
 from edge_ad.preprocess import RULE
 
@@ -26,6 +27,31 @@ def reference_files(outcome: Outcome, directory: Path, cameras: list[str]) -> di
                 name = _reference_name(score.part.id, camera, len(cameras) == 1)
                 files[name] = (directory / "frames" / stored.name).read_bytes()
     return files
+
+
+def decisions(job: Job, outcome: Outcome, request: Request, now: datetime) -> list[Record]:
+    """What the kept set's list gets: each new part, and what screening dropped again."""
+    dropped = outcome.suspects if job.screen == "drop" else []
+    fresh = [one.part for one in (*outcome.scores, *dropped) if one.part.fresh]
+    stamp = timestamp(now)
+    kept = [
+        Record(
+            id=part.id,
+            decision="keep",
+            person=request.person,
+            reason=request.reason,
+            time=stamp,
+            source=part.source,
+            files=part.files,
+        )
+        for part in sorted(fresh, key=lambda part: part.id)
+    ]
+    found = outcome.section.screening
+    reason = f"separated from the rest, gap at least {found.gap:.3g}" if found is not None else ""
+    return kept + [
+        Record(id=one.part.id, decision="drop", person=SCREENING, reason=reason, time=stamp)
+        for one in dropped
+    ]
 
 
 def make_manifest(
@@ -48,7 +74,8 @@ def make_manifest(
     counts = {"parts": len(outcome.scores)}
     for kind in ("unreadable", "duplicate", "size", "damaged"):
         counts[kind] = sum(one.kind == kind for one in skipped)
-    counts["dropped"] = sum(record.decision == "drop" for record in parts.records)
+    drops = sum(record.decision == "drop" for record in parts.records)
+    counts["dropped"], counts["screened"] = drops - parts.screened, parts.screened
     return Manifest(
         id=bundle_id(now, parts.text + msgspec.json.encode(section)),
         product=station.product,

@@ -27,6 +27,7 @@ from edge_ad.calibrate.agree import Answers, check_engine, view_scores
 from edge_ad.calibrate.augment import replicate
 from edge_ad.calibrate.job import Job, Outcome, Part, Score, Skipped
 from edge_ad.calibrate.screen import Tell, check_enough
+from edge_ad.calibrate.suspects import find_suspects, scaled_scores, screening, view_scales
 from edge_ad.calibration_set import read_frame
 from edge_ad.errors import CaptureError, CheckFailed
 from edge_ad.frame import Image
@@ -61,16 +62,18 @@ def fit(
     left_out = [*skipped, *damaged]
     check_enough(len(used), left_out, job.min_parts)
     settings = fit_settings(job)
-    views = []
-    for i, of_view in enumerate(features):
-        tell("fitting", i, len(job.views))
-        if job.augment:
-            views.append(fit_with_replicates(of_view, replicates[i], settings))
-        else:
-            views.append(fit_view(of_view, settings))
-    tell("fitting", len(job.views), len(job.views))
-    scales = view_scales(views)
-    scaled = np.stack([view.outside / scale for view, scale in zip(views, scales, strict=True)], axis=1)
+    views = _fit_views(features, settings, tell)
+    suspects = find_suspects(job, used, features, views, settings, tell)
+    if suspects.out.any() and job.screen == "drop":
+        kept = ~suspects.out
+        used = [used[i] for i in np.flatnonzero(kept)]
+        check_enough(len(used), left_out, job.min_parts)
+        features = [of_view.take(kept) for of_view in features]
+        replicates = [of_view.take(np.tile(kept, job.augment)) for of_view in replicates]
+        views = _fit_views(features, settings, tell)
+    if job.augment:
+        views = _fit_views(features, settings, tell, replicates)
+    scales, scaled = view_scales(views), scaled_scores(views)
     scores = scaled.max(axis=1)
     threshold, promise, chi2 = _threshold(job, scores, views)
     _check_threshold(job, threshold, scores, used)
@@ -95,6 +98,7 @@ def fit(
             for view in views
             if view.local is not None and view.combination is not None
         ],
+        screening=screening(job, suspects, promise),
     )
     engine.close()
     results = [
@@ -103,7 +107,7 @@ def fit(
     ]
     reference = (view_scores(answers, views) / scales).max(axis=1)
     found = dict(zip(names, map(float, reference), strict=True))
-    return Outcome(results, left_out, rules, section, found), tensors
+    return Outcome(results, suspects.parts, left_out, rules, section, found), tensors
 
 
 def fit_settings(job: Job) -> FitSettings:
@@ -112,12 +116,22 @@ def fit_settings(job: Job) -> FitSettings:
     return FitSettings(job.levels, job.reduction, job.folds, grid)
 
 
-def view_scales(views: Sequence[ViewFit]) -> list[float]:
-    """What each view's score is divided by: its median out-of-sample score where sums of distances of
-    several views compete; 1 where it is alone, or has been put on the scale of good parts."""
-    if len(views) == 1 or views[0].local is not None:
-        return [1.0] * len(views)
-    return [float(np.median(view.outside)) for view in views]
+def _fit_views(
+    features: Sequence[Features],
+    settings: FitSettings,
+    tell: Tell,
+    replicates: Sequence[Features] | None = None,
+) -> list[ViewFit]:
+    """Each view's fit, with replicates where they are given."""
+    views = []
+    for i, of_view in enumerate(features):
+        tell("fitting", i, len(features))
+        if replicates is None:
+            views.append(fit_view(of_view, settings))
+        else:
+            views.append(fit_with_replicates(of_view, replicates[i], settings))
+    tell("fitting", len(features), len(features))
+    return views
 
 
 def extract(

@@ -9,6 +9,7 @@ import msgspec
 from edge_ad.backbone.spec import Level, Local
 from edge_ad.bundle import CameraRule, Section, ViewRule
 from edge_ad.calibration_set import StoredFile
+from edge_ad.config import Screen
 from edge_ad.gaussian.subspace import Reduction
 
 
@@ -51,7 +52,8 @@ class Skipped(msgspec.Struct, frozen=True):
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """Everything the child needs. Directories are absolute; `work` is where it leaves its tensors;
-    `key` names the engine's section; `local` is null for profile "paper"."""
+    `key` names the engine's section; `local` is null for profile "paper"; `screened` parts were dropped
+    from the kept set by screening before."""
 
     backbone: str
     directory: str
@@ -66,6 +68,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     folds: int
     augment: int
     min_parts: int
+    screen: Screen
+    screened: int
     key: str
     precision: str
     threads: int
@@ -98,9 +102,11 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
 
 
 class Outcome(msgspec.Struct, frozen=True, tag="outcome"):
-    """The fit. `reference` maps part ids to scores of the engine itself; tensors are in work/TENSORS."""
+    """The fit. `reference` maps part ids to scores of the engine itself; tensors are in work/TENSORS.
+    Suspects are scored by a fit without them, and not among `scores` where they were dropped."""
 
     scores: list[Score]
+    suspects: list[Score]
     skipped: list[Skipped]
     cameras: dict[str, CameraRule]
     section: Section

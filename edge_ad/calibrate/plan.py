@@ -97,6 +97,8 @@ def plan_job(
         folds=settings.folds,
         augment=settings.augment,
         min_parts=settings.min_parts,
+        screen=settings.screen,
+        screened=base.screened,
         key=f"{station.engine.kind}-{station.engine.precision}",
         precision=station.engine.precision,
         threads=spare_threads(station),

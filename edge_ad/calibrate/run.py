@@ -23,9 +23,9 @@ from edge_ad.bundle import (
     store_backbone,
     write_bundle,
 )
-from edge_ad.bundle.describe import NOT_MEASURED
+from edge_ad.bundle.describe import NOT_MEASURED, screening_lines
 from edge_ad.bundle.manifest import REPORT, TENSORS
-from edge_ad.calibrate.assemble import make_manifest, reference_files
+from edge_ad.calibrate.assemble import decisions, make_manifest, reference_files
 from edge_ad.calibrate.child import run_worker
 from edge_ad.calibrate.collect import collect, find_parts
 from edge_ad.calibrate.job import Candidate, Skipped
@@ -35,13 +35,11 @@ from edge_ad.calibrate.progress import Progress, Silent
 from edge_ad.calibrate.request import Request
 from edge_ad.calibration_set import (
     CalibrationSet,
-    Record,
     load_set,
     prune,
     save_set,
     set_directory,
     set_lock,
-    timestamp,
 )
 from edge_ad.config import Station
 from edge_ad.errors import ConfigError, DeliveryError, DeviceError, EdgeAdError
@@ -79,6 +77,7 @@ class Result:
             f"parts      {self.manifest.counts['parts']} used, {len(self.skipped)} skipped",
             f"threshold  {section.threshold:.6g} ({section.promise.method}, {self.key})",
             f"promise    {promise_text(section.promise)}",
+            *(f"{name:<10} {text}" for name, text in screening_lines(section.screening)),
             f"escapes    {NOT_MEASURED}: 'edge-ad qualify' does, with known-bad parts",
             f"active     {self.manifest.product}: {self.manifest.id}",
             f"daemon     {self.daemon}",
@@ -197,23 +196,12 @@ def _fit_and_write(
         *outcome.skipped,
         *(Skipped(name, "unreadable", "not there for every camera") for name in incomplete),
     ]
-    stamp = timestamp(now())
-    parts = base.append(
-        Record(
-            id=score.part.id,
-            decision="keep",
-            person=request.person,
-            reason=request.reason,
-            time=stamp,
-            source=score.part.source,
-            files=score.part.files,
-        )
-        for score in outcome.scores
-        if score.part.fresh
-    )
+    parts = base.append(decisions(job, outcome, request, now()))
     files = reference_files(outcome, directory, [camera.name for camera in station.camera])
     manifest = make_manifest(station, backbone, job, outcome, parts, skipped, now())
-    files[REPORT] = render_report(manifest, outcome.scores, skipped, directory).encode()
+    files[REPORT] = render_report(
+        manifest, outcome.scores, outcome.suspects, skipped, directory
+    ).encode()
     save_set(directory, parts)
     store_backbone(state, backbone)
     path = write_bundle(state, manifest, tensors, files)

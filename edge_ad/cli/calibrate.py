@@ -7,8 +7,11 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import get_args
 
 import click
+
+from edge_ad.config import Screen
 
 LISTED = 10
 
@@ -23,6 +26,11 @@ LISTED = 10
 @click.option("--drop", multiple=True, metavar="IDS", help="Ids of kept parts, separated by commas.")
 @click.option("--refit", is_flag=True, help="Fit the kept set again, for another engine or setting.")
 @click.option("--false-reject-rate", type=float, help="Target instead of the station file's.")
+@click.option(
+    "--screen",
+    type=click.Choice(get_args(Screen)),
+    help="Parts separated from the rest: list them, or leave them out.  [default: the station file's]",
+)
 @click.option("--person", default=None, help="Who decides this.  [default: the user's name]")
 @click.option("--reason", default="", help="Why parts are added or dropped; kept in the set's list.")
 def command(
@@ -33,6 +41,7 @@ def command(
     drop: tuple[str, ...],
     refit: bool,
     false_reject_rate: float | None,
+    screen: Screen | None,
     person: str | None,
     reason: str,
 ) -> None:
@@ -43,7 +52,7 @@ def command(
     takes the new bundle between two parts. Exit code 1: too few parts; the active bundle then stays.
     """
     from edge_ad.calibrate import Request, calibrate, open_progress
-    from edge_ad.config import load_station, with_false_reject_rate
+    from edge_ad.config import load_station, with_false_reject_rate, with_screen
     from edge_ad.errors import DeliveryError
 
     # Ended in order, as by Ctrl-C: a daemon that collects for this command must go back to inspecting.
@@ -51,6 +60,8 @@ def command(
     station = load_station(config)
     if false_reject_rate is not None:
         station = with_false_reject_rate(station, false_reject_rate)
+    if screen is not None:
+        station = with_screen(station, screen)
     ids = tuple(one for text in drop for one in text.replace(",", " ").split())
     request = Request(
         directory=directory, parts=parts or 0, add=add, drop=ids, refit=refit,

@@ -86,6 +86,8 @@ uri = "v4l2:///dev/video0"
 #folds = 20
 # Altered copies of every good part, fitted besides it (brightness, shift, focus, noise); 0 to 20.
 #augment = 0
+# Good parts that are separated from the rest: "report" lists them, "drop" also leaves them out.
+#screen = "report"
 # Fewer good parts than this are refused.
 #min_parts = 20
 

@@ -69,6 +69,21 @@ def conformal(scores: NDArray[Any], rate: float, method: str) -> tuple[float, Pr
     return float(values[index - 1]), promise
 
 
+def counted_as_good(promise: Promise, dropped: int) -> Promise:
+    """The promise if `dropped` parts that were left out of the fit were good: false rejects, each of
+    them. The threshold stays, so its rate may exceed the target."""
+    n = promise.parts + dropped
+    above = n + 1 - promise.index
+    confident = beta_quantile(CONFIDENCE, above, promise.index) if promise.index else 1.0
+    return msgspec.structs.replace(
+        promise,
+        parts=n,
+        expected=above / (n + 1),
+        confident=confident,
+        achievable=promise.achievable and above <= promise.target * (n + 1) + 1e-9,
+    )
+
+
 def parts_needed(rate: float) -> tuple[int, int]:
     """Parts with which the highest score as threshold gives `rate`: expected, and with 95 % confidence.
 

@@ -20,17 +20,20 @@ from edge_ad.gaussian.threshold import (
 )
 from edge_ad.report.histogram import histogram_svg
 from edge_ad.report.layout import Card, cards, chapter, document, header, table
-from edge_ad.report.pictures import thumbnail
+from edge_ad.report.parts import suspects_chapter, unusual
 
 if TYPE_CHECKING:  # pages are used by rooms that calibrate imports
     from edge_ad.calibrate.job import Score, Skipped
 
-MOST_UNUSUAL = 12
 SKIPPED_SHOWN = 200
 
 
 def render_report(
-    manifest: Manifest, scores: Sequence[Score], skipped: Sequence[Skipped], directory: Path
+    manifest: Manifest,
+    scores: Sequence[Score],
+    suspects: Sequence[Score],
+    skipped: Sequence[Skipped],
+    directory: Path,
 ) -> str:
     """The whole page. `directory` holds the kept frames that pictures are made of."""
     key, section = next(iter(manifest.engines.items()))
@@ -38,9 +41,10 @@ def render_report(
         [
             _header(manifest, key, section),
             _promises(section, len(scores)),
+            suspects_chapter(manifest, section, suspects, directory),
             chapter("Scores of the good parts", _histogram(section, scores)),
             chapter("Promises and counts", _tables(manifest, section)),
-            chapter("The most unusual good parts", _unusual(manifest, section, scores, directory)),
+            chapter("The most unusual good parts", unusual(manifest, section, scores, directory)),
             chapter("Skipped parts", _skipped(manifest, skipped)),
             chapter("Gaussians", _levels(manifest, section)),
             chapter("Identity", _identity(manifest, key, section)),
@@ -106,7 +110,7 @@ def _tables(manifest: Manifest, section: Section) -> str:
     names = {
         "parts": "Parts used", "unreadable": "Skipped: unreadable", "duplicate": "Skipped: duplicate",
         "size": "Skipped: another size or pixel layout", "damaged": "Skipped: kept frame damaged",
-        "dropped": "Dropped by a person, in all",
+        "dropped": "Dropped by a person, in all", "screened": "Dropped by screening, in all",
     }  # fmt: skip
     counts = [(names.get(key, key), str(count)) for key, count in manifest.counts.items()]
     return (
@@ -127,32 +131,6 @@ def _histogram(section: Section, scores: Sequence[Score]) -> str:
         )
     svg = histogram_svg([score.score for score in scores], section.threshold)
     return f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>"
-
-
-def _unusual(manifest: Manifest, section: Section, scores: Sequence[Score], directory: Path) -> str:
-    views = {view.name: view for view in manifest.views}
-    worst = sorted(scores, key=lambda score: -score.score)[:MOST_UNUSUAL]
-    figures = []
-    for score in worst:
-        view = views[score.view]
-        uri = thumbnail(directory, score.part.files[view.camera], view.roi)
-        ratio = score.score / section.threshold
-        picture = f'<img src="{uri}" alt="part {escape(score.part.id)}">' if uri else "<p>no picture</p>"
-        where = f" · {escape(score.view)}" if len(views) > 1 else ""
-        figures.append(
-            f'<figure class="part{" above" if ratio > 1 else ""}"><div class="frame">{picture}</div>'
-            f"<figcaption><b>{escape(score.part.id)}</b><span>{score.score:.5g} · {100 * ratio:.0f} "
-            "%</span>"
-            "<em "
-            f'title="{escape(score.part.source)}">{escape(score.part.source)}{where}</em></figcaption></figure>'
-        )
-    text = (
-        "Look at each: a defect among the good parts widens the Gaussians and raises the threshold. "
-        "Remove one "
-        "with <code>edge-ad calibrate --drop ID --reason TEXT</code>; no new parts are needed. The "
-        "second number is score / threshold."
-    )
-    return f'<p>{text}</p><div class="parts">{"".join(figures)}</div>'
 
 
 def _skipped(manifest: Manifest, skipped: Sequence[Skipped]) -> str:
