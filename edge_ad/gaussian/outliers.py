@@ -7,11 +7,11 @@ freedom has it), so of n good parts
 
     n / 2 (1 + (2^(1/5) - 1) gap)^-5
 
-lie beyond a gap. Parts are separated where they are at least SURPLUS times as many as that; those so far
-out that ten times fewer are expected there do not count for the ones nearer by. So one part alone must
-lie far out, where many do less is enough. A tail that thins out as a heavy tail does is no gap, however
-long it is. (Dropping a fixed share of the most unusual parts instead lowers the threshold of a clean set:
-without the upper 2 % a target of 1 % false rejects comes out as 2.7 %.)
+lie beyond a gap. Parts are separated where they are at least SURPLUS times as many as that; those so
+far out that ten times fewer are expected there do not count for the ones nearer by. So one part alone
+must lie far out, where many do less is enough. A tail that thins out as a heavy tail does is no gap,
+however long it is. (Dropping a fixed share of the most unusual parts instead lowers the threshold of a
+clean set: without the upper 2 % a target of 1 % false rejects comes out as 2.7 %.)
 
 Bad parts of one kind hide each other: each is measured by a fit that has seen the others. So the fit is
 repeated without those that are separated, until they stay the same; and it starts from one without the
