@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SHAPE = 0.2  # of the heaviest tail that good parts are taken to have
-SURPLUS = 3.0
+SURPLUS = 2.0
 WINDOW = 10.0
 # Where the highest scores were left out of a fit together, each is further from it than alone, good or
 # not: what only such a fit shows must be a larger surplus.
@@ -37,7 +37,7 @@ MOST = 0.25  # of the parts, at most, are separated: more are no minority
 TRIM = 0.15  # share of the highest scores that the first fit is repeated without
 ROUNDS = 6
 # Few parts give the quartile's distance badly: it is taken (1 + FEW / n) times as large.
-FEW = 30.0
+FEW = 40.0
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]

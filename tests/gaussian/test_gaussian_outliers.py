@@ -101,7 +101,7 @@ def test_what_is_stated_of_the_gap() -> None:
     found = separate(scores)
     assert np.flatnonzero(found.out).tolist() == [101, 102]
     median, upper = np.quantile(scores, [0.5, 0.75])
-    unit = (upper - median) * (1 + 30 / 103)
+    unit = (upper - median) * (1 + 40 / 103)
     assert found.gap == pytest.approx((40.0 - median) / unit)
     tail = 103 / 2 * (1 + (2**0.2 - 1) * found.gap) ** -5
     assert found.expected == pytest.approx(tail)
@@ -178,7 +178,7 @@ def tile_features(directory: Path) -> Features:
 
 def test_defects_far_out_do_not_drag_good_parts_along() -> None:
     body = np.linspace(0.0, 1.0, 100)
-    tail = 0.5 + 0.25 * (1 + 30 / 105) * 8.0  # a gap of 8: 0.9 of 100 parts lie beyond
+    tail = 0.5 + 0.25 * (1 + 40 / 105) * 8.0  # a gap of 8: 0.9 of 100 parts lie beyond
     scores = np.concatenate([body, [tail, 200.0, 210.0, 220.0, 230.0]])
     found = separate(scores)
     assert gaps(scores)[100] == pytest.approx(8.0, rel=0.1)
