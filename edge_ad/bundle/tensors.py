@@ -41,14 +41,18 @@ def level_fits(levels: Sequence[Level], gaussians: Sequence[Gaussian]) -> list[L
 
 def local_fit(local: LocalGaussian, combination: Combination) -> LocalFit:
     """What the manifest says of a view's positions."""
-    shrinkage = (local.shrinkage.min(), np.median(local.shrinkage), local.shrinkage.max())
     return LocalFit(
         k=local.whitening.shape[1],
         q=len(local.context),
         coarse=len(pooling(local.grid)),
-        shrinkage=Spread(*map(float, shrinkage)),
+        shrinkage=_spread(local.shrinkage),
         combination=combination,
+        shared=_spread(local.shared),
     )
+
+
+def _spread(of: NDArray[np.float64]) -> Spread:
+    return Spread(float(of.min()), float(np.median(of)), float(of.max()))
 
 
 def level_tensors(

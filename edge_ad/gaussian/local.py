@@ -4,11 +4,12 @@
 
 and by itself, with a whitening factor M_p of its own: |M_p (x_p - mu_p)|^2, normalised the same way.
 
-t are the part's regressors (see `context`), W_p whitens what they leave of x_p, with Ledoit-Wolf
-shrinkage for each position. (Defard et al., 2020, "PaDiM", fit x_p alone. Given the part as a whole the
-same features separate good from defective parts better, because what all positions have in common is no
-news.) center and spread are mean and deviation of d_p of good parts that were left out, averaged over
-neighbours, so that a restless position needs more to stand out.
+t are the part's regressors (see `context`), W_p whitens what they leave of x_p, with shrinkage for each
+position towards a sphere and towards its neighbourhood (see `sharing`). (Defard et al., 2020, "PaDiM",
+fit x_p alone. Given the part as a whole the same features separate good from defective parts better,
+because what all positions have in common is no news.) center and spread are mean and deviation of d_p of
+good parts that were left out, averaged over neighbours, so that a restless position needs more to stand
+out.
 
 A large defect is in t too, and so disturbs what is expected elsewhere: given the whole, parts are judged
 better and defects located worse than by themselves. So the score takes z given the whole, and the map
@@ -28,6 +29,7 @@ from numpy.typing import NDArray
 
 from edge_ad.errors import CheckFailed
 from edge_ad.gaussian.context import Context, Grid, coarse_view, fit_context
+from edge_ad.gaussian.sharing import neighbourhood, smooth, target_weights
 
 MIN_PARTS = 6
 BLOCK = 32  # positions at a time: bounds the float64 copies to 32 n d
@@ -49,7 +51,7 @@ class LocalGaussian:
     context_mean: [m d] and context: [q, m d] give t = context @ (coarse view - context_mean), q may be
     0. mean: [P, d]; coefficients: [P, d, q]; whitening, alone: [P, d, d], upper triangular, W and M;
     center, spread: [2, P], of d of a part that was not fitted, given the whole and by itself;
-    shrinkage: [P], of W.
+    shrinkage, shared: [P], weights of the sphere and of the neighbourhood in W.
     """
 
     grid: Grid
@@ -62,6 +64,7 @@ class LocalGaussian:
     center: Floats
     spread: Floats
     shrinkage: Floats
+    shared: Floats
     n: int
 
     def d2(self, local: NDArray[Any]) -> Floats:
@@ -91,7 +94,7 @@ def fit_local(local: NDArray[Any], grid: Grid) -> tuple[LocalGaussian, Floats]:
     shrinkage rho and the directions of the regressors are held fixed.
     Raises CheckFailed with fewer than 6 parts, where all parts are the same or features are not finite.
     """
-    n, positions, d = local.shape
+    n, positions, _ = local.shape
     if positions != grid[0] * grid[1]:
         raise ValueError(f"{positions} positions for a grid of {grid[0]} x {grid[1]}")
     if n < MIN_PARTS:
@@ -99,47 +102,26 @@ def fit_local(local: NDArray[Any], grid: Grid) -> tuple[LocalGaussian, Floats]:
     if not all(np.isfinite(part).all() for part in local):
         raise CheckFailed("local features of good parts are not finite; drop the parts that cause it")
     context = fit_context(local, grid)
-    floor = FLOOR * _typical_variance(local, context)
-    mean, coefficients = np.empty((positions, d)), np.empty((positions, d, len(context.axes)))
-    whitening, alone = np.empty((positions, d, d)), np.empty((positions, d, d))
-    shrinkage, outside = np.empty(positions), np.empty((2, n, positions))
     nothing = Context(context.mean, context.axes[:0], context.basis[:, :0])
-    for block in _blocks(positions):
-        mean[block], _, residual = _regress(local[:, block], nothing)
-        _, alone[block], d2 = _fit_positions(residual, nothing, floor)
-        outside[1, :, block] = np.sqrt(d2).T
-        _, slopes, residual = _regress(local[:, block], context)
-        coefficients[block] = slopes.transpose(0, 2, 1)
-        shrinkage[block], whitening[block], d2 = _fit_positions(residual, context, floor)
-        outside[0, :, block] = np.sqrt(d2).T
+    given, alone = (_whiten_positions(local, grid, one) for one in (context, nothing))
+    outside = np.stack([given.outside, alone.outside])
     center, spread = outside.mean(axis=1), outside.std(axis=1)
     least = np.array([[SPREAD_FLOOR * math.sqrt(_typical(one**2))] for one in spread])
     fitted = LocalGaussian(
         grid=grid,
         context_mean=context.mean,
         context=context.axes,
-        mean=mean,
-        coefficients=coefficients,
-        whitening=whitening,
-        alone=alone,
+        mean=given.mean,
+        coefficients=given.coefficients,
+        whitening=given.whitening,
+        alone=alone.whitening,
         center=smooth(center, grid),
         spread=np.maximum(smooth(spread, grid), least),
-        shrinkage=shrinkage,
+        shrinkage=given.shrinkage,
+        shared=given.shared,
         n=n,
     )
     return fitted, _normalise_outside(outside[0], center[0], spread[0], float(least[0, 0]), grid)
-
-
-def smooth(values: NDArray[Any], grid: Grid) -> Floats:
-    """Mean over the neighbours inside the grid (3 x 3), [..., P]."""
-    rows, columns = (_neighbours(side) for side in grid)
-    field = values.reshape(*values.shape[:-1], *grid)
-    return np.asarray((rows @ field @ columns.T).reshape(values.shape))
-
-
-def _neighbours(side: int) -> Floats:
-    near = (np.abs(np.subtract.outer(np.arange(side), np.arange(side))) <= 1).astype(np.float64)
-    return np.asarray(near / near.sum(axis=1, keepdims=True))
 
 
 def _blocks(positions: int) -> Iterator[slice]:
@@ -147,18 +129,51 @@ def _blocks(positions: int) -> Iterator[slice]:
         yield slice(start, min(start + BLOCK, positions))
 
 
-def _typical_variance(local: NDArray[Any], context: Context) -> float:
-    """What the regressors leave of a feature's variance at the median position."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Positions:
+    """All positions with one set of regressors; outside: [n, P], distances of parts left out."""
+
+    mean: Floats
+    coefficients: Floats
+    whitening: Floats
+    shrinkage: Floats
+    shared: Floats
+    outside: Floats
+
+
+def _whiten_positions(local: NDArray[Any], grid: Grid, context: Context) -> _Positions:
     n, positions, d = local.shape
-    variances = np.empty(positions)
+    degrees = n - 1.0 - len(context.axes)
+    # A residual has 1 - h times the variance of the noise in it.
+    keep = np.maximum(1.0 - context.leverage, 1e-6)
+    mean, coefficients = np.empty((positions, d)), np.empty((positions, d, len(context.axes)))
+    covariance, fourth = np.empty((positions, d, d)), np.empty(positions)
     for block in _blocks(positions):
-        residual = _regress(local[:, block], context)[2]
-        variances[block] = np.einsum("pnd,pnd->p", residual, residual) / (n * d)
-    typical = _typical(variances)
+        mean[block], slopes, residual = _regress(local[:, block], context)
+        coefficients[block] = slopes.transpose(0, 2, 1)
+        covariance[block] = residual.transpose(0, 2, 1) @ residual / degrees
+        fourth[block] = ((residual**2).sum(axis=2) ** 2 / keep**2).mean(axis=1)
+    around = neighbourhood(covariance, grid)
+    noise = np.maximum(fourth - (covariance**2).sum(axis=(1, 2)), 0.0) / degrees
+    shrinkage, shared = target_weights(covariance, around, noise)
+    floor = FLOOR * _typical_variance(covariance, local)
+    whitening, outside = np.empty((positions, d, d)), np.empty((n, positions))
+    for block in _blocks(positions):
+        residual = local[:, block].transpose(1, 0, 2) - mean[block, None]
+        residual -= context.basis @ coefficients[block].transpose(0, 2, 1)
+        targets = _Targets(shrinkage[block], shared[block], around[block], floor)
+        whitening[block], d2 = _fit_positions(residual, covariance[block], keep, degrees, targets)
+        outside[:, block] = np.sqrt(d2).T
+    return _Positions(mean, coefficients, whitening, shrinkage, shared, outside)
+
+
+def _typical_variance(covariance: Floats, local: NDArray[Any]) -> float:
+    """What the regressors leave of a feature's variance at the median position."""
+    typical = _typical(np.einsum("pii->p", covariance) / covariance.shape[1])
     scale = float(np.abs(local).max())
     if typical <= (1e-6 * scale) ** 2:
         raise CheckFailed(
-            f"the {n} good parts have identical features, so nothing can be fitted; "
+            f"the {len(local)} good parts have identical features, so nothing can be fitted; "
             "give different pictures of good parts"
         )
     return typical
@@ -174,39 +189,44 @@ def _regress(local: NDArray[Any], context: Context) -> tuple[Floats, Floats, Flo
     return mean, slopes, x
 
 
-def _fit_positions(residual: Floats, context: Context, floor: float) -> tuple[Floats, Floats, Floats]:
-    """Shrinkage [p], whitening [p, d, d] and d2 [p, n] of each part by the others, from residuals.
+@dataclass(frozen=True, slots=True, eq=False)
+class _Targets:
+    """What p covariances are shrunk towards: weights [p] of the sphere and of `around` [p, d, d], and
+    the variance that every feature has at least."""
 
-    With e a part's residual, h its leverage and R the scatter of r degrees of freedom, the others'
+    sphere: Floats
+    shared: Floats
+    around: Floats
+    floor: float
+
+
+def _fit_positions(
+    residual: Floats, covariance: Floats, keep: Floats, degrees: float, to: _Targets
+) -> tuple[Floats, Floats]:
+    """Whitening [p, d, d] and d2 [p, n] of each part by the others, from residuals [p, n, d].
+
+    With e a part's residual, 1 - h = `keep` and R = r S the scatter of r degrees of freedom, the others'
     scatter is R - e e^T / (1 - h) and the part's residual by them e / (1 - h). Sherman and Morrison's
     formula gives d2 = q / (1 - c q) / (1 - h)^2 with q = e^T A^-1 e, A the shrunk R / (r - 1) and
-    c = (1 - rho) / ((r - 1) (1 - h)).
+    c = own / ((r - 1) (1 - h)), own the weight of S itself.
     """
-    _, n, d = residual.shape
-    keep = np.maximum(1.0 - context.leverage, 1e-6)
-    degrees = n - 1.0 - len(context.axes)
-    scatter = residual.transpose(0, 2, 1) @ residual
-    covariance = scatter / degrees
+    d = residual.shape[2]
     scale = np.trace(covariance, axis1=1, axis2=2) / d
-    identity = np.eye(d)
-    delta = ((covariance - scale[:, None, None] * identity) ** 2).sum(axis=(1, 2))
-    # A residual has 1 - h times the variance of the noise in it.
-    fourth = ((residual**2).sum(axis=2) ** 2 / keep**2).mean(axis=1)
-    beta = np.clip((fourth - (covariance**2).sum(axis=(1, 2))) / degrees, 0.0, delta)
-    rho = np.divide(beta, delta, out=np.zeros_like(beta), where=delta > 0.0)
-    ridge = (rho * scale + floor)[:, None, None] * identity
-    weight = (1.0 - rho)[:, None, None]
-    whitening = whiten_all(weight * covariance + ridge)
-    z = residual @ whiten_all(weight * scatter / (degrees - 1.0) + ridge).transpose(0, 2, 1)
+    own = 1.0 - to.sphere - to.shared
+    given = to.shared[:, None, None] * to.around
+    given += (to.sphere * scale + to.floor)[:, None, None] * np.eye(d)
+    weight = own[:, None, None]
+    whitening = whiten_all(weight * covariance + given)
+    of_others = weight * (degrees / (degrees - 1.0)) * covariance + given
+    z = residual @ whiten_all(of_others).transpose(0, 2, 1)
     q = np.einsum("pnd,pnd->pn", z, z)
-    rest = 1.0 - (1.0 - rho)[:, None] * q / ((degrees - 1.0) * keep)
+    rest = 1.0 - own[:, None] * q / ((degrees - 1.0) * keep)
     d2 = q / np.maximum(rest, 1e-9) / keep**2
-    # The ridge that shrinkage adds falls with the others' mean variance; to first order in that.
-    others = (np.trace(scatter, axis1=1, axis2=2)[:, None] - (residual**2).sum(axis=2) / keep) / (
-        d * (degrees - 1.0)
-    )
-    share = rho / np.maximum(scale + floor, 1e-300)
-    return rho, whitening, d2 * np.exp(share[:, None] * (scale[:, None] - others))
+    # Both targets scale with the others' mean variance; to first order in that.
+    squared = np.einsum("pnd,pnd->pn", residual, residual) / keep
+    others = (d * degrees * scale[:, None] - squared) / (d * (degrees - 1.0))
+    share = (to.sphere + to.shared) / np.maximum(scale + to.floor, 1e-300)
+    return whitening, d2 * np.exp(share[:, None] * (scale[:, None] - others))
 
 
 def whiten_all(covariance: Floats) -> Floats:

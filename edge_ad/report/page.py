@@ -11,6 +11,7 @@ import msgspec
 
 from edge_ad.bundle import Manifest, Section
 from edge_ad.bundle.describe import profile_text
+from edge_ad.bundle.manifest import Spread
 from edge_ad.gaussian.threshold import (
     CHI2,
     confident_rate,
@@ -165,8 +166,13 @@ def _levels(manifest: Manifest, section: Section) -> str:
 def _positions(manifest: Manifest, section: Section) -> str:
     """How well the Gaussians of the positions are determined."""
     head = ["View", "Regressors", "Shrinkage, least", "median", "most"]
+    head += ["Shared with neighbours, least", "median", "most"]
+
+    def shares(*spreads: Spread) -> list[str]:
+        return [f"{share:.4f}" for one in spreads for share in msgspec.structs.astuple(one)]
+
     rows = [
-        (view.name, str(fit.q), *(f"{share:.4f}" for share in msgspec.structs.astuple(fit.shrinkage)))
+        (view.name, str(fit.q), *shares(fit.shrinkage, fit.shared))
         for view, fit in zip(manifest.views, section.local, strict=False)
     ]
     return f"<h3>Positions</h3>{table(head, rows)}" if rows else ""

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from edge_ad.errors import CheckFailed
 from edge_ad.gaussian.context import coarse_view, fit_context, pooling, regressors_for
-from edge_ad.gaussian.local import fit_local, smooth
+from edge_ad.gaussian.local import fit_local
 
 GRID = (5, 6)
 D = 7
@@ -21,38 +21,45 @@ def parts(n: int, seed: int) -> NDArray[np.float32]:
     return (x.reshape(n, 30, D) + 3).astype(np.float32)
 
 
-def naive_d2(train: F64, x: F64, position: int, axes: F64, rho: float, floor: float) -> float:
-    """One position of one part: regression with a constant by least squares, shrunk covariance."""
+def naive_fit(train: F64, position: int, axes: F64) -> tuple[F64, F64]:
+    """Slopes of one position's regression with a constant by least squares, and residual covariance."""
     n = len(train)
-    view, new = coarse_view(train, GRID) @ axes.T, coarse_view(x[None], GRID) @ axes.T
-    design = np.column_stack([np.ones(n), view])
+    design = np.column_stack([np.ones(n), coarse_view(train, GRID) @ axes.T])
     slopes = np.linalg.lstsq(design, train[:, position], rcond=None)[0]
     residual = train[:, position] - design @ slopes
-    covariance = residual.T @ residual / (n - 1 - len(axes))
-    scale = np.trace(covariance) / D
-    covariance = (1 - rho) * covariance + (rho * scale + floor) * np.eye(D)
-    e = x[position] - np.r_[1.0, new[0]] @ slopes
-    return float(e @ np.linalg.solve(covariance, e))
+    return slopes, residual.T @ residual / (n - 1 - len(axes))
+
+
+def naive_target(covariances: list[F64], position: int) -> F64:
+    """Mean covariance of the neighbourhood without the nearest, with the position's own trace."""
+    row, column = divmod(position, GRID[1])
+    others = []
+    for p, covariance in enumerate(covariances):
+        distance = max(abs(p // GRID[1] - row), abs(p % GRID[1] - column))
+        if 2 <= distance <= 3:
+            others.append(covariance)
+    mean = np.mean(others, axis=0)
+    return np.asarray(mean * np.trace(covariances[position]) / np.trace(mean))
 
 
 def test_distances_are_those_of_plain_formulas() -> None:
-    train, new = parts(60, 0), parts(5, 2)
+    train, new = parts(60, 0).astype(float), parts(5, 2).astype(float)
     fitted, _ = fit_local(train, GRID)
     found = fitted.d2(new)
-    residuals = []
-    for p in range(30):
-        design = np.column_stack([np.ones(60), coarse_view(train, GRID) @ fitted.context.T])
-        slopes = np.linalg.lstsq(design, train[:, p].astype(float), rcond=None)[0]
-        residuals.append(((train[:, p] - design @ slopes) ** 2).mean())
-    floor = 0.01 * float(np.median(residuals))
-    for i in range(5):
-        for p in (0, 13, 29):
-            expected = naive_d2(
-                train.astype(float), new[i].astype(float), p, fitted.context, fitted.shrinkage[p], floor
-            )
-            assert found[i, 0, p] == pytest.approx(expected, rel=1e-6)
-    assert (fitted.shrinkage > 0).all()
-    assert (fitted.shrinkage <= 1).all()
+    fits = [naive_fit(train, p, fitted.context) for p in range(30)]
+    covariances = [covariance for _, covariance in fits]
+    floor = 0.01 * float(np.median([np.trace(c) / D for c in covariances]))
+    for p in (0, 13, 29):
+        slopes, covariance = fits[p]
+        sphere, shared = fitted.shrinkage[p], fitted.shared[p]
+        shrunk = (1 - sphere - shared) * covariance + shared * naive_target(covariances, p)
+        shrunk = shrunk + (sphere * np.trace(covariance) / D + floor) * np.eye(D)
+        for i in range(5):
+            view = coarse_view(new[[i]], GRID)[0] @ fitted.context.T
+            e = new[i, p] - np.r_[1.0, view] @ slopes
+            assert found[i, 0, p] == pytest.approx(float(e @ np.linalg.solve(shrunk, e)), rel=1e-6)
+    assert (fitted.shrinkage + fitted.shared > 0).all()
+    assert (fitted.shrinkage + fitted.shared <= 1 + 1e-12).all()
 
 
 def test_a_part_is_scored_as_if_it_had_not_been_fitted() -> None:
@@ -135,12 +142,3 @@ def test_the_coarse_view_is_made_of_means() -> None:
     np.testing.assert_allclose(weights.sum(axis=1), 1)
     assert set(np.unique(weights[0][weights[0] > 0])) <= {1 / 8, 1 / 4, 1 / 2}
     assert pooling((2, 3)).shape == (6, 6)
-
-
-def test_smoothing_leaves_the_border_a_mean() -> None:
-    values = np.arange(30, dtype=float)
-    found = smooth(values, GRID).reshape(GRID)
-    field = values.reshape(GRID)
-    assert found[0, 0] == pytest.approx(field[:2, :2].mean())
-    assert found[2, 3] == pytest.approx(field[1:4, 2:5].mean())
-    assert found[4, 5] == pytest.approx(field[3:, 4:].mean())

@@ -1,0 +1,94 @@
+"""What a position learns from others: how restless its neighbours are, and the covariance around it.
+
+A position's covariance from n parts in d dimensions is noisy where n is not far above d, so it is shrunk
+towards two targets at once, a sphere and the mean covariance of its neighbourhood, each with the weight
+that minimises the expected squared error (Lancewicki and Aladjem, 2014, "Multi-target shrinkage
+estimation for covariance matrices"; with the sphere alone it is Ledoit and Wolf's). Where positions are
+alike, as on a texture that lies differently in every picture, the neighbourhood gets most of the weight;
+where each has its own look, hardly any.
+
+The nearest neighbours are left out of the target: their features see the same pixels, and would bring a
+part that is left out of its own position back in by the neighbours'.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_ad.gaussian.context import Grid
+
+NEAR = 1  # cells: how far the neighbours that features overlap with reach
+AROUND = 3  # cells: how far a position's neighbourhood reaches
+
+Floats = NDArray[np.float64]
+
+
+def smooth(values: NDArray[Any], grid: Grid) -> Floats:
+    """Mean over the neighbours inside the grid (3 x 3), [..., P]."""
+    rows, columns = (_within(side, NEAR) for side in grid)
+    rows, columns = (near / near.sum(axis=1, keepdims=True) for near in (rows, columns))
+    field = values.reshape(*values.shape[:-1], *grid)
+    return np.asarray((rows @ field @ columns.T).reshape(values.shape))
+
+
+def neighbourhood(covariance: Floats, grid: Grid) -> Floats:
+    """Mean of [P, d, d] over each position's neighbourhood without its nearest, scaled to the position's
+    own trace; zeros where a position has no such neighbours (a grid of 2 x 2) or these never change."""
+    positions, d, _ = covariance.shape
+    total, count = np.zeros_like(covariance), np.zeros(positions)
+    for reach, sign in ((AROUND, 1.0), (NEAR, -1.0)):
+        rows, columns = (_within(side, reach) for side in grid)
+        total += sign * _summed(covariance, grid, rows, columns)
+        count += sign * np.outer(rows.sum(axis=1), columns.sum(axis=1)).ravel()
+    own, theirs = (np.trace(x, axis1=1, axis2=2) for x in (covariance, total))
+    there = (count > 0) & (theirs > 1e-12 * d * float(own.max(initial=0.0)))
+    total *= np.divide(own, theirs, out=np.zeros(positions), where=there)[:, None, None]
+    return total
+
+
+def target_weights(covariance: Floats, around: Floats, noise: Floats) -> tuple[Floats, Floats]:
+    """Weights [P] of the sphere and of the neighbourhood, at least 0 and together at most 1.
+
+    covariance S and its targets `around`: [P, d, d]; noise: [P], E |S - Sigma|^2, of which the targets
+    are taken to have none. With a = m I - S and b = around - S the weights solve
+
+        |a|^2 u + <a, b> v = noise,  <a, b> u + |b|^2 v = noise.
+    """
+    d = covariance.shape[1]
+    scale = np.trace(covariance, axis1=1, axis2=2) / d
+    # Without copies: S, m I and `around` have the same trace, so <S, m I> = |m I|^2 = d m^2.
+    squared = np.einsum("pij,pij->p", covariance, covariance)
+    mixed = np.einsum("pij,pij->p", covariance, around)
+    a = np.maximum(squared - d * scale**2, 0.0)
+    b = np.maximum(np.einsum("pij,pij->p", around, around) - 2.0 * mixed + squared, 0.0)
+    ab = squared - mixed
+    determinant = a * b - ab**2
+    both = (np.einsum("pii->p", around) > 0.0) & (determinant > 1e-12 * a * b)
+    factor = np.divide(noise, determinant, out=np.zeros_like(noise), where=both)
+    sphere, shared = factor * (b - ab), factor * (a - ab)
+    # Where a weight would be below zero, the best is the other target alone.
+    alone = _share(noise, a)
+    sphere, shared = np.where(both & (shared >= 0.0), sphere, alone), np.maximum(shared, 0.0)
+    sphere, shared = np.maximum(sphere, 0.0), np.where(sphere < 0.0, _share(noise, b), shared)
+    together = np.maximum(sphere + shared, 1.0)
+    return sphere / together, shared / together
+
+
+def _share(noise: Floats, distance: Floats) -> Floats:
+    share = np.divide(noise, distance, out=np.zeros_like(noise), where=distance > 0.0)
+    return np.asarray(np.clip(share, 0.0, 1.0))
+
+
+def _summed(field: Floats, grid: Grid, rows: Floats, columns: Floats) -> Floats:
+    """[P, d, d] summed with weights over rows and columns of the grid."""
+    down = rows @ field.reshape(grid[0], -1)
+    return np.asarray((columns @ down.reshape(*grid, -1)).reshape(field.shape))
+
+
+def _within(side: int, reach: int) -> Floats:
+    """[side, side]: 1 where two cells are at most `reach` apart."""
+    near = np.abs(np.subtract.outer(np.arange(side), np.arange(side))) <= reach
+    return near.astype(np.float64)
