@@ -234,6 +234,16 @@ def test_too_few_parts_says_how_many(station: Station, tmp_path: Path) -> None:
     assert active(station) == before
 
 
+def test_components_of_a_few_parts_are_refused(tmp_path: Path) -> None:
+    """With PCA of fewer than 50 parts the promise would not hold; NPCA's does."""
+    write_parts(tmp_path / "good", 25)
+    few = write_station(tmp_path, calibration='min_parts = 20\npca = 0.9\nprofile = "paper"')
+    with pytest.raises(
+        CheckFailed, match=r"25 usable good parts, calibration.pca needs 50: give 25 more"
+    ):
+        calibrate(few, Request(directory=tmp_path / "good"))
+
+
 def test_identical_parts_are_too_few(tmp_path: Path) -> None:
     station = write_station(tmp_path)
     (path,) = write_parts(tmp_path / "good", 1)

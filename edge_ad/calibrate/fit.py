@@ -60,14 +60,14 @@ def fit(
     """Fit every view on `parts`. Raises CheckFailed (too few parts, nothing to fit) and DeviceError."""
     used, damaged, features, replicates = extract(job, backbone, parts, tell)
     left_out = [*skipped, *damaged]
-    check_enough(len(used), left_out, job.min_parts)
+    check_enough(len(used), left_out, job)
     settings = fit_settings(job)
     views = _fit_views(features, settings, tell)
     suspects = find_suspects(job, used, features, views, settings, tell)
     if suspects.out.any() and job.screen == "drop":
         kept = ~suspects.out
         used = [used[i] for i in np.flatnonzero(kept)]
-        check_enough(len(used), left_out, job.min_parts)
+        check_enough(len(used), left_out, job)
         features = [of_view.take(kept) for of_view in features]
         replicates = [of_view.take(np.tile(kept, job.augment)) for of_view in replicates]
         views = _fit_views(features, settings, tell)
