@@ -1,12 +1,13 @@
-"""Measure the embedded backbone beside its teacher and beside itself with random weights.
+"""Measure the embedded backbone beside its teacher, itself with random weights, and a fixed filter bank.
 
     python calibration/embedded/report.py --json runs/report.json
 
 Same pipeline for all: every picture squashed to the input size with area averaging; one Gaussian per
 level on pooled features, distances summed; one Gaussian per position of a 32 x 32 grid on mid-level
-features, projected to 100 dimensions by a seeded orthonormal matrix, score = largest distance. All
-Gaussians have Ledoit-Wolf covariance and are fitted on train/good. AUROC is of test/good against the
-defects, in two halves: those whose file name has an even sha256 served development, the odd ones not.
+features, projected to 100 dimensions by a seeded orthonormal matrix, score = largest distance; and the
+product's default profile on 16 x 16 positions of 128 dimensions. All are fitted on train/good. AUROC
+is of test/good against the defects, in two halves: those whose file name has an even sha256 served
+development, the odd ones not.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -31,8 +32,12 @@ from student import EMBEDDED, Block, Student
 from torch import Tensor, nn
 from torch.nn import functional
 
+from edge_ad.gaussian.view import Features, FitSettings, fit_view
+
 GRID = 32
 DIMENSIONS = 100
+CELLS, WIDTH = 16, 128  # the default profile's grid and features per position
+SCALES, ORIENTATIONS = (4.0, 8.0, 16.0, 32.0), 6  # wavelengths of the filter bank in pixels
 Maps = Callable[[np.ndarray], list[Tensor]]
 LATENCY = {
     "INFERENCE_NUM_THREADS": 2,
@@ -40,6 +45,12 @@ LATENCY = {
     "INFERENCE_PRECISION_HINT": "f32",
     "PERFORMANCE_HINT": "LATENCY",
 }
+
+
+class Level(NamedTuple):
+    name: str
+    offset: int
+    dim: int
 
 
 class TeacherLevels(nn.Module):
@@ -100,21 +111,61 @@ def graph_maps(source: str | bytes, size: int) -> Maps:
     return maps
 
 
+def filter_bank(image: np.ndarray) -> list[Tensor]:
+    """Magnitudes of 24 Gabor filters on grey, one level of six per wavelength, averaged over 8 x 8."""
+    grey = cv2.cvtColor(image[0], cv2.COLOR_BGR2GRAY).astype(np.float32) / 255
+    levels = []
+    for wavelength in SCALES:
+        side = 2 * round(wavelength) + 1
+        magnitudes = []
+        for i in range(ORIENTATIONS):
+            angle = np.pi * i / ORIENTATIONS
+            even, odd = (
+                cv2.getGaborKernel((side, side), wavelength / 2, angle, wavelength, 0.5, phase)
+                for phase in (0.0, np.pi / 2)
+            )
+            even -= even.mean()  # no answer to plain grey
+            real, imaginary = (cv2.filter2D(grey, -1, k / side**2) for k in (even, odd))
+            magnitudes.append(np.hypot(real, imaginary))
+        stack = torch.from_numpy(np.stack(magnitudes)).float()[None]
+        levels.append(functional.avg_pool2d(stack, 8))
+    return levels
+
+
 @torch.no_grad()
 def features(maps: Maps, paths: list[Path], size: int, local: tuple[int, ...]) -> Any:
-    """Pooled levels [levels][N, d] and local features [P, N, DIMENSIONS]."""
-    pooled, grids, matrix = [], [], None
+    """Pooled levels [levels][N, d], local features [P, N, DIMENSIONS], and those of the default profile,
+    [N, CELLS^2, WIDTH]."""
+    pooled, grids, cells, matrix, wide = [], [], [], None, None
     for path in paths:
         image = cv2.resize(cv2.imread(str(path)), (size, size), interpolation=cv2.INTER_AREA)
         levels = maps(image[None])
         pooled.append([level.mean((2, 3))[0] for level in levels])
         parts = [functional.interpolate(levels[i], size=(GRID, GRID), mode="bilinear") for i in local]
         joined = torch.cat(parts, 1)[0].flatten(1).T
-        if matrix is None:
-            noise = torch.randn(joined.shape[1], DIMENSIONS, generator=torch.Generator().manual_seed(0))
-            matrix = torch.linalg.qr(noise)[0]
+        if matrix is None or wide is None:
+            matrix, wide = (orthonormal(joined.shape[1], width) for width in (DIMENSIONS, WIDTH))
         grids.append(joined @ matrix)
-    return [torch.stack(level) for level in zip(*pooled, strict=True)], torch.stack(grids, 1)
+        coarse = [functional.adaptive_avg_pool2d(levels[i], CELLS) for i in local]
+        cells.append(torch.cat(coarse, 1)[0].flatten(1).T @ wide)
+    stacked = [torch.stack(level) for level in zip(*pooled, strict=True)]
+    return stacked, torch.stack(grids, 1), torch.stack(cells)
+
+
+def orthonormal(channels: int, width: int) -> Tensor:
+    """Seeded matrix [channels, min(channels, width)] with orthonormal columns."""
+    noise = torch.randn(channels, width, generator=torch.Generator().manual_seed(0))
+    return torch.linalg.qr(noise)[0]
+
+
+def default_profile(train: Any, test: Any) -> Tensor:
+    """Scores of the product's own fit."""
+    sizes = [level.shape[1] for level in train[0]]
+    levels = [Level(str(i), sum(sizes[:i]), size) for i, size in enumerate(sizes)]
+    fitted, new = (Features(torch.cat(s[0], 1).numpy(), s[2].numpy()) for s in (train, test))
+    found = fit_view(fitted, FitSettings(levels, grid=(CELLS, CELLS)))
+    blocks = np.array_split(np.arange(len(new)), max(1, len(new) // 64))
+    return torch.from_numpy(np.concatenate([found.score(new.take(block)).scores for block in blocks]))
 
 
 def fit(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -146,7 +197,12 @@ def scores(train: Any, test: Any) -> dict[str, Tensor]:
         distance(test[1][i : i + step], fit(train[1][i : i + step])) for i in range(0, GRID * GRID, step)
     ]
     each = {f"level {i}": level for i, level in enumerate(levels, 1)}
-    return {"pooled sum": sum(levels), "local max": torch.cat(cells).amax(0), **each}
+    return {
+        "default profile": default_profile(train, test),
+        "pooled sum": sum(levels),
+        "local max": torch.cat(cells).amax(0),
+        **each,
+    }
 
 
 def is_even(path: Path) -> bool:
@@ -185,7 +241,7 @@ def main() -> None:
     add("--teacher", type=Path, default=shared / "weights/mobilenetv2_100.safetensors")
     add("--graph", type=Path, default=here)
     add("--sizes", type=int, nargs="+", default=[224, 256])
-    add("--nets", nargs="+", default=["teacher", "student", "random"])
+    add("--nets", nargs="+", default=["teacher", "student", "random", "filters"])
     add("--rounds", type=int, default=200, help="for the latency")
     add("--json", type=Path, required=True)
     args = parser.parse_args()
@@ -203,6 +259,7 @@ def main() -> None:
             "teacher": (lambda image: teacher.maps(torch.from_numpy(image)), (3, 4, 5)),
             "student": (graph_maps(str(args.graph), size), (2, 3, 4)),
             "random": (graph_maps(untrained, size), (2, 3, 4)),
+            "filters": (filter_bank, (0, 1, 2, 3)),
         }
         for name in args.nets:
             maps, local = nets[name]

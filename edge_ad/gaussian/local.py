@@ -155,7 +155,7 @@ def _whiten_positions(local: NDArray[Any], grid: Grid, context: Context) -> _Pos
         fourth[block] = ((residual**2).sum(axis=2) ** 2 / keep**2).mean(axis=1)
     around = neighbourhood(covariance, grid)
     noise = np.maximum(fourth - (covariance**2).sum(axis=(1, 2)), 0.0) / degrees
-    shrinkage, shared = target_weights(covariance, around, noise)
+    shrinkage, shared = target_weights(covariance, around, noise, d / (d + n))
     floor = FLOOR * _typical_variance(covariance, local)
     whitening, outside = np.empty((positions, d, d)), np.empty((n, positions))
     for block in _blocks(positions):

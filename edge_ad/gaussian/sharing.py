@@ -7,6 +7,12 @@ estimation for covariance matrices"; with the sphere alone it is Ledoit and Wolf
 alike, as on a texture that lies differently in every picture, the neighbourhood gets most of the weight;
 where each has its own look, hardly any.
 
+The squared error is mostly that of large variances, but defects show where variances are small, and
+there a position's own parts say more. So only d / (d + n) of the neighbourhood's weight is used: most of
+it with few parts, little with many. (Development data, 50, 200 and 444 parts. Rendered textures and
+parts, detected at 2 % false rejects: 45, 64 and 65 % without neighbours, 59, 66 and 66 % with all of the
+weight, 58, 66 and 66 % so. Magnetic tiles: 43, 47 and 79 %, 38, 47 and 74 %, 40, 45 and 78 %.)
+
 The nearest neighbours are left out of the target: their features see the same pixels, and would bring a
 part that is left out of its own position back in by the neighbours'.
 """
@@ -49,11 +55,14 @@ def neighbourhood(covariance: Floats, grid: Grid) -> Floats:
     return total
 
 
-def target_weights(covariance: Floats, around: Floats, noise: Floats) -> tuple[Floats, Floats]:
+def target_weights(
+    covariance: Floats, around: Floats, noise: Floats, borrow: float = 1.0
+) -> tuple[Floats, Floats]:
     """Weights [P] of the sphere and of the neighbourhood, at least 0 and together at most 1.
 
     covariance S and its targets `around`: [P, d, d]; noise: [P], E |S - Sigma|^2, of which the targets
-    are taken to have none. With a = m I - S and b = around - S the weights solve
+    are taken to have none; borrow: between the best weights (1) and those without neighbours (0).
+    With a = m I - S and b = around - S the best weights solve
 
         |a|^2 u + <a, b> v = noise,  <a, b> u + |b|^2 v = noise.
     """
@@ -74,7 +83,7 @@ def target_weights(covariance: Floats, around: Floats, noise: Floats) -> tuple[F
     sphere, shared = np.where(both & (shared >= 0.0), sphere, alone), np.maximum(shared, 0.0)
     sphere, shared = np.maximum(sphere, 0.0), np.where(sphere < 0.0, _share(noise, b), shared)
     together = np.maximum(sphere + shared, 1.0)
-    return sphere / together, shared / together
+    return borrow * sphere / together + (1.0 - borrow) * alone, borrow * shared / together
 
 
 def _share(noise: Floats, distance: Floats) -> Floats:

@@ -34,29 +34,29 @@ def unlike(n: int, seed: int) -> F64:
 def test_positions_that_are_alike_share_and_others_do_not() -> None:
     texture, _ = fit_local(alike(30, 0), GRID)
     details, _ = fit_local(unlike(30, 0), GRID)
-    assert np.median(texture.shared) > 0.7
-    assert np.median(details.shared) < 0.25
+    assert np.median(texture.shared) > 3 * np.median(details.shared)
     many, _ = fit_local(unlike(300, 0), GRID)
     assert np.median(many.shared) < 0.5 * np.median(details.shared)  # more parts, less borrowed
 
 
 def test_sharing_brings_a_texture_nearer_to_its_law() -> None:
     """Distances of new parts agree better with those by the true covariance than without neighbours."""
-    fitted, _ = fit_local(alike(30, 0), GRID)
+    train = alike(12, 0)
+    fitted, _ = fit_local(train, GRID)
     covariance = mixing(0) @ mixing(0).T
     new = alike(200, 1)
     true = np.einsum("npi,ij,npj->np", new, np.linalg.inv(covariance), new)
     shared = fitted.d2(new)[:, 1]
     alone = np.empty_like(shared)
     for p in range(64):
-        own, _ = ledoit_wolf(Moments.of(alike(30, 0)[:, p]))
-        x = new[:, p] - alike(30, 0)[:, p].mean(axis=0)
+        own, _ = ledoit_wolf(Moments.of(train[:, p]))
+        x = new[:, p] - train[:, p].mean(axis=0)
         alone[:, p] = np.einsum("ni,ij,nj->n", x, np.linalg.inv(own), x)
 
     def agreement(d2: F64) -> float:
         return float(np.corrcoef(np.sqrt(d2).ravel(), np.sqrt(true).ravel())[0, 1])
 
-    assert agreement(shared) > agreement(alone) + 0.1
+    assert agreement(shared) > agreement(alone) + 0.05
 
 
 def test_the_neighbourhood_is_a_ring_inside_the_grid() -> None:
@@ -91,6 +91,15 @@ def test_without_neighbours_it_is_ledoit_wolf(grid: tuple[int, int]) -> None:
     expected = [ledoit_wolf(Moments.of(x[:, p]))[1] for p in range(positions)]
     np.testing.assert_allclose(sphere, expected, rtol=1e-9)
     assert not shared.any()
+
+
+def test_half_borrowed_lies_half_way() -> None:
+    covariance = np.stack([mixing(p) @ mixing(p).T for p in range(64)])
+    around, noise = neighbourhood(covariance, GRID), np.full(64, 5.0)
+    none, half, whole = (target_weights(covariance, around, noise, b) for b in (0.0, 0.5, 1.0))
+    assert not none[1].any()
+    for i in range(2):
+        np.testing.assert_allclose(half[i], (none[i] + whole[i]) / 2)
 
 
 def test_weights_minimise_the_expected_error() -> None:
