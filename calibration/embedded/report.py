@@ -216,10 +216,11 @@ def latency_ratio(teacher: TeacherLevels, graph: Path, rounds: int) -> dict[str,
     exported = io.BytesIO()
     torch.onnx.export(teacher, (torch.from_numpy(image),), exported, opset_version=18, verbose=False)
     nets = {"teacher": exported.getvalue(), "student": graph.read_bytes()}
-    requests = {
-        name: core.compile_model(core.read_model(net), "CPU", LATENCY).create_infer_request()
-        for name, net in nets.items()
-    }
+    requests = {}
+    for name, net in nets.items():
+        model = core.read_model(net)
+        model.reshape([1, 224, 224, 3])  # the shipped graph is of 256 x 256
+        requests[name] = core.compile_model(model, "CPU", LATENCY).create_infer_request()
     times: dict[str, list[float]] = {name: [] for name in requests}
     for i in range(rounds + 10):
         for name, request in requests.items():

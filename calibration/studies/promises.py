@@ -27,8 +27,9 @@ import numpy as np
 from common import PROFILES, joined, load_parts, parser, report, scores, share, table
 from numpy.typing import NDArray
 
+from edge_ad.gaussian.replicates import fit_with_replicates
 from edge_ad.gaussian.threshold import conformal
-from edge_ad.gaussian.view import Features, FitSettings, fit_view
+from edge_ad.gaussian.view import Features, FitSettings, ViewFit, fit_view
 
 RATES = (0.05, 0.01)
 GRID, WIDTH = (6, 6), 10  # positions and local dimensions of simulated parts
@@ -36,6 +37,9 @@ LEVELS = (6, 12)  # dimensions of their pooled levels
 FACTORS = 3
 FRESH = 400  # parts that a simulated threshold is counted on
 IDEAL = 4000  # draws of the ideal rule
+REPLICATED = "default, augment = 2"
+REPLICATES, NOISE = 2, 0.3
+SIMULATED = {**PROFILES, REPLICATED: PROFILES["default"]}
 
 
 class Level(NamedTuple):
@@ -79,14 +83,27 @@ class Law:
         return Features(pooled.astype(np.float32), skewed.astype(np.float32))
 
 
+def fitted(profile: str, parts: Features, rng: np.random.Generator) -> ViewFit:
+    """The whole fit of simulated parts; replicates are the parts with a little noise of their own."""
+    local, reduction = SIMULATED[profile]
+    levels = [Level(f"level{i}", sum(LEVELS[:i]), dim) for i, dim in enumerate(LEVELS)]
+    settings = FitSettings(levels, reduction, grid=GRID if local else None)
+    if profile != REPLICATED:
+        return fit_view(parts, settings)
+    assert parts.local is not None
+    noisy = [
+        np.concatenate([x + NOISE * rng.standard_normal(x.shape) for _ in range(REPLICATES)])
+        for x in (parts.pooled, parts.local)
+    ]
+    replicates = Features(noisy[0].astype(np.float32), noisy[1].astype(np.float32))
+    return fit_with_replicates(parts, replicates, settings)
+
+
 def simulated_fit(task: tuple[str, int, int]) -> list[tuple[float, float]]:
     """For one simulated fit: at each rate what was promised, and what new parts showed."""
     profile, n, seed = task
     law, rng = Law(), np.random.default_rng((n, seed))
-    local, reduction = PROFILES[profile]
-    levels = [Level(f"level{i}", sum(LEVELS[:i]), dim) for i, dim in enumerate(LEVELS)]
-    settings = FitSettings(levels, reduction, grid=GRID if local else None)
-    fit = fit_view(law.draw(rng, n), settings)
+    fit = fitted(profile, law.draw(rng, n), rng)
     fresh = fit.score(law.draw(rng, FRESH)).scores
     found = []
     for rate in RATES:
@@ -190,8 +207,8 @@ def main() -> None:
     first.add_argument("--processes", type=int, default=2)
     second = commands.add_parser("real", parents=[parser("")], conflict_handler="resolve")
     second.add_argument("--splits", type=int, default=20)
-    for command in (first, second):
-        command.add_argument("--profiles", nargs="+", default=list(PROFILES), choices=list(PROFILES))
+    for command, known in ((first, SIMULATED), (second, PROFILES)):
+        command.add_argument("--profiles", nargs="+", default=list(PROFILES), choices=list(known))
     args = made.parse_args()
     {"simulated": simulated, "real": real}[args.command](args)
 
