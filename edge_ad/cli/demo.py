@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import sys
-from io import StringIO
 from pathlib import Path
 
 import click
@@ -48,7 +47,7 @@ def command(
     from rich.console import Console
 
     from edge_ad.demo import Options, run_demo
-    from edge_ad.demo.screen import COLUMNS, Screen, final_screen
+    from edge_ad.demo.screen import COLUMNS, Screen, final_picture, final_screen
 
     # As with Ctrl-C, no process is left behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -60,9 +59,7 @@ def command(
         result, progress = run_demo(options, screen.show)
     console.print(final_screen(progress, result, console.width, pictures=console.is_terminal))
     if svg is not None:
-        picture = Console(record=True, width=COLUMNS, file=StringIO(), color_system="truecolor")
-        picture.print(final_screen(progress, result, COLUMNS, pictures=True))
-        svg.write_text(picture.export_svg(title="edge-ad demo"), encoding="utf-8")
+        svg.write_text(final_picture(progress, result), encoding="utf-8")
     if json_to is not None:
         write_json(result, json_to)
     if not result.ok:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from functools import lru_cache
+from io import StringIO
 from types import TracebackType
 
 from rich import box
@@ -161,6 +163,14 @@ def final_screen(
         examples.add_row(*(_example(progress, *record, columns) for record in shown))
         parts += [Text(), examples]
     return _panel(Group(*parts, Text(), _outcome(result)), result.seconds, width)
+
+
+def final_picture(progress: Progress, result: Result) -> str:
+    """The last screen as SVG, in the viewer's own font: that of rich would be fetched from the web."""
+    console = Console(record=True, width=COLUMNS, file=StringIO(), color_system="truecolor")
+    console.print(final_screen(progress, result))
+    picture = console.export_svg(title="edge-ad demo")
+    return re.sub(r"@font-face \{.*?\}\s*", "", picture, flags=re.DOTALL)
 
 
 def _panel(inside: RenderableType, seconds: float, width: int) -> Panel:
