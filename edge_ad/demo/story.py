@@ -211,8 +211,8 @@ class _Story:
         problems = []
         if agreement.difference:
             problems.append(f"daemon and consumer differ: {agreement.difference}")
-        if not low <= false_rejects <= high:
-            problems.append(f"{false_rejects} of {good} good parts rejected, promised {low} to {high}")
+        if false_rejects > high:  # fewer break no promise
+            problems.append(f"{false_rejects} of {good} good parts rejected, promised at most {high}")
         assert self._detection is not None
         missed = sum(row["PASS"] for kind, row in tally.confusion.items() if kind != "good")
         return Result(

