@@ -235,11 +235,11 @@ def test_too_few_parts_says_how_many(station: Station, tmp_path: Path) -> None:
 
 
 def test_components_of_a_few_parts_are_refused(tmp_path: Path) -> None:
-    """With PCA of fewer than 50 parts the promise would not hold; NPCA's does."""
+    """With PCA of fewer than 100 parts the promise would not hold."""
     write_parts(tmp_path / "good", 25)
     few = write_station(tmp_path, calibration='min_parts = 20\npca = 0.9\nprofile = "paper"')
     with pytest.raises(
-        CheckFailed, match=r"25 usable good parts, calibration.pca needs 50: give 25 more"
+        CheckFailed, match=r"25 usable good parts, calibration.pca needs 100: give 75 more"
     ):
         calibrate(few, Request(directory=tmp_path / "good"))
 

@@ -33,6 +33,7 @@ from edge_ad.gaussian.shrinkage import ledoit_wolf
 from edge_ad.gaussian.subspace import Reduction, basis_of
 
 MIN_PARTS = 3
+REPLACED = 20  # parts, at least, that a stand-in takes the place of
 MIXED = 4  # parts that a stand-in is a mixture of
 
 
@@ -45,8 +46,8 @@ def out_of_sample_distances(
 ) -> tuple[NDArray[np.float64], str]:
     """Distances [n, L] of features [n, D], each by Gaussians fitted without its part, and the method.
 
-    The method is "leave-one-out" (closed form) or "crossfit-K" (K folds, at most n of them, and K parts
-    replaced one by one). CheckFailed with fewer than 3 parts or where leaving a part out
+    The method is "leave-one-out" (closed form) or "crossfit-K" (K folds, at most n of them, and as many
+    parts, at least 20, replaced one by one). CheckFailed with fewer than 3 parts or where leaving a part out
     makes a covariance singular; it names the level.
     """
     n = len(features)
@@ -65,7 +66,8 @@ def out_of_sample_distances(
                 columns.append(np.sqrt(crossfit_d2(x, reduction, assignment)))
     distances = np.stack(columns, axis=1)
     if reduction.kind != "none":
-        _replace_some(features, levels, reduction, distances, folds, rng)
+        # Few folds are too few parts to take a ratio from.
+        _replace_some(features, levels, reduction, distances, min(n, max(folds, REPLACED)), rng)
     return distances, "leave-one-out" if reduction.kind == "none" else f"crossfit-{folds}"
 
 
