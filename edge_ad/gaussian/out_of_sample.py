@@ -46,9 +46,9 @@ def out_of_sample_distances(
 ) -> tuple[NDArray[np.float64], str]:
     """Distances [n, L] of features [n, D], each by Gaussians fitted without its part, and the method.
 
-    The method is "leave-one-out" (closed form) or "crossfit-K" (K folds, at most n of them, and as many
-    parts, at least 20, replaced one by one). CheckFailed with fewer than 3 parts or where leaving a part out
-    makes a covariance singular; it names the level.
+    The method is "leave-one-out" (closed form) or "crossfit-K" (K folds, at most n of them; at least 20
+    parts are replaced one by one as well). CheckFailed with fewer than 3 parts or where leaving a part
+    out makes a covariance singular; it names the level.
     """
     n = len(features)
     if n < MIN_PARTS:
