@@ -97,6 +97,7 @@ class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     # Keep the principal components that explain this last share of variance (0.01: "NPCA 1 %"); 0: off.
     npca: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.0
     # Keep the components that explain this first share of variance (0.99: "PCA 99 %"); 0: off.
+    # Needs 100 good parts, whatever min_parts says.
     pca: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.0
     false_reject_rate: Rate = 0.01
     # "conformal" (cross-fitted or leave-one-out), or "chi2" as in the paper (one level only).

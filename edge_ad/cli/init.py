@@ -88,7 +88,7 @@ uri = "v4l2:///dev/video0"
 #augment = 0
 # Good parts that are separated from the rest: "report" lists them, "drop" also leaves them out.
 #screen = "report"
-# Fewer good parts than this are refused.
+# Fewer good parts than this are refused; with pca fewer than 100.
 #min_parts = 20
 
 # The ZeroMQ PUB channel: every verdict, lossy by contract.

@@ -239,7 +239,7 @@ def _outcome(result: Result) -> Text:
         "machine is busy: FAULT, never PASS.\n"
     )
     return Text.from_markup(
-        "[b green]✓[/] Daemon and consumer agree part by part; false rejects are as promised.\n"
+        "[b green]✓[/] Daemon and consumer agree part by part; no excess of false rejects.\n"
         f"{late if result.late else ''}"
         "[dim]  Your own line: edge-ad init, camera list, check, calibrate --parts 300, run[/]"
     )

@@ -32,7 +32,7 @@ from edge_ad.gaussian.context import Context, Grid, coarse_view, fit_context
 from edge_ad.gaussian.sharing import neighbourhood, smooth, target_weights
 
 MIN_PARTS = 6
-BLOCK = 32  # positions at a time: bounds the float64 copies to 32 n d
+BLOCK = 32  # positions at a time: bounds float64 copies of features to 32 n d, beside a few [P, d, d]
 # Variance that every position has at least, as a share of what the median position has: one that never
 # changed in the good parts (a black background) is then sensitive, not infinitely so.
 FLOOR = 0.01
@@ -91,7 +91,8 @@ def fit_local(local: NDArray[Any], grid: Grid) -> tuple[LocalGaussian, Floats]:
     others.
 
     Left out, in closed form: the part's share in mean, regression, covariance, center and spread. The
-    shrinkage rho and the directions of the regressors are held fixed.
+    weights of both targets, the shape of the neighbourhood and the directions of the regressors are held
+    fixed.
     Raises CheckFailed with fewer than 6 parts, where all parts are the same or features are not finite.
     """
     n, positions, _ = local.shape
@@ -131,7 +132,8 @@ def _blocks(positions: int) -> Iterator[slice]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Positions:
-    """All positions with one set of regressors; outside: [n, P], distances of parts left out."""
+    """All positions given q regressors: mean [P, d], coefficients [P, d, q], whitening [P, d, d],
+    shrinkage and shared [P]; outside: [n, P], distances of parts left out."""
 
     mean: Floats
     coefficients: Floats
@@ -142,6 +144,8 @@ class _Positions:
 
 
 def _whiten_positions(local: NDArray[Any], grid: Grid, context: Context) -> _Positions:
+    """Fit all positions of [n, P, d] given the regressors. Residuals are made twice, block by block:
+    targets need every position's covariance first, and [P, n, d] of them would not fit in memory."""
     n, positions, d = local.shape
     degrees = n - 1.0 - len(context.axes)
     # A residual has 1 - h times the variance of the noise in it.

@@ -8,10 +8,11 @@ alike, as on a texture that lies differently in every picture, the neighbourhood
 where each has its own look, hardly any.
 
 The squared error is mostly that of large variances, but defects show where variances are small, and
-there a position's own parts say more. So only d / (d + n) of the neighbourhood's weight is used: most of
-it with few parts, little with many. (Development data, 50, 200 and 444 parts. Rendered textures and
-parts, detected at 2 % false rejects: 45, 64 and 65 % without neighbours, 59, 66 and 66 % with all of the
-weight, 58, 66 and 66 % so. Magnetic tiles: 43, 47 and 79 %, 38, 47 and 74 %, 40, 45 and 78 %.)
+there a position's own parts say more. So only d / (d + n) of the neighbourhood's weight is used (with
+replicates, n counts them too): most of it with few parts, little with many. (Development data, detected
+at 2 % false rejects without neighbours, with all of the weight, and so. Rendered textures and parts: 45,
+59, 58 % with 50 parts; 64, 66, 66 % with 200. Magnetic tiles: 43, 38, 40 % with 50; 79, 74, 78 % with
+444.)
 
 The nearest neighbours are left out of the target: their features see the same pixels, and would bring a
 part that is left out of its own position back in by the neighbours'.
@@ -82,6 +83,7 @@ def target_weights(
     alone = _share(noise, a)
     sphere, shared = np.where(both & (shared >= 0.0), sphere, alone), np.maximum(shared, 0.0)
     sphere, shared = np.maximum(sphere, 0.0), np.where(sphere < 0.0, _share(noise, b), shared)
+    # Together above 1: scaled, which is the best on the border where they sum to 1.
     together = np.maximum(sphere + shared, 1.0)
     return borrow * sphere / together + (1.0 - borrow) * alone, borrow * shared / together
 

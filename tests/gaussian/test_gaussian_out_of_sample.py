@@ -85,6 +85,21 @@ def test_a_stand_in_widens_the_fit_of_the_others() -> None:
     assert 0.95 < ratio.mean() < 1.02
 
 
+@pytest.mark.parametrize("folds", [5, 20])
+def test_ordinary_parts_have_one_ratio_and_the_outermost_their_own(folds: int) -> None:
+    """20 of 60 parts are replaced one by one, the ten outermost among them; the others' distances by
+    folds are multiplied by one number, which rests on ordinary parts however few folds there are."""
+    x, level = data(60, 8), [Level("a", 0, 8)]
+    found = out_of_sample_distances(x, level, NPCA, folds=folds)[0][:, 0]
+    assignment = np.empty(60, np.int64)
+    assignment[np.random.default_rng(0).permutation(60)] = np.arange(60) % folds
+    by_folds = np.sqrt(crossfit_d2(x, NPCA, assignment))
+    ratio = found / by_folds
+    common = np.isclose(ratio, np.median(ratio), rtol=1e-9)
+    assert common.sum() == 40
+    assert not common[np.argsort(-by_folds)[:10]].any()
+
+
 def test_folds_are_a_function_of_the_seed() -> None:
     x, levels = data(50, 8), [Level("a", 0, 5), Level("b", 5, 3)]
     first, method = out_of_sample_distances(x, levels, NPCA, folds=5, seed=3)

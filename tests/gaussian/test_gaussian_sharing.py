@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -104,10 +106,10 @@ def test_half_borrowed_lies_half_way() -> None:
 
 def test_weights_minimise_the_expected_error() -> None:
     """Beside a fine search over both weights of noise (1 - 2 (u + v)) + |u a + v b|^2, a = mI - S."""
-    rng = np.random.default_rng(0)
-    for scale in (0.05, 0.5, 3.0):
+    rng, seen = np.random.default_rng(0), set()
+    for scale, own in itertools.product((0.05, 0.5, 3.0), (0.0, 1.0)):
         covariance = np.stack([mixing(p) @ mixing(p).T for p in range(4)])
-        around = np.stack([mixing(p + 9) @ mixing(p + 9).T + covariance[p] for p in range(4)])
+        around = np.stack([mixing(p + 9) @ mixing(p + 9).T + own * covariance[p] for p in range(4)])
         ratio = np.trace(covariance, axis1=1, axis2=2) / np.trace(around, axis1=1, axis2=2)
         around *= ratio[:, None, None]
         noise = scale * np.einsum("pij,pij->p", covariance - around, covariance - around)
@@ -126,8 +128,9 @@ def test_weights_minimise_the_expected_error() -> None:
             found = x**2 * (a**2).sum() + y**2 * (b**2).sum() + 2 * x * y * (a * b).sum()
             found -= 2 * (x + y) * noise[p]
             assert x >= 0 and y >= 0 and x + y <= 1 + 1e-12
-            if x + y < 1 - 1e-9:  # inside; at the border both are scaled together
-                assert found <= best + 1e-6 * abs(best)
+            assert found <= best + 1e-6 * abs(best)
+            seen.add("border" if x + y > 1 - 1e-9 else "one" if min(x, y) == 0 else "inside")
+    assert seen == {"border", "inside", "one"}
 
 
 def test_smoothing_leaves_the_border_a_mean() -> None:
