@@ -28,7 +28,6 @@ from edge_ad.bundle import (
     tensor_name,
     write_bundle,
 )
-from edge_ad.bundle.manifest import Spread
 from edge_ad.config import Profile
 from edge_ad.gaussian.threshold import Promise
 from edge_ad.gaussian.view import Combination
@@ -64,11 +63,7 @@ def tiny_contents(
         promise=Promise("leave-one-out", 40, 0.01, 40, 1 / 41, 0.07, False),
         levels=[[LevelFit(name=v.name, k=v.dim, shrinkage=0.1, condition=9.0) for v in backbone.levels]],
         reference_scores={"reference/000001.png": 3.0},
-        local=[
-            LocalFit(
-                k=local.dim, q=Q, coarse=4, shrinkage=Spread(0.1, 0.2, 0.3), combination=COMBINATION
-            )
-        ]
+        local=[LocalFit(k=local.dim, q=Q, coarse=4, shrinkage=0.2, shared=0.3, combination=COMBINATION)]
         if local is not None
         else [],
     )

@@ -88,25 +88,17 @@ class LevelFit(_Struct, frozen=True):
     condition: float
 
 
-class Spread(_Struct, frozen=True, kw_only=False):
-    """How a number spreads over the positions of a grid."""
-
-    least: float
-    median: float
-    most: float
-
-
 class LocalFit(_Struct, frozen=True):
     """The Gaussians of a view's positions: rows k of their whitening factors, q regressors made of a
-    coarse view of so many cells, shrinkage towards a sphere and towards neighbouring positions (bundles
-    of version 0.1.0 may lack it: none); and how level distances and cells become one score."""
+    coarse view of so many cells, weights of a sphere and of neighbouring positions in their shrinkage;
+    and how level distances and cells become one score."""
 
     k: Annotated[int, Meta(ge=1)]
     q: Annotated[int, Meta(ge=0)]
     coarse: Annotated[int, Meta(ge=1)]
-    shrinkage: Spread
+    shrinkage: float
+    shared: float
     combination: Combination
-    shared: Spread = Spread(0.0, 0.0, 0.0)
 
 
 class Chi2(_Struct, frozen=True):

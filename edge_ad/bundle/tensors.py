@@ -15,7 +15,7 @@ from safetensors.numpy import load
 
 from edge_ad.backbone.engine import Head, LocalHead
 from edge_ad.backbone.spec import Level
-from edge_ad.bundle.manifest import RESTORE, TENSORS, LevelFit, LocalFit, Manifest, Spread
+from edge_ad.bundle.manifest import RESTORE, TENSORS, LevelFit, LocalFit, Manifest
 from edge_ad.errors import ArtifactError
 from edge_ad.gaussian.context import pooling
 from edge_ad.gaussian.local import LocalGaussian
@@ -45,14 +45,10 @@ def local_fit(local: LocalGaussian, combination: Combination) -> LocalFit:
         k=local.whitening.shape[1],
         q=len(local.context),
         coarse=len(pooling(local.grid)),
-        shrinkage=_spread(local.shrinkage),
+        shrinkage=local.shrinkage,
         combination=combination,
-        shared=_spread(local.shared),
+        shared=local.shared,
     )
-
-
-def _spread(of: NDArray[np.float64]) -> Spread:
-    return Spread(float(of.min()), float(np.median(of)), float(of.max()))
 
 
 def level_tensors(

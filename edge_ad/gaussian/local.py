@@ -29,7 +29,8 @@ from numpy.typing import NDArray
 
 from edge_ad.errors import CheckFailed
 from edge_ad.gaussian.context import Context, Grid, coarse_view, fit_context
-from edge_ad.gaussian.sharing import neighbourhood, smooth, target_weights
+from edge_ad.gaussian.left_out import Shrunk, left_out_distances
+from edge_ad.gaussian.sharing import NOTHING, neighbourhood, smooth, target_weights
 
 MIN_PARTS = 6
 BLOCK = 32  # positions at a time: bounds float64 copies of features to 32 n d, beside a few [P, d, d]
@@ -38,8 +39,6 @@ BLOCK = 32  # positions at a time: bounds float64 copies of features to 32 n d, 
 FLOOR = 0.01
 # The same for the spread of its distance, as a share of the median position's: what is divided by.
 SPREAD_FLOOR = 0.1
-# A position with less than this share of the most restless one's variance never changed at all.
-NOTHING = 1e-9
 
 Floats = NDArray[np.float64]
 
@@ -51,7 +50,7 @@ class LocalGaussian:
     context_mean: [m d] and context: [q, m d] give t = context @ (coarse view - context_mean), q may be
     0. mean: [P, d]; coefficients: [P, d, q]; whitening, alone: [P, d, d], upper triangular, W and M;
     center, spread: [2, P], of d of a part that was not fitted, given the whole and by itself;
-    shrinkage, shared: [P], weights of the sphere and of the neighbourhood in W.
+    shrinkage, shared: weights of the sphere and of the neighbourhood in W.
     """
 
     grid: Grid
@@ -63,8 +62,8 @@ class LocalGaussian:
     alone: Floats
     center: Floats
     spread: Floats
-    shrinkage: Floats
-    shared: Floats
+    shrinkage: float
+    shared: float
     n: int
 
     def d2(self, local: NDArray[Any]) -> Floats:
@@ -122,7 +121,7 @@ def fit_local(local: NDArray[Any], grid: Grid) -> tuple[LocalGaussian, Floats]:
         shared=given.shared,
         n=n,
     )
-    return fitted, _normalise_outside(outside[0], center[0], spread[0], float(least[0, 0]), grid)
+    return fitted, _normalise_outside(outside[0], float(least[0, 0]), grid)
 
 
 def _blocks(positions: int) -> Iterator[slice]:
@@ -133,13 +132,13 @@ def _blocks(positions: int) -> Iterator[slice]:
 @dataclass(frozen=True, slots=True, eq=False)
 class _Positions:
     """All positions given q regressors: mean [P, d], coefficients [P, d, q], whitening [P, d, d],
-    shrinkage and shared [P]; outside: [n, P], distances of parts left out."""
+    weights of both targets; outside: [n, P], distances of parts left out."""
 
     mean: Floats
     coefficients: Floats
     whitening: Floats
-    shrinkage: Floats
-    shared: Floats
+    shrinkage: float
+    shared: float
     outside: Floats
 
 
@@ -157,18 +156,21 @@ def _whiten_positions(local: NDArray[Any], grid: Grid, context: Context) -> _Pos
         coefficients[block] = slopes.transpose(0, 2, 1)
         covariance[block] = residual.transpose(0, 2, 1) @ residual / degrees
         fourth[block] = ((residual**2).sum(axis=2) ** 2 / keep**2).mean(axis=1)
-    around = neighbourhood(covariance, grid)
+    around, factor = neighbourhood(covariance, grid)
     noise = np.maximum(fourth - (covariance**2).sum(axis=(1, 2)), 0.0) / degrees
-    shrinkage, shared = target_weights(covariance, around, noise, d / (d + n))
+    sphere, shared = target_weights(covariance, around, noise, d / (d + n))
     floor = FLOOR * _typical_variance(covariance, local)
-    whitening, outside = np.empty((positions, d, d)), np.empty((n, positions))
+    shrunk = Shrunk(grid, covariance, around, factor, sphere, shared, floor, degrees)
+    whitening = np.empty((positions, d, d))
     for block in _blocks(positions):
-        residual = local[:, block].transpose(1, 0, 2) - mean[block, None]
-        residual -= context.basis @ coefficients[block].transpose(0, 2, 1)
-        targets = _Targets(shrinkage[block], shared[block], around[block], floor)
-        whitening[block], d2 = _fit_positions(residual, covariance[block], keep, degrees, targets)
-        outside[:, block] = np.sqrt(d2).T
-    return _Positions(mean, coefficients, whitening, shrinkage, shared, outside)
+        whitening[block] = whiten_all(shrunk.matrix(block))
+
+    def residuals(parts: slice) -> Floats:
+        explained = context.basis[parts] @ coefficients.transpose(0, 2, 1)  # [P, k, d]
+        return np.asarray(local[parts] - mean - explained.transpose(1, 0, 2))
+
+    outside = left_out_distances(residuals, keep, shrunk, whitening)
+    return _Positions(mean, coefficients, whitening, sphere, shared, outside)
 
 
 def _typical_variance(covariance: Floats, local: NDArray[Any]) -> float:
@@ -193,46 +195,6 @@ def _regress(local: NDArray[Any], context: Context) -> tuple[Floats, Floats, Flo
     return mean, slopes, x
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Targets:
-    """What p covariances are shrunk towards: weights [p] of the sphere and of `around` [p, d, d], and
-    the variance that every feature has at least."""
-
-    sphere: Floats
-    shared: Floats
-    around: Floats
-    floor: float
-
-
-def _fit_positions(
-    residual: Floats, covariance: Floats, keep: Floats, degrees: float, to: _Targets
-) -> tuple[Floats, Floats]:
-    """Whitening [p, d, d] and d2 [p, n] of each part by the others, from residuals [p, n, d].
-
-    With e a part's residual, 1 - h = `keep` and R = r S the scatter of r degrees of freedom, the others'
-    scatter is R - e e^T / (1 - h) and the part's residual by them e / (1 - h). Sherman and Morrison's
-    formula gives d2 = q / (1 - c q) / (1 - h)^2 with q = e^T A^-1 e, A the shrunk R / (r - 1) and
-    c = own / ((r - 1) (1 - h)), own the weight of S itself.
-    """
-    d = residual.shape[2]
-    scale = np.trace(covariance, axis1=1, axis2=2) / d
-    own = 1.0 - to.sphere - to.shared
-    given = to.shared[:, None, None] * to.around
-    given += (to.sphere * scale + to.floor)[:, None, None] * np.eye(d)
-    weight = own[:, None, None]
-    whitening = whiten_all(weight * covariance + given)
-    of_others = weight * (degrees / (degrees - 1.0)) * covariance + given
-    z = residual @ whiten_all(of_others).transpose(0, 2, 1)
-    q = np.einsum("pnd,pnd->pn", z, z)
-    rest = 1.0 - own[:, None] * q / ((degrees - 1.0) * keep)
-    d2 = q / np.maximum(rest, 1e-9) / keep**2
-    # Both targets scale with the others' mean variance; to first order in that.
-    squared = np.einsum("pnd,pnd->pn", residual, residual) / keep
-    others = (d * degrees * scale[:, None] - squared) / (d * (degrees - 1.0))
-    share = (to.sphere + to.shared) / np.maximum(scale + to.floor, 1e-300)
-    return whitening, d2 * np.exp(share[:, None] * (scale[:, None] - others))
-
-
 def whiten_all(covariance: Floats) -> Floats:
     """Upper-triangular W [p, d, d] with W^T W = covariance^-1, for each of p."""
     upper = np.linalg.cholesky(covariance[:, ::-1, ::-1])[:, ::-1, ::-1]
@@ -244,13 +206,19 @@ def _typical(variances: Floats) -> float:
     return float(np.median(variances[variances >= NOTHING * variances.max()]))
 
 
-def _normalise_outside(
-    outside: Floats, center: Floats, spread: Floats, least: float, grid: Grid
-) -> Floats:
-    """z [n, P] of distances [n, P], each part left out of center and spread as well."""
+def _normalise_outside(outside: Floats, least: float, grid: Grid) -> Floats:
+    """z [n, P] of distances [n, P], each part left out of spread as well.
+
+    Not of center: what the mean of the others loses with a part they gain by not being scored with it,
+    for the mean of squared distances by a covariance of their own is the same for any parts. By as much
+    their spread grows.
+    """
     n = len(outside)
+    center = outside.mean(axis=0)
     deviation = outside - center
     # Without one of n values the sum of squares about the mean falls by n / (n - 1) of its own.
-    variance = (n * spread**2 - deviation**2 * n / (n - 1)) / (n - 1)
-    others = np.maximum(smooth(np.sqrt(np.maximum(variance, 0.0)), grid), least)
-    return np.asarray((outside - smooth(center - deviation / (n - 1), grid)) / others)
+    squares = (deviation**2).sum(axis=0) - deviation**2 * n / (n - 1)
+    others = np.sqrt(np.maximum(squares / (n - 1), 0.0))
+    left = np.maximum(center - deviation / (n - 1), 0.5 * center)
+    others *= np.divide(center, left, out=np.ones_like(left), where=left > 0.0)
+    return np.asarray((outside - smooth(center, grid)) / np.maximum(smooth(others, grid), least))

@@ -7,11 +7,8 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from edge_ad.bundle import Manifest, Section
 from edge_ad.bundle.describe import profile_text
-from edge_ad.bundle.manifest import Spread
 from edge_ad.gaussian.threshold import (
     CHI2,
     confident_rate,
@@ -165,14 +162,9 @@ def _levels(manifest: Manifest, section: Section) -> str:
 
 def _positions(manifest: Manifest, section: Section) -> str:
     """How well the Gaussians of the positions are determined."""
-    head = ["View", "Regressors", "Shrinkage, least", "median", "most"]
-    head += ["Shared with neighbours, least", "median", "most"]
-
-    def shares(*spreads: Spread) -> list[str]:
-        return [f"{share:.4f}" for one in spreads for share in msgspec.structs.astuple(one)]
-
+    head = ["View", "Regressors", "Shrinkage", "Shared with neighbours"]
     rows = [
-        (view.name, str(fit.q), *shares(fit.shrinkage, fit.shared))
+        (view.name, str(fit.q), f"{fit.shrinkage:.4f}", f"{fit.shared:.4f}")
         for view, fit in zip(manifest.views, section.local, strict=False)
     ]
     return f"<h3>Positions</h3>{table(head, rows)}" if rows else ""
