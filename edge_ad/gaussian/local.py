@@ -89,8 +89,8 @@ def fit_local(local: NDArray[Any], grid: Grid) -> tuple[LocalGaussian, Floats]:
     """Fit on local features [n, P, d]; also z [n, P] of every part, given the whole, by the fit of the
     others.
 
-    Left out, in closed form: the part's share in mean, regression, covariance, center and spread. The
-    weights of both targets, the shape of the neighbourhood and the directions of the regressors are held
+    Left out, in closed form: the part's share in mean, regression, covariance, neighbourhood (nearly,
+    see `left_out`) and spread. The weights of both targets and the directions of the regressors are held
     fixed.
     Raises CheckFailed with fewer than 6 parts, where all parts are the same or features are not finite.
     """

@@ -69,15 +69,12 @@ def neighbourhood(covariance: Floats, grid: Grid) -> tuple[Floats, Floats]:
 def rings(grid: Grid) -> Iterator[tuple[slice, slice, Floats]]:
     """Row after row of the grid: its positions, those of all rows that their rings reach into, and
     [columns, positions of those rows], 1 where one is in the other's ring."""
+    far, near = ([_within(side, reach) for side in grid] for reach in (AROUND, NEAR))
     rows, columns = grid
-    across = np.abs(np.subtract.outer(np.arange(columns), np.arange(columns)))
     for row in range(rows):
         first, last = max(0, row - AROUND), min(rows, row + AROUND + 1)
-        down = np.abs(np.arange(first, last) - row)
-        apart = np.maximum(down[:, None], across[:, None, :])
-        ring = ((apart > NEAR) & (apart <= AROUND)).reshape(columns, -1)
-        cells = slice(row * columns, (row + 1) * columns)
-        yield cells, slice(first * columns, last * columns), ring.astype(np.float64)
+        ring = np.kron(far[0][row, first:last], far[1]) - np.kron(near[0][row, first:last], near[1])
+        yield slice(row * columns, (row + 1) * columns), slice(first * columns, last * columns), ring
 
 
 def target_weights(
