@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from edge_ad.config import Camera, Station
+from edge_ad.config import MOST_SIDE, Camera, Station, View
 from edge_ad.errors import EdgeAdError
 
 LOW_DISK_BYTES = 2_000_000_000
@@ -38,8 +38,11 @@ def check_station(station: Station, wall_s: Callable[[], float] = time.time) -> 
     yield Finding("config", "ok", f"{station.path or 'configuration'}: schema {station.schema}, valid")
     status = _daemon(station)
     yield _daemon_finding(station, status)
+    shapes: dict[str, tuple[int, ...]] = {}
     for camera in station.camera:
-        yield _guard(f"camera {camera.name}", lambda c=camera: _camera(station, c, status))  # type: ignore[misc]
+        yield _guard(f"camera {camera.name}", lambda c=camera: _camera(station, c, status, shapes))  # type: ignore[misc]
+    for view in station.views:
+        yield _guard(f"view {view.name}", lambda v=view: _view(station, v, shapes))  # type: ignore[misc]
     yield _guard("backbone", lambda: _backbone(station))
     yield _guard("engine", lambda: _engine(station))
     yield _guard("bundle", lambda: _bundle(station))
@@ -86,7 +89,13 @@ def _daemon_finding(station: Station, status: dict[str, Any] | None) -> Finding:
     )
 
 
-def _camera(station: Station, camera: Camera, status: dict[str, Any] | None) -> Finding:
+def _camera(
+    station: Station,
+    camera: Camera,
+    status: dict[str, Any] | None,
+    shapes: dict[str, tuple[int, ...]],
+) -> Finding:
+    """Also notes the shape of the camera's frames, where one is grabbed."""
     from edge_ad.capture.grab import grab
 
     name = f"camera {camera.name}"
@@ -97,6 +106,7 @@ def _camera(station: Station, camera: Camera, status: dict[str, Any] | None) -> 
             return Finding(name, "ok", text)
         return Finding(name, "fail", f"{text}; check cable and power")
     image, rule = grab(camera, Path(station.path).parent if station.path else Path())
+    shapes[camera.name] = image.shape
     text = f"one frame of {image.shape[1]} x {image.shape[0]}, pixel rule {rule}"
     low, high = int(image.min()), int(image.max())
     if high - low < 16:
@@ -105,14 +115,41 @@ def _camera(station: Station, camera: Camera, status: dict[str, Any] | None) -> 
             "warn",
             f"{text}, but it is blank (grey {low} to {high}); check light, lens cap, exposure",
         )
-    for view in station.views:
-        if view.camera == camera.name and view.roi is not None:
-            x, y, width, height = view.roi
-            if x + width > image.shape[1] or y + height > image.shape[0]:
-                return Finding(
-                    name, "fail", f"{text}; the roi of view {view.name!r} does not fit, correct view.roi"
-                )
     return Finding(name, "ok", text)
+
+
+def _view(station: Station, view: View, shapes: dict[str, tuple[int, ...]]) -> Finding:
+    """Whether the view's tiles fit, how finely the network sees them, and what would be enough."""
+    from edge_ad.backbone.spec import load_backbone
+    from edge_ad.calibrate.plan import MOST_TILES, check_views
+    from edge_ad.preprocess.views import view_region, view_text
+
+    name = f"view {view.name}"
+    check_views(station)
+    shape = shapes.get(view.camera) or _calibrated_shape(station, view.camera)
+    if shape is None:
+        return Finding(
+            name, "ok", f"how finely it is seen is known once camera {view.camera!r} gives a frame"
+        )
+    backbone = load_backbone(station.backbone_path, verify=False)
+    text = view_text(view, shape, backbone.height, backbone.width)
+    _, _, width, height = view_region(view, shape)
+    rows, columns = -(-height // backbone.height), -(-width // backbone.width)
+    if view.tiles[0] < rows or view.tiles[1] < columns:
+        enough = rows * columns <= MOST_TILES and max(rows, columns) <= MOST_SIDE
+        text += f"; tiles = [{rows}, {columns}] would show every camera pixel" if enough else ""
+    return Finding(name, "ok", text)
+
+
+def _calibrated_shape(station: Station, camera: str) -> tuple[int, ...] | None:
+    """Of a camera's frames by the bundle in use, for one that the daemon holds."""
+    from edge_ad.bundle import current_path, read_manifest
+
+    path = current_path(station.state_path, station.product)
+    if path is None:
+        return None
+    rule = read_manifest(path).preprocess.cameras.get(camera)
+    return (rule.height, rule.width) if rule is not None and rule.frame_size == "fixed" else None
 
 
 def _backbone(station: Station) -> Finding:
@@ -133,10 +170,11 @@ def _backbone(station: Station) -> Finding:
 def _engine(station: Station) -> Finding:
     from edge_ad.backbone.openvino import open_features
     from edge_ad.backbone.spec import load_backbone
+    from edge_ad.preprocess.views import count_tiles
 
     config = station.engine
     backbone = load_backbone(station.backbone_path, verify=False)
-    engine = open_features(backbone, len(station.views), config.threads, config.precision)
+    engine = open_features(backbone, count_tiles(station.views), config.threads, config.precision)
     try:
         engine.infer()
         start = time.perf_counter()

@@ -25,6 +25,8 @@ Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 Rate = Annotated[float, Meta(gt=0.0, lt=0.5)]
 _Place = Annotated[int, Meta(ge=0)]
 _Side = Annotated[int, Meta(ge=8)]
+MOST_SIDE = 32  # rows or columns of tiles
+_Tiles = Annotated[int, Meta(ge=1, le=MOST_SIDE)]
 Roi = tuple[_Place, _Place, _Side, _Side]
 
 EMBEDDED_BACKBONE = Path(__file__).parent / "backbone" / "embedded"
@@ -70,6 +72,10 @@ class View(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     camera: Name
     # x, y, width, height in frame pixels; absent: the whole frame.
     roi: Roi | None = None
+    # Rows and columns of tiles; each is an input of the network and has Gaussians of its own.
+    tiles: tuple[_Tiles, _Tiles] = (1, 1)
+    # Frame pixels that neighbouring tiles share at least.
+    overlap: Annotated[int, Meta(ge=0, le=4096)] = 0
 
 
 class Engine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -1,8 +1,8 @@
 """Pictures of a part -> Verdict. Pure: no I/O, no clock of its own, no log per part.
 
-    part's score = max over views of  score(view) / scale(view)
+    part's score = max over tiles of all views of  score(tile) / scale(tile)
 
-A view's score is the sum of d over its levels (profile "paper"), or that and the distances of its
+A tile's score is the sum of d over its levels (profile "paper"), or that and the distances of its
 positions on one scale (`gaussian.view.Combination`). PASS if it is finite and at most the threshold.
 Whether it comes in time is for the caller to judge.
 """
@@ -11,45 +11,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_ad.backbone.engine import ScoreEngine
-from edge_ad.bundle import LOCAL, Bundle, CameraRule, open_bundle, tensor_name
-from edge_ad.errors import ArtifactError
+from edge_ad.bundle import Bundle, CameraRule, open_bundle, tile_scale
+from edge_ad.errors import ArtifactError, ConfigError
 from edge_ad.frame import Image
-from edge_ad.gaussian.view import Combination, anomaly_map
-from edge_ad.preprocess import Preprocessor, Roi
+from edge_ad.gaussian.view import TileScale, anomaly_map
+from edge_ad.preprocess import PartInput
 from edge_ad.reference import check_reference
 from edge_ad.verdict import Decision, Reason, Verdict, fault
-
-
-@dataclass(frozen=True, slots=True)
-class _View:
-    name: str
-    camera: int  # place in the part's images
-    roi: Roi | None
-    preprocessor: Preprocessor
-    out: NDArray[np.uint8]  # the view's row of the engine's input
-
-
-@dataclass(frozen=True, slots=True)
-class _Cells:
-    """How a view's distances become its score and its map."""
-
-    combination: Combination
-    center: NDArray[np.float64]  # [2, P], as spread
-    spread: NDArray[np.float64]
-    grid: tuple[int, int]
-
-    def score(self, whole: float, cells: NDArray[np.float32]) -> tuple[float, NDArray[np.float32]]:
-        """Score and map [rows, columns] from the sum of level distances and cells [2, P]."""
-        z = (cells - self.center) / self.spread
-        score = self.combination.scores(np.array([whole]), z[None])
-        return float(score[0]), anomaly_map(z, self.grid)
 
 
 def _no_clock() -> int:
@@ -77,12 +51,14 @@ class Inspector:
         self._clock = clock
         self._rules = tuple(manifest.preprocess.cameras.values())
         self._scales = tuple(section.scales)
-        self._cells = _view_cells(bundle, engine.identity.key)
+        self._scale = _tile_scale(bundle, engine.identity.key)
+        local = manifest.local
+        self._grid = (0, 0) if local is None else (local.rows, local.columns)
         size = (manifest.preprocess.height, manifest.preprocess.width)
-        self._views = tuple(
-            _View(view.name, self.cameras.index(view.camera), view.roi, Preprocessor(*size), row)
-            for view, row in zip(manifest.views, engine.input, strict=True)
-        )
+        self._part = PartInput(manifest.views, self.cameras, *size)
+        self._tiles = manifest.tiles
+        if len(engine.input) != len(self._tiles):
+            raise ValueError(f"an engine of {len(engine.input)} rows for {len(self._tiles)} tiles")
 
     def inspect(self, image: Image) -> Verdict:
         """Judge a part of a single-camera bundle: uint8 H x W grey or H x W x 3 BGR."""
@@ -100,12 +76,11 @@ class Inspector:
         if wrong is not None:
             stamps[1] = stamps[2] = stamps[3] = clock()
             return wrong
-        for view in self._views:
-            view.preprocessor.prepare(images[view.camera], view.roi, view.out)
+        self._part.fill(images, self.engine.input)
         stamps[1] = clock()
         distances = self.engine.infer()
         stamps[2] = clock()
-        verdict = self._judge(distances, self.engine.cells if self._cells else None)
+        verdict = self._judge(distances, self.engine.cells)
         stamps[3] = clock()
         return verdict
 
@@ -113,16 +88,15 @@ class Inspector:
         """Run on black pictures, so that the first part does not pay for first-time allocations."""
         black = [
             np.zeros((r.height, r.width) if r.channels == 1 else (r.height, r.width, 3), np.uint8)
-            if r.frame_size == "fixed"
-            else None
             for r in self._rules
+            if r.frame_size == "fixed"
         ]
         for _ in range(rounds):
-            for view in self._views:
-                image = black[view.camera]
-                if image is not None:
-                    view.preprocessor.prepare(image, view.roi, view.out)
-            self._judge(self.engine.infer(), self.engine.cells if self._cells else None)
+            if len(black) == len(self._rules):
+                self._part.fill(black, self.engine.input)
+            distances = self.engine.infer()
+            if len(black) == len(self._rules):  # a map has a size only where the frames have
+                self._judge(distances, self.engine.cells)
 
     def close(self) -> None:
         """Release the engine. Idempotent."""
@@ -131,29 +105,35 @@ class Inspector:
     def _judge(self, distances: NDArray[np.float32], cells: NDArray[np.float32] | None) -> Verdict:
         """Levels in plain floats: right after the engine, on cold caches, NumPy takes three times as
         long."""
-        score, worst, maps = -math.inf, 0, []
-        for i, (levels, scale) in enumerate(zip(distances.tolist(), self._scales, strict=True)):
-            one = sum(levels)
-            finite = math.isfinite(one)  # a sum of float32 is finite exactly when all of them are
-            if cells is not None:
-                finite = finite and bool(np.isfinite(cells[i]).all())
-                one, picture = self._cells[i].score(one, cells[i])
-                maps.append(picture)
-            one /= scale
-            if not (finite and math.isfinite(one)):
-                return fault(Reason.NOT_FINITE, self.threshold, "the engine's distances are not finite")
-            if one > score:
-                score, worst = one, i
+        scores = [sum(levels) for levels in distances.tolist()]
+        maps = None
+        # A sum of float32 is finite exactly when all of them are.
+        finite = all(map(math.isfinite, scores))
+        if self._scale is not None and cells is not None:
+            finite = finite and bool(np.isfinite(cells).all())
+            standard, z = self._scale.scores(np.array(scores), cells)
+            scores, maps = standard.tolist(), anomaly_map(z, self._grid)
+        scores = [score / scale for score, scale in zip(scores, self._scales, strict=True)]
+        if not (finite and all(map(math.isfinite, scores))):
+            return fault(Reason.NOT_FINITE, self.threshold, "the engine's distances are not finite")
+        score = max(scores)
+        worst = scores.index(score)
         passed = score <= self.threshold
         return Verdict(
             Decision.PASS if passed else Decision.REJECT,
             Reason.NONE if passed else Reason.SCORE,
             score,
             self.threshold,
-            self._views[worst].name,
+            self._tiles[worst].view.name,
             distances.copy(),
-            maps=tuple(maps) if self._cells else None,
+            maps=None if maps is None else self._stitched(maps),
+            box=self._part.box(worst),
         )
+
+    def _stitched(self, maps: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
+        """One map per view."""
+        part = self._part
+        return tuple(view.stitch(maps[rows]) for view, rows in zip(part.views, part.rows, strict=True))
 
     def _check(self, images: Sequence[Image]) -> Verdict | None:
         """A FAULT for pictures that the bundle was not made for."""
@@ -164,27 +144,19 @@ class Inspector:
             reason, detail = _unfit(image, rule)
             if reason is not Reason.NONE:
                 return fault(reason, self.threshold, f"camera {camera}: {detail}")
-        for view in self._views:
-            if view.roi is None:
-                continue
-            x, y, width, height = view.roi
-            rows, columns = images[view.camera].shape[:2]
-            if x + width > columns or y + height > rows:
-                detail = f"view {view.name}: roi {list(view.roi)} is outside of {columns} x {rows} px"
-                return fault(Reason.FRAME_SIZE, self.threshold, detail)
+        try:
+            self._part.fit(images)
+        except ConfigError as error:
+            return fault(Reason.FRAME_SIZE, self.threshold, str(error))
         return None
 
 
-def _view_cells(bundle: Bundle, key: str) -> tuple[_Cells, ...]:
-    """Per view; empty for a bundle that does not localise."""
-    local, found = bundle.manifest.local, []
-    for view, fit in zip(bundle.manifest.views, bundle.section(key).local, strict=False):
-        assert local is not None  # the manifest was checked
-        center, spread = (
-            bundle.tensors[tensor_name(key, view.name, LOCAL, what)] for what in ("center", "spread")
-        )
-        found.append(_Cells(fit.combination, center, spread, (local.rows, local.columns)))
-    return tuple(found)
+def _tile_scale(bundle: Bundle, key: str) -> TileScale | None:
+    """None for a bundle that does not localise."""
+    if bundle.manifest.local is None:
+        return None
+    combinations = [fit.combination for fit in bundle.section(key).local]
+    return tile_scale(bundle.tensors, key, bundle.manifest.tiles, combinations)
 
 
 def _unfit(image: Image, rule: CameraRule) -> tuple[Reason, str]:

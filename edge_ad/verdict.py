@@ -46,9 +46,10 @@ class Verdict:
 
     `score` and `threshold` are in the same unit: the sum of Mahalanobis distances over levels, or, where
     the bundle localises, deviations of good parts (see `gaussian.view`; a score may then be negative).
-    Both are NaN where a FAULT left nothing to compare. `distances` is float32, views x levels, a copy
+    Both are NaN where a FAULT left nothing to compare. `box` is the region that decided, the worst tile
+    of the worst view, in pixels of its camera's frame. `distances` is float32, tiles x levels, a copy
     that the caller may keep. `maps` has one float32 [rows, columns] anomaly map per view of a bundle
-    that localises, each position in deviations of its own.
+    that localises, evenly over the view's region, each position in deviations of its own.
     """
 
     decision: Decision
@@ -59,6 +60,7 @@ class Verdict:
     distances: NDArray[np.float32] | None = None
     detail: str = ""
     maps: tuple[NDArray[np.float32], ...] | None = None
+    box: tuple[int, int, int, int] | None = None  # x, y, width, height
 
     @property
     def passed(self) -> bool:

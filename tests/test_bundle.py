@@ -120,7 +120,7 @@ def combination(manifest: dict[str, Any]) -> dict[str, Any]:
     [
         (lambda m: m.update(profile="paper"), "profile 'paper' with local features"),
         (lambda m: m.update(local=None), "profile 'default' without local features"),
-        (lambda m: m["engines"][KEY].update(local=[]), "0 local fits for 1 views of profile 'default'"),
+        (lambda m: m["engines"][KEY].update(local=[]), "0 local fits for 1 tiles of profile 'default'"),
         (lambda m: m["engines"][KEY]["local"][0].update(q=4), r"local/context is float32 \[5, 40\]"),
         (lambda m: m["engines"][KEY]["local"][0].update(q=-1), ">= 0.*q"),
         (lambda m: combination(m).update(top=0), "largest 0 of 16 positions"),
@@ -236,7 +236,7 @@ def test_a_pickle_is_never_executed(bundle: Path, tmp_path: Path) -> None:
     ("change", "expected"),
     [
         (lambda m: m.update(schema=2), "schema 2, this edge_ad reads schema 1"),
-        (lambda m: m["preprocess"].update(rule="other-9"), "'other-9', this edge_ad has 'halve-area-1'"),
+        (lambda m: m["preprocess"].update(rule="other-9"), "'other-9', this edge_ad has 'halve-area-2'"),
         (lambda m: m.update(surprise=1), "surprise"),
         (lambda m: m.pop("views"), "views"),
         (lambda m: m["views"][0].update(camera="side"), "'side'.*top"),
@@ -246,7 +246,7 @@ def test_a_pickle_is_never_executed(bundle: Path, tmp_path: Path) -> None:
             "of backbone [0-9a-f]{12}, the bundle of ffff",
         ),
         (lambda m: m["engines"][KEY].update(threshold=-1.0), "not a positive number"),
-        (lambda m: m["engines"][KEY].update(scales=[]), "0 scales for 1 views"),
+        (lambda m: m["engines"][KEY].update(scales=[]), "0 scales for 1 tiles"),
         (lambda m: m["views"][0].update(roi=[-5, 0, 10, 10]), ">= 0.*roi"),
         (lambda m: m["views"][0].update(roi=[0, 0, 0, 0]), ">= 8.*roi"),
         (

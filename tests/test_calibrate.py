@@ -24,7 +24,7 @@ from edge_ad.backbone.spec import Level
 from edge_ad.bundle import ViewRule, activate, current_path, list_bundles, open_bundle, rollback
 from edge_ad.bundle.describe import bundle_lines
 from edge_ad.calibrate import Request, calibrate
-from edge_ad.calibrate.agree import Answers, check_engine
+from edge_ad.calibrate.agree import Answers, check_engine, numpy_answers
 from edge_ad.calibrate.job import Job, Skipped
 from edge_ad.calibration_set import load_set, set_directory
 from edge_ad.config import Station
@@ -146,19 +146,21 @@ def test_an_engine_that_differs_at_one_position_is_refused(factor: float) -> Non
     assert features.local is not None
     few = features.take(np.arange(3))
     assert few.local is not None
+    expected = numpy_answers(few, view)
     distances = view.score(few).distances[:, None].astype(np.float32)
     cells = np.sqrt(view.local.d2(few.local))[:, None].astype(np.float32)
     job = Job(
         backbone="", directory="", work="", cameras=[], views=[ViewRule(name="top", camera="top")],
-        levels=levels, local=None, reduction=Reduction(), rate=0.01, threshold="conformal", folds=20,
-        augment=0, min_parts=2, screen="report", screened=0, key=KEY, precision="f16", threads=1,
+        levels=levels, local=None, regressors=400, reduction=Reduction(), rate=0.01,
+        threshold="conformal", folds=20, augment=0, min_parts=2, screen="report", screened=0, key=KEY,
+        precision="f16", threads=1,
         kept=[], candidates=[], next_number=1,
     )  # fmt: skip
     parts = ["000001", "000002", "000003"]
-    check_engine(job, parts, Answers(distances, cells), [few], [view])
+    check_engine(job, parts, Answers(distances, cells), expected)
     cells[1, 0, 1, 2] *= factor
     with pytest.raises(DeviceError, match=r"f16: part 000002, view top, position 2: distance .* NumPy"):
-        check_engine(job, parts, Answers(distances, cells), [few], [view])
+        check_engine(job, parts, Answers(distances, cells), expected)
 
 
 def test_kept_frames_are_the_pictures_themselves(calibrated: Station) -> None:

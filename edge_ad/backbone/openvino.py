@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from openvino import opset13 as ops
 
 from edge_ad.backbone.engine import EngineIdentity, Head, LocalHead
+from edge_ad.backbone.grid import projection
 from edge_ad.backbone.openvino_graph import cells, distances
 from edge_ad.backbone.spec import Backbone
 from edge_ad.errors import ArtifactError, ConfigError, DeviceError
 
+NARROW_SEED = 1  # of the projection to fewer features per position than the graph gives
 PRECISIONS = {"f32": ov.Type.f32, "f16": ov.Type.f16, "bf16": ov.Type.bf16}
 
 
@@ -92,14 +94,20 @@ class OpenVinoScorer(OpenVinoEngine):
 
 
 def open_features(
-    backbone: Backbone, batch: int = 1, threads: int = 0, precision: str = "f32", local: bool = False
+    backbone: Backbone,
+    batch: int = 1,
+    threads: int = 0,
+    precision: str = "f32",
+    local: bool = False,
+    dim: int = 0,
 ) -> OpenVinoFeatures:
     """The bare backbone: uint8 [batch, H, W, 3] to float32 pooled features [batch, D].
 
-    With `local` also the features per position; ConfigError when the backbone has none.
+    With `local` also the features per position, `dim` of them where that is fewer than the backbone has
+    (0: all); ConfigError when it has none.
     """
     model, pooled, positions = _read(backbone, batch)
-    outputs = [pooled, _required(positions, backbone)] if local else [pooled]
+    outputs = [pooled, _narrowed(positions, backbone, dim)] if local else [pooled]
     bare = ov.Model([ops.result(output) for output in outputs], model.get_parameters(), "features")
     return OpenVinoFeatures(bare, backbone, batch, threads, precision)
 
@@ -113,15 +121,16 @@ def open_scorer(
 ) -> OpenVinoScorer:
     """The backbone with its Gaussians: uint8 [B, H, W, 3] to float32 distances [B, L].
 
-    `heads[b][l]` is level l of the view in batch row b; every row has the same number of levels.
-    `local[b]` are that row's Gaussians per position, for `cells`; ConfigError when the backbone has no
-    features per position.
+    `heads[b][l]` is level l of the tile in batch row b; every row has the same number of levels.
+    `local[b]` are that row's Gaussians per position, for `cells`, of as many features as the backbone
+    has or fewer; ConfigError when it has none.
     """
     batch = len(heads)
     model, pooled, positions = _read(backbone, batch)
     outputs = [distances(pooled, heads)]
     if local is not None:
-        outputs.append(cells(_required(positions, backbone), local))
+        dim = local[0].mean.shape[1] if local else 0
+        outputs.append(cells(_narrowed(positions, backbone, dim), local))
     scored = ov.Model([ops.result(output) for output in outputs], model.get_parameters(), "scorer")
     return OpenVinoScorer(scored, backbone, batch, threads, precision)
 
@@ -182,13 +191,17 @@ def _read(backbone: Backbone, batch: int) -> tuple[ov.Model, Any, Any]:
     return model, values[0], values[1] if local is not None else None
 
 
-def _required(positions: Any, backbone: Backbone) -> Any:
-    if positions is None:
+def _narrowed(positions: Any, backbone: Backbone, dim: int) -> Any:
+    """The graph's features per position, projected to `dim` of them where that is fewer."""
+    if positions is None or backbone.local is None:
         raise ConfigError(
             f"{backbone.directory}: {backbone.name} has no features per position; export it again, "
             "without --local none"
         )
-    return positions
+    if not 0 < dim < backbone.local.dim:
+        return positions
+    matrix = projection(backbone.local.dim, dim, NARROW_SEED)
+    return ops.matmul(positions, ops.constant(matrix), False, False)
 
 
 def _first_line(error: Exception) -> str:

@@ -15,7 +15,7 @@ from edge_ad.backbone.engine import Head, LocalHead
 # Measured with MobileNetV2 and EfficientNet-B4 on two cores; see distances.
 SMALL = 192  # features of a level that is whitened together with its neighbours
 BLOCK = 320  # rows of a block of a triangular whitening factor
-CELL_BLOCK = 32  # the same for the factors of single positions
+CELL_BLOCKS = 4  # blocks of rows of the factors of single positions
 
 
 def distances(pooled: Any, heads: Sequence[Sequence[Head]]) -> Any:
@@ -111,7 +111,7 @@ def _whiten_each(x: Any, whitening: NDArray[np.float32]) -> Any:
     """W_p x_p, [P, 1, k], of x [P, 1, d] for W [P, k, d], leaving out what is zero in block rows."""
     _, rows, columns = whitening.shape
     triangular = not np.tril(whitening, -1).any()
-    edges = np.linspace(0, rows, 1 + (max(1, rows // CELL_BLOCK) if triangular else 1)).astype(int)
+    edges = np.linspace(0, rows, 1 + (min(CELL_BLOCKS, rows) if triangular else 1)).astype(int)
     products = []
     for first, last in pairwise(edges):
         tail = ops.slice(x, _ints(first), _ints(columns), _ints(1), _ints(2)) if first else x

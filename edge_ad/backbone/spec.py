@@ -70,6 +70,8 @@ class Local(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     `levels` (names of levels of `pooled`) were brought to the grid of `stride` input pixels: finer maps
     averaged over the cell, coarser ones enlarged bilinearly. Their channels, one level after the other,
     were projected to `dim` by `grid.projection` of `seed`; null: they are `local` as they are.
+    `narrowed_from`: never in a backbone's file; the graph gives so many features, and an engine that was
+    asked for `dim` projects them once more.
     """
 
     dim: int
@@ -78,11 +80,23 @@ class Local(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     stride: int
     levels: tuple[str, ...]
     seed: int | None = None
+    narrowed_from: int | None = None
 
     @property
     def positions(self) -> int:
         """The number of cells of the grid."""
         return self.rows * self.columns
+
+    @property
+    def exported(self) -> Local:
+        """What the graph itself gives."""
+        return msgspec.structs.replace(self, dim=self.narrowed_from or self.dim, narrowed_from=None)
+
+    def narrowed(self, dim: int) -> Local:
+        """At most `dim` features per position."""
+        if dim >= self.dim:
+            return self
+        return msgspec.structs.replace(self, dim=dim, narrowed_from=self.narrowed_from or self.dim)
 
 
 class Outputs(msgspec.Struct, frozen=True):

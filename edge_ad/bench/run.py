@@ -21,6 +21,7 @@ from edge_ad.capture.source import Source, open_source
 from edge_ad.config import Camera, Profile
 from edge_ad.daemon import Daemon
 from edge_ad.errors import DeviceError
+from edge_ad.preprocess.tiles import WHOLE, Tiles
 
 MAX_WARM_UP = 200  # parts that are inspected first and not counted
 
@@ -28,7 +29,8 @@ MAX_WARM_UP = 200  # parts that are inspected first and not counted
 @dataclass(frozen=True, slots=True)
 class Options:
     """What to measure. `own_process`: this process may be tuned as the daemon tunes its own; `beside`:
-    the backbone whose bare engine the path is compared with, its own where none is given."""
+    the backbone whose bare engine the path is compared with, its own where none is given; `tiles`: rows
+    and columns, which the bare engine gets as one batch too."""
 
     backbone: Backbone
     frames: int = 2000
@@ -39,6 +41,7 @@ class Options:
     profile: Profile = "default"
     own_process: bool = True
     beside: Backbone | None = None
+    tiles: Tiles = WHOLE
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -78,6 +81,7 @@ class Result(msgspec.Struct, frozen=True):
     backbone: str
     backbone_sha256: str
     input: str
+    tiles: Tiles
     engine: str  # the bare engine's network and input
     runtime: str
     device: str
@@ -93,7 +97,7 @@ def run_bench(options: Options, say: Callable[[str], None] = lambda _: None) -> 
         say("rendering parts, fitting the Gaussians on them")
         trial = make_trial(
             Path(temporary), options.backbone, size, warm_up + options.frames, options.reject_rate,
-            options.threads, options.profile, options.beside,
+            options.threads, options.profile, options.beside, options.tiles,
         )  # fmt: skip
         runs = {}
         for name, load in (("quiet", None), ("loaded", Load())):
@@ -112,6 +116,7 @@ def run_bench(options: Options, say: Callable[[str], None] = lambda _: None) -> 
         backbone=backbone.name,
         backbone_sha256=backbone.sha256,
         input=f"{backbone.width} x {backbone.height}",
+        tiles=options.tiles,
         engine=f"{bare.name} at {bare.width} x {bare.height}",
         runtime=identity.runtime,
         device=identity.device,

@@ -12,7 +12,7 @@ import numpy as np
 from edge_ad import __version__
 from edge_ad.backbone.engine import EngineIdentity
 from edge_ad.backbone.openvino import OpenVinoFeatures, open_features
-from edge_ad.backbone.spec import Backbone
+from edge_ad.backbone.spec import Backbone, Local
 from edge_ad.bundle import (
     BackboneRef,
     CalibrationSetRef,
@@ -23,6 +23,7 @@ from edge_ad.bundle import (
     Section,
     ViewRule,
     activate,
+    all_tiles,
     level_fits,
     level_tensors,
     local_fit,
@@ -30,14 +31,19 @@ from edge_ad.bundle import (
     store_backbone,
     write_bundle,
 )
+from edge_ad.bundle.tensors import Tensors
+from edge_ad.calibrate.plan import TILED_REGRESSORS, choose_local
 from edge_ad.capture.source import open_source
 from edge_ad.config import PAPER, Profile, Station, parse_station
 from edge_ad.errors import ConfigError
-from edge_ad.gaussian.context import regressors_for
+from edge_ad.gaussian.context import MOST, regressors_for
 from edge_ad.gaussian.threshold import Promise
 from edge_ad.gaussian.view import Features, FitSettings, ViewFit, fit_view
-from edge_ad.preprocess import RULE, Preprocessor
+from edge_ad.preprocess import RULE, PartInput
+from edge_ad.preprocess.tiles import WHOLE, Tiles
+from edge_ad.preprocess.views import count_tiles
 
+CAMERA = "camera"
 POOL = 40  # different parts, shown in turn: more than caches hold at camera sizes
 POOL_BYTES = 200_000_000
 # Positions are scored as after a calibration on so many parts: the more parts, the more regressors.
@@ -61,13 +67,15 @@ def make_trial(
     threads: int,
     profile: Profile = "default",
     beside: Backbone | None = None,
+    tiles: Tiles = WHOLE,
 ) -> Trial:
     """Render parts of `size` (width, height), fit the Gaussians on them, write and activate the bundle.
 
-    The bare engine is that of `beside` or of the backbone itself. The threshold lies where
-    `reject_rate` of the pool is above it: a bench, not a calibration.
+    The bare engine is that of `beside` or of the backbone itself, with a row per tile. The threshold
+    lies where `reject_rate` of the pool is above it: a bench, not a calibration.
     """
     width, height = size
+    view = ViewRule(name=CAMERA, camera=CAMERA, tiles=tiles)
     pool = max(8, min(POOL, POOL_BYTES // (width * height)))
     uri = f"synthetic://?seed=1&width={width}&height={height}&parts={parts}&pool={pool}"
     station = parse_station(
@@ -76,8 +84,10 @@ def make_trial(
             "station": "bench",
             "state_dir": str(directory / "state"),
             "deadline_ms": 60_000.0,
-            "camera": [{"name": "camera", "uri": uri, "stale_ms": 600_000.0, "max_megapixels": 400.0}],
+            "camera": [{"name": CAMERA, "uri": uri, "stale_ms": 600_000.0, "max_megapixels": 400.0}],
+            "view": [{"name": CAMERA, "camera": CAMERA, "tiles": list(tiles)}],
             "engine": {"threads": threads},
+            "calibration": {"profile": profile},
             "scores": {"endpoint": "tcp://127.0.0.1:0"},
             "metrics": {"port": 0},
         }
@@ -87,73 +97,90 @@ def make_trial(
             f"{backbone.directory}: {backbone.name} has no features per position; export it again, or "
             f"give --profile {PAPER}"
         )
-    features, pixel_rule, identity = _pool_features(station, backbone, pool, profile != PAPER)
-    view = _fit(features, backbone, profile)
-    scores = np.sort(view.score(features).scores)
+    local = choose_local(station, backbone)
+    features, pixel_rule, identity = _pool_features(station, backbone, pool, local)
+    fits = [_fit(of_tile, backbone, local, tiles) for of_tile in features]
+    scored = [one.score(of_tile).scores for one, of_tile in zip(fits, features, strict=True)]
+    scores = np.sort(np.max(scored, axis=0))
     passing = pool - max(1, round(pool * reject_rate)) if reject_rate else pool
     # Halfway to the first that is rejected; above all where none is.
     threshold = float(scores[passing - 1 : passing + 1].mean()) * (1.0 if reject_rate else 1.01)
-    key, name = identity.key, "camera"
-    tensors = level_tensors(key, name, backbone.levels, view.gaussians)
-    local = []
-    if view.local is not None and view.combination is not None:
-        tensors |= local_tensors(key, name, view.local)
-        local = [local_fit(view.local, view.combination)]
+    key = identity.key
+    tensors: Tensors = {}
+    for tile, one in zip(all_tiles([view]), fits, strict=True):
+        tensors |= level_tensors(key, tile.name, backbone.levels, one.gaussians)
+        if one.local is not None:
+            tensors |= local_tensors(key, tile.name, one.local)
     section = Section(
         identity=identity,
-        scales=[1.0],
+        scales=[1.0] * len(fits),
         threshold=threshold,
         promise=Promise("bench", pool, reject_rate or 1 / pool, passing, reject_rate, 1.0, False),
-        levels=[level_fits(backbone.levels, view.gaussians)],
+        levels=[level_fits(backbone.levels, one.gaussians) for one in fits],
         reference_scores={},
-        local=local,
+        local=[
+            local_fit(one.local, one.combination)
+            for one in fits
+            if one.local is not None and one.combination is not None
+        ],
     )
     rule = CameraRule(pixel_rule=pixel_rule, frame_size="fixed", width=width, height=height, channels=1)
-    manifest = _manifest(station, backbone, rule, section, pool, profile)
+    manifest = _manifest(station, backbone, rule, section, pool, profile, view, local)
     store_backbone(station.state_path, backbone)
     path = write_bundle(station.state_path, manifest, tensors, {})
     activate(station.state_path, station.product, path.name)
-    engine = open_features(beside or backbone, threads=threads)
+    engine = open_features(beside or backbone, len(fits), threads)
     engine.input[:] = np.random.default_rng(0).integers(0, 256, engine.input.shape)
     return Trial(station, engine)
 
 
 def _pool_features(
-    station: Station, backbone: Backbone, pool: int, local: bool
-) -> tuple[Features, str, EngineIdentity]:
-    """Features of the `pool` parts that the station's camera will show, its pixel rule, the engine."""
-    engine = open_features(backbone, threads=station.engine.threads, local=local)
+    station: Station, backbone: Backbone, pool: int, local: Local | None
+) -> tuple[list[Features], str, EngineIdentity]:
+    """Per tile the features of the `pool` parts that the station's camera will show; the camera's pixel
+    rule, the engine."""
+    views = station.views
+    dim = local.dim if local is not None else 0
+    engine = open_features(
+        backbone, count_tiles(views), station.engine.threads, local=local is not None, dim=dim
+    )
     source = open_source(station.camera[0], Path())
-    preprocessor = Preprocessor(*engine.input.shape[1:3])
+    part = PartInput(views, [CAMERA], backbone.height, backbone.width)
     pooled, positions = [], []
     source.open()
     for _ in range(pool):
         frame = source.read()
         assert frame is not None
         assert frame.image is not None
-        preprocessor.prepare(frame.image, None, engine.input[0])
-        pooled.append(engine.infer()[0].copy())
+        part.fill([frame.image], engine.input)
+        pooled.append(engine.infer().copy())
         if engine.local is not None:
-            positions.append(engine.local[0].copy())
+            positions.append(engine.local.copy())
     source.close()
     engine.close()
-    features = Features(np.stack(pooled), np.stack(positions) if positions else None)
+    features = [
+        Features(
+            np.stack([row[tile] for row in pooled]),
+            np.stack([row[tile] for row in positions]) if positions else None,
+        )
+        for tile in range(len(engine.input))
+    ]
     return features, source.pixel_rule_name, engine.identity
 
 
-def _fit(features: Features, backbone: Backbone, profile: Profile) -> ViewFit:
+def _fit(features: Features, backbone: Backbone, local: Local | None, tiles: Tiles) -> ViewFit:
     """The profile's fit, made as large as one on CALIBRATED parts by regressors that do nothing.
 
     Parts that were fitted lie closer than others, below zero on the scale of these; a threshold must be
     above it, so the level sum is not centred.
     """
-    local = backbone.local
-    grid = (local.rows, local.columns) if local is not None and profile != PAPER else None
+    grid = None if local is None else (local.rows, local.columns)
+    most = MOST if tiles == WHOLE else TILED_REGRESSORS
     view = fit_view(features, FitSettings(backbone.levels, grid=grid))
     if view.local is None or view.combination is None:
         return view
     q, length = view.local.context.shape
-    more = max(0, min(regressors_for(CALIBRATED), length) - q)
+    more = max(0, min(regressors_for(CALIBRATED, most), length) - q)
     padded = replace(
         view.local,
         context=np.pad(view.local.context, ((0, more), (0, 0))),
@@ -170,6 +197,8 @@ def _manifest(
     section: Section,
     pool: int,
     profile: Profile,
+    view: ViewRule,
+    local: Local | None,
 ) -> Manifest:
     return Manifest(
         id="bench",
@@ -179,11 +208,11 @@ def _manifest(
         profile=profile,
         backbone=BackboneRef(name=backbone.name, sha256=backbone.sha256),
         preprocess=Preprocess(
-            rule=RULE, height=backbone.height, width=backbone.width, cameras={"camera": rule}
+            rule=RULE, height=backbone.height, width=backbone.width, cameras={CAMERA: rule}
         ),
-        views=[ViewRule(name="camera", camera="camera")],
+        views=[view],
         levels=list(backbone.levels),
-        local=None if profile == PAPER else backbone.local,
+        local=local,
         reduction=ReductionRef(kind="none", share=0.0),
         counts={"parts": pool},
         calibration_set=CalibrationSetRef(sha256="", parts=pool),

@@ -26,7 +26,9 @@ from edge_ad.bundle.manifest import (
     Screening,
     Section,
     Suspect,
+    Tile,
     ViewRule,
+    all_tiles,
 )
 from edge_ad.bundle.read import Bundle, kept_set_sha256, open_bundle, read_manifest
 from edge_ad.bundle.store import (
@@ -49,6 +51,7 @@ from edge_ad.bundle.tensors import (
     local_head,
     local_tensors,
     tensor_name,
+    tile_scale,
 )
 
 __all__ = [
@@ -67,8 +70,10 @@ __all__ = [
     "Screening",
     "Section",
     "Suspect",
+    "Tile",
     "ViewRule",
     "activate",
+    "all_tiles",
     "bundle_id",
     "current_path",
     "kept_set_sha256",
@@ -85,5 +90,6 @@ __all__ = [
     "rollback",
     "store_backbone",
     "tensor_name",
+    "tile_scale",
     "write_bundle",
 ]

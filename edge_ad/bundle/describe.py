@@ -18,6 +18,7 @@ from edge_ad.bundle.qualification import (
 )
 from edge_ad.bundle.read import Bundle
 from edge_ad.bundle.store import Entry
+from edge_ad.bundle.views import view_texts
 from edge_ad.gaussian.threshold import Promise, percent, promise_text
 
 NOT_MEASURED = "detection not measured"
@@ -30,8 +31,9 @@ def profile_text(manifest: Manifest) -> str:
     if local is None:
         return f"{manifest.profile}: pooled levels alone, no map"
     return (
-        f"{manifest.profile}: pooled levels and {local.rows} x {local.columns} positions of "
-        f"{local.dim} features (levels {', '.join(local.levels)})"
+        f"{manifest.profile}: pooled levels and {local.rows} x {local.columns} positions "
+        f"{'a tile ' if len(manifest.tiles) > len(manifest.views) else ''}of {local.dim} features "
+        f"(levels {', '.join(local.levels)})"
     )
 
 
@@ -204,7 +206,7 @@ def bundle_lines(bundle: Bundle) -> list[str]:
         ("backbone", f"{manifest.backbone.name} {manifest.backbone.sha256}"),
         ("preprocess", f"{rule.rule} to {rule.width} x {rule.height}"),
         ("cameras", cameras),
-        ("views", ", ".join(view.name for view in manifest.views)),
+        *(("view " + name, text) for name, text in view_texts(manifest)),
         ("profile", profile_text(manifest)),
         ("levels", ", ".join(level.name for level in manifest.levels)),
         ("counts", counts),

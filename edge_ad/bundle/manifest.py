@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Annotated, Literal
+from collections.abc import Callable, Iterable
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -15,6 +15,8 @@ from edge_ad.config import PAPER, Profile, Roi, Screen
 from edge_ad.errors import ArtifactError
 from edge_ad.gaussian.threshold import Promise
 from edge_ad.gaussian.view import Combination
+from edge_ad.preprocess import tile_names
+from edge_ad.preprocess.tiles import WHOLE
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
@@ -23,6 +25,7 @@ TENSORS = "gaussian.safetensors"
 REPORT = "report.html"
 REFERENCE = "reference"
 RESTORE = "restore the bundle from a copy, 'edge-ad bundle rollback', or calibrate again"
+_Count = Annotated[int, Meta(ge=1)]
 # msgspec leaves a text that is not UTF-8 to Python.
 UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError)
 
@@ -58,11 +61,31 @@ class Preprocess(_Struct, frozen=True):
 
 
 class ViewRule(_Struct, frozen=True):
-    """A scored region of one camera's frame; roi is x, y, width, height in frame pixels."""
+    """A scored region of one camera's frame; roi is x, y, width, height in frame pixels, tiles rows and
+    columns of network inputs that neighbours share at least `overlap` frame pixels of."""
 
     name: str
     camera: str
     roi: Roi | None = None
+    tiles: tuple[_Count, _Count] = WHOLE
+    overlap: Annotated[int, Meta(ge=0)] = 0
+
+
+class Tile(NamedTuple):
+    """A tile by its view, its place among the view's tiles (row by row), and its name."""
+
+    view: ViewRule
+    place: int
+    name: str
+
+
+def all_tiles(views: Iterable[ViewRule]) -> list[Tile]:
+    """The tiles of the views, in the order of an engine's rows."""
+    return [
+        Tile(view, place, name)
+        for view in views
+        for place, name in enumerate(tile_names(view.name, view.tiles))
+    ]
 
 
 class ReductionRef(_Struct, frozen=True):
@@ -89,7 +112,7 @@ class LevelFit(_Struct, frozen=True):
 
 
 class LocalFit(_Struct, frozen=True):
-    """The Gaussians of a view's positions: rows k of their whitening factors, q regressors made of a
+    """The Gaussians of a tile's positions: rows k of their whitening factors, q regressors made of a
     coarse view of so many cells, weights of a sphere and of neighbouring positions in their shrinkage;
     and how level distances and cells become one score."""
 
@@ -131,8 +154,8 @@ class Screening(_Struct, frozen=True):
 
 
 class Section(_Struct, frozen=True):
-    """Everything that belongs to one engine. `scales` has one entry per view, `levels` per view a
-    list; `local` has one entry per view where the manifest's `local` is not null."""
+    """Everything that belongs to one engine. `scales` has one entry per tile, view after view, `levels`
+    per tile a list; `local` has one entry per tile where the manifest's `local` is not null."""
 
     identity: EngineIdentity
     scales: list[float]
@@ -164,6 +187,11 @@ class Manifest(_Struct, frozen=True, kw_only=True):
     calibration_set: CalibrationSetRef
     engines: dict[str, Section]
     files: dict[str, str] = {}
+
+    @property
+    def tiles(self) -> list[Tile]:
+        """The tiles of all views, in the order of an engine's rows."""
+        return all_tiles(self.views)
 
 
 class _Schema(msgspec.Struct):
@@ -214,7 +242,7 @@ def _check(manifest: Manifest, where: str) -> None:
     for view in manifest.views:
         if view.camera not in cameras:
             refuse(f"view {view.name!r} names camera {view.camera!r}, it has {sorted(cameras)}")
-    names = [level.name for level in manifest.levels]
+    names, tiles = [level.name for level in manifest.levels], len(manifest.tiles)
     if (manifest.profile == PAPER) != (manifest.local is None):
         refuse(f"profile {manifest.profile!r} {'with' if manifest.local else 'without'} local features")
     for key, section in manifest.engines.items():
@@ -225,17 +253,19 @@ def _check(manifest: Manifest, where: str) -> None:
                 f"section {key!r} is of backbone {section.identity.backbone_sha256[:12]}, "
                 f"the bundle of {manifest.backbone.sha256[:12]}"
             )
-        if len(section.scales) != len(manifest.views) or len(section.levels) != len(manifest.views):
-            refuse(f"section {key!r} has {len(section.scales)} scales for {len(manifest.views)} views")
-        if len(section.local) != (len(manifest.views) if manifest.local else 0):
+        if len(section.scales) != tiles or len(section.levels) != tiles:
+            refuse(f"section {key!r} has {len(section.scales)} scales for {tiles} tiles")
+        if len(section.local) != (tiles if manifest.local else 0):
             refuse(
-                f"section {key!r} has {len(section.local)} local fits for {len(manifest.views)} views "
+                f"section {key!r} has {len(section.local)} local fits for {tiles} tiles "
                 f"of profile {manifest.profile!r}"
             )
         for fit in section.local:
             _check_combination(fit.combination, manifest.local, f"section {key!r}", refuse)
+        if len({fit.combination.top for fit in section.local}) > 1:
+            refuse(f"section {key!r} averages different numbers of positions in different tiles")
         if any([fit.name for fit in fits] != names for fits in section.levels):
-            refuse(f"section {key!r} does not have the levels {names} for every view")
+            refuse(f"section {key!r} does not have the levels {names} for every tile")
         numbers = [section.threshold, *section.scales]
         if not all(math.isfinite(value) and value > 0 for value in numbers):
             refuse(f"section {key!r} has a threshold or scale that is not a positive number: {numbers}")

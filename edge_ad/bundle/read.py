@@ -51,19 +51,19 @@ class Bundle:
         return self.manifest.engines[key]
 
     def heads(self, key: str) -> list[list[Head]]:
-        """Per view, per level: offset into the pooled features, mean and whitening factor, float32."""
+        """Per tile, per level: offset into the pooled features, mean and whitening factor, float32."""
         self.section(key)
         return [
-            [level_head(self.tensors, key, view.name, level) for level in self.manifest.levels]
-            for view in self.manifest.views
+            [level_head(self.tensors, key, tile.name, level) for level in self.manifest.levels]
+            for tile in self.manifest.tiles
         ]
 
     def local_heads(self, key: str) -> list[LocalHead] | None:
-        """Per view the Gaussians of its positions; None in a bundle that does not localise."""
+        """Per tile the Gaussians of its positions; None in a bundle that does not localise."""
         self.section(key)
         if self.manifest.local is None:
             return None
-        return [local_head(self.tensors, key, view.name) for view in self.manifest.views]
+        return [local_head(self.tensors, key, tile.name) for tile in self.manifest.tiles]
 
     def backbone(self) -> Backbone:
         """The verified backbone. Raises ArtifactError when it is not the one of the bundle."""
@@ -90,7 +90,7 @@ class Bundle:
         have: object = (backbone.height, backbone.width)
         want: object = (rule.height, rule.width)
         if have == want and self.manifest.local is not None:
-            have, want = backbone.local, self.manifest.local
+            have, want = backbone.local, self.manifest.local.exported
         known = {level.name: level for level in backbone.levels}
         for level in self.manifest.levels:
             if have == want and known.get(level.name) != level:

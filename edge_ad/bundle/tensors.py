@@ -15,24 +15,24 @@ from safetensors.numpy import load
 
 from edge_ad.backbone.engine import Head, LocalHead
 from edge_ad.backbone.spec import Level
-from edge_ad.bundle.manifest import RESTORE, TENSORS, LevelFit, LocalFit, Manifest
+from edge_ad.bundle.manifest import RESTORE, TENSORS, LevelFit, LocalFit, Manifest, Tile
 from edge_ad.errors import ArtifactError
 from edge_ad.gaussian.context import pooling
 from edge_ad.gaussian.local import LocalGaussian
 from edge_ad.gaussian.model import Gaussian
-from edge_ad.gaussian.view import Combination
+from edge_ad.gaussian.view import Combination, TileScale
 
 Tensors = dict[str, NDArray[Any]]
 LOCAL = "local"  # stands where the name of a level does
 
 
-def tensor_name(key: str, view: str, level: str, what: str) -> str:
+def tensor_name(key: str, tile: str, level: str, what: str) -> str:
     """Name of a tensor; of a level `what` is "mean" (float64 [d]) or "whitening" (float32 [k, d])."""
-    return f"{key}/{view}/{level}/{what}"
+    return f"{key}/{tile}/{level}/{what}"
 
 
 def level_fits(levels: Sequence[Level], gaussians: Sequence[Gaussian]) -> list[LevelFit]:
-    """What the manifest says of a view's levels."""
+    """What the manifest says of a tile's levels."""
     return [
         LevelFit(name=level.name, k=len(g.whitening), shrinkage=g.shrinkage, condition=g.condition)
         for level, g in zip(levels, gaussians, strict=True)
@@ -40,7 +40,7 @@ def level_fits(levels: Sequence[Level], gaussians: Sequence[Gaussian]) -> list[L
 
 
 def local_fit(local: LocalGaussian, combination: Combination) -> LocalFit:
-    """What the manifest says of a view's positions."""
+    """What the manifest says of a tile's positions."""
     return LocalFit(
         k=local.whitening.shape[1],
         q=len(local.context),
@@ -52,18 +52,18 @@ def local_fit(local: LocalGaussian, combination: Combination) -> LocalFit:
 
 
 def level_tensors(
-    key: str, view: str, levels: Sequence[Level], gaussians: Sequence[Gaussian]
+    key: str, tile: str, levels: Sequence[Level], gaussians: Sequence[Gaussian]
 ) -> Tensors:
-    """The tensors of a view's levels."""
+    """The tensors of a tile's levels."""
     tensors: Tensors = {}
     for level, gaussian in zip(levels, gaussians, strict=True):
-        tensors[tensor_name(key, view, level.name, "mean")] = gaussian.mean
-        tensors[tensor_name(key, view, level.name, "whitening")] = _float32(gaussian.whitening)
+        tensors[tensor_name(key, tile, level.name, "mean")] = gaussian.mean
+        tensors[tensor_name(key, tile, level.name, "whitening")] = _float32(gaussian.whitening)
     return tensors
 
 
-def local_tensors(key: str, view: str, local: LocalGaussian) -> Tensors:
-    """The tensors of a view's positions."""
+def local_tensors(key: str, tile: str, local: LocalGaussian) -> Tensors:
+    """The tensors of a tile's positions."""
     whole: Tensors = {
         "pooling": pooling(local.grid),
         "context_mean": local.context_mean,
@@ -77,39 +77,50 @@ def local_tensors(key: str, view: str, local: LocalGaussian) -> Tensors:
         "whitening": local.whitening,
         "alone": local.alone,
     }
-    tensors: Tensors = {tensor_name(key, view, LOCAL, what): array for what, array in whole.items()}
+    tensors: Tensors = {tensor_name(key, tile, LOCAL, what): array for what, array in whole.items()}
     for what, array in large.items():
-        tensors[tensor_name(key, view, LOCAL, what)] = _float32(array)
+        tensors[tensor_name(key, tile, LOCAL, what)] = _float32(array)
     return tensors
 
 
-def level_head(tensors: Mapping[str, NDArray[Any]], key: str, view: str, level: Level) -> Head:
+def level_head(tensors: Mapping[str, NDArray[Any]], key: str, tile: str, level: Level) -> Head:
     """What an engine takes of one level."""
-    mean, whitening = (tensors[tensor_name(key, view, level.name, w)] for w in ("mean", "whitening"))
+    mean, whitening = (tensors[tensor_name(key, tile, level.name, w)] for w in ("mean", "whitening"))
     return Head(level.offset, _float32(mean), whitening)
 
 
-def local_head(tensors: Mapping[str, NDArray[Any]], key: str, view: str) -> LocalHead:
+def local_head(tensors: Mapping[str, NDArray[Any]], key: str, tile: str) -> LocalHead:
     """What an engine takes of the positions."""
     names = (field.name for field in fields(LocalHead))
-    return LocalHead(*(_float32(tensors[tensor_name(key, view, LOCAL, what)]) for what in names))
+    return LocalHead(*(_float32(tensors[tensor_name(key, tile, LOCAL, what)]) for what in names))
+
+
+def tile_scale(
+    tensors: Mapping[str, NDArray[Any]], key: str, tiles: Sequence[Tile], how: Sequence[Combination]
+) -> TileScale:
+    """What puts the distances of a part's tiles on the scale of good parts."""
+    center, spread = (
+        np.stack([tensors[tensor_name(key, tile.name, LOCAL, what)] for tile in tiles])
+        for what in ("center", "spread")
+    )
+    return TileScale.of(how, center, spread)
 
 
 def expected_tensors(manifest: Manifest) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Name -> dtype and shape of every tensor that the manifest calls for."""
     expected: dict[str, tuple[str, tuple[int, ...]]] = {}
     for key, section in manifest.engines.items():
-        for view, fits in zip(manifest.views, section.levels, strict=True):
+        for tile, fits in zip(manifest.tiles, section.levels, strict=True):
             for level, fit in zip(manifest.levels, fits, strict=True):
-                expected[tensor_name(key, view.name, level.name, "mean")] = ("float64", (level.dim,))
-                expected[tensor_name(key, view.name, level.name, "whitening")] = (
+                expected[tensor_name(key, tile.name, level.name, "mean")] = ("float64", (level.dim,))
+                expected[tensor_name(key, tile.name, level.name, "whitening")] = (
                     "float32",
                     (fit.k, level.dim),
                 )
         if manifest.local is None:
             continue
         p, d = manifest.local.positions, manifest.local.dim
-        for view, local in zip(manifest.views, section.local, strict=True):
+        for tile, local in zip(manifest.tiles, section.local, strict=True):
             shapes = {
                 "pooling": ("float64", (local.coarse, p)),
                 "context_mean": ("float64", (local.coarse * d,)),
@@ -122,7 +133,7 @@ def expected_tensors(manifest: Manifest) -> dict[str, tuple[str, tuple[int, ...]
                 "spread": ("float64", (2, p)),
             }
             for what, shape in shapes.items():
-                expected[tensor_name(key, view.name, LOCAL, what)] = shape
+                expected[tensor_name(key, tile.name, LOCAL, what)] = shape
     return expected
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_ad.bundle import all_tiles
 from edge_ad.calibrate.job import Job
 from edge_ad.errors import DeviceError
 from edge_ad.gaussian.score import level_distances, level_sum
@@ -19,46 +21,45 @@ ENGINE_TOLERANCE = 1e-3
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Answers:
-    """What the engine says of m parts: distances [m, V, L]; cells [m, V, 2, P] or None."""
+    """What is said of m parts: distances [m, T, L]; cells [m, T, 2, P] or None."""
 
-    distances: NDArray[np.float32]
-    cells: NDArray[np.float32] | None
-
-
-def view_scores(answers: Answers, views: Sequence[ViewFit]) -> NDArray[np.float64]:
-    """Scores [m, V] as the inspector makes them, before the views' scales."""
-    whole = level_sum(answers.distances)
-    for i, view in enumerate(views):
-        if answers.cells is not None and view.local is not None and view.combination is not None:
-            z = view.local.z(answers.cells[:, i])
-            whole[:, i] = view.combination.scores(whole[:, i], z)
-    return whole
+    distances: NDArray[Any]
+    cells: NDArray[Any] | None
 
 
-def check_engine(
-    job: Job,
-    parts: Sequence[str],
-    answers: Answers,
-    features: Sequence[Features],
-    views: Sequence[ViewFit],
-) -> None:
-    """Compare the answers on m parts with NumPy's on each view's features; DeviceError when a sum of
-    level distances or the distance of a position differs."""
-    for i, (rule, of_view, view) in enumerate(zip(job.views, features, views, strict=True)):
-        expected = level_sum(level_distances(of_view.pooled, job.levels, view.gaussians))
-        found = level_sum(answers.distances[:, i])
-        for part, ours, reference in zip(parts, found, expected, strict=True):
-            _compare(job, f"part {part}, view {rule.name}", ours, reference, reference)
-        if answers.cells is None or view.local is None or of_view.local is None:
+def numpy_answers(features: Features, fit: ViewFit) -> Answers:
+    """NumPy's on m parts in one tile, T = 1."""
+    distances = level_distances(features.pooled, fit.settings.levels, fit.gaussians)
+    cells = None
+    if fit.local is not None and features.local is not None:
+        cells = np.sqrt(fit.local.d2(features.local))[:, None]
+    return Answers(distances[:, None], cells)
+
+
+def joined_tiles(tiles: Sequence[Answers]) -> Answers:
+    """The answers on all tiles together."""
+    cells = [one.cells for one in tiles if one.cells is not None]
+    distances = np.concatenate([one.distances for one in tiles], axis=1)
+    return Answers(distances, np.concatenate(cells, axis=1) if cells else None)
+
+
+def check_engine(job: Job, parts: Sequence[str], answers: Answers, expected: Answers) -> None:
+    """Compare the engine's answers on m parts with NumPy's; DeviceError when a sum of level distances or
+    the distance of a position differs."""
+    found, wanted = level_sum(answers.distances), level_sum(expected.distances)
+    for i, tile in enumerate(all_tiles(job.views)):
+        for part, ours, reference in zip(parts, found[:, i], wanted[:, i], strict=True):
+            _compare(job, f"part {part}, view {tile.name}", ours, reference, reference)
+        if answers.cells is None or expected.cells is None:
             continue
-        near = np.sqrt(view.local.d2(of_view.local)).reshape(len(parts), -1)
+        near = expected.cells[:, i].reshape(len(parts), -1)
         cells = answers.cells[:, i].reshape(len(parts), -1)
         # A position that is the same in every part has no distance for an error to be relative to.
         usual = np.maximum(near, near.mean(axis=1, keepdims=True))
         for part, worst, ours, reference, size in zip(
             parts, np.argmax(np.abs(cells - near) / usual, axis=1), cells, near, usual, strict=True
         ):
-            where = f"part {part}, view {rule.name}, position {worst % (near.shape[1] // 2)}"
+            where = f"part {part}, view {tile.name}, position {worst % (near.shape[1] // 2)}"
             _compare(job, where, ours[worst], reference[worst], size[worst])
 
 

@@ -3,35 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_ad.backbone.engine import ScoreEngine
-from edge_ad.backbone.openvino import open_features, open_scorer
+from edge_ad.backbone.openvino import open_scorer
 from edge_ad.backbone.spec import Backbone
 from edge_ad.bundle import (
     CameraRule,
     Chi2,
+    LevelFit,
+    LocalFit,
     Section,
+    all_tiles,
     level_fits,
     level_head,
     level_tensors,
     local_fit,
     local_head,
     local_tensors,
+    tile_scale,
 )
 from edge_ad.bundle.tensors import Tensors
-from edge_ad.calibrate.agree import Answers, check_engine, view_scores
-from edge_ad.calibrate.augment import replicate
+from edge_ad.calibrate.agree import Answers, check_engine, joined_tiles, numpy_answers
+from edge_ad.calibrate.features import extract, part_input, read_part
 from edge_ad.calibrate.job import Job, Outcome, Part, Score, Skipped
 from edge_ad.calibrate.screen import Tell, check_enough
-from edge_ad.calibrate.suspects import find_suspects, scaled_scores, screening, view_scales
-from edge_ad.calibration_set import read_frame
-from edge_ad.errors import CaptureError, CheckFailed
-from edge_ad.frame import Image
+from edge_ad.calibrate.stored import StoredFeatures, TileFeatures, part_rows, replicate_rows
+from edge_ad.calibrate.suspects import find_suspects, scaled_scores, screening, tile_scales
+from edge_ad.errors import CheckFailed
 from edge_ad.gaussian.replicates import fit_with_replicates
+from edge_ad.gaussian.score import level_sum
 from edge_ad.gaussian.threshold import (
     CHI2,
     CONFIDENCE,
@@ -40,13 +45,26 @@ from edge_ad.gaussian.threshold import (
     chi2_threshold,
     conformal,
 )
-from edge_ad.gaussian.view import Features, FitSettings, ViewFit, fit_view
-from edge_ad.preprocess import Preprocessor
+from edge_ad.gaussian.view import FitSettings, fit_view
 
 REFERENCE_FRAMES = 8
 LEAST_THRESHOLD = 0.01
-# Of one part: pooled [V, D] and, with positions, local [V, P, d].
-_Row = tuple[NDArray[np.float32], NDArray[np.float32] | None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TileFit:
+    """What is kept of one tile's fit: the fits of all tiles in float64 would not fit into memory.
+
+    outside: scores [n] of the fitted parts, each by a fit without it; method: how; expected: what NumPy
+    says of the reference parts.
+    """
+
+    outside: NDArray[np.float64]
+    method: str
+    levels: list[LevelFit]
+    local: LocalFit | None
+    expected: Answers
+    tensors: Tensors
 
 
 def fit(
@@ -57,143 +75,110 @@ def fit(
     rules: dict[str, CameraRule],
     tell: Tell,
 ) -> tuple[Outcome, Tensors]:
-    """Fit every view on `parts`. Raises CheckFailed (too few parts, nothing to fit) and DeviceError."""
-    used, damaged, features, replicates = extract(job, backbone, parts, tell)
-    left_out = [*skipped, *damaged]
-    check_enough(len(used), left_out, job)
-    settings = fit_settings(job)
-    views = _fit_views(features, settings, tell)
-    suspects = find_suspects(job, used, features, views, settings, tell)
-    if suspects.out.any() and job.screen == "drop":
-        kept = ~suspects.out
-        used = [used[i] for i in np.flatnonzero(kept)]
+    """Fit every tile on `parts`. Raises CheckFailed (too few parts, nothing to fit) and DeviceError."""
+    with StoredFeatures(Path(job.work)) as store:
+        used, damaged = extract(job, backbone, parts, store, tell)
+        left_out = [*skipped, *damaged]
         check_enough(len(used), left_out, job)
-        features = [of_view.take(kept) for of_view in features]
-        replicates = [of_view.take(np.tile(kept, job.augment)) for of_view in replicates]
-        views = _fit_views(features, settings, tell)
-    if job.augment:
-        views = _fit_views(features, settings, tell, replicates)
-    scales, scaled = view_scales(views), scaled_scores(views)
+        features = store.tiles(part_rows(range(len(used)), job.augment))
+        replicates = store.tiles(replicate_rows(len(used), job.augment)) if job.augment else None
+        settings = fit_settings(job)
+        tiles = _fit_tiles(job, features, settings, tell)
+        outside = [tile.outside for tile in tiles]
+        suspects = find_suspects(job, used, features, outside, settings, tell)
+        if suspects.out.any() and job.screen == "drop":
+            kept = ~suspects.out
+            used = [used[i] for i in np.flatnonzero(kept)]
+            check_enough(len(used), left_out, job)
+            features = [tile.take(kept) for tile in features]
+            if replicates is not None:
+                replicates = [tile.take(np.tile(kept, job.augment)) for tile in replicates]
+            else:
+                tiles = _fit_tiles(job, features, settings, tell)
+        if replicates is not None:
+            tiles = _fit_tiles(job, features, settings, tell, replicates)
+    scales = tile_scales([tile.outside for tile in tiles], job.local is not None)
+    scaled = scaled_scores([tile.outside for tile in tiles], scales)
     scores = scaled.max(axis=1)
-    threshold, promise, chi2 = _threshold(job, scores, views)
+    threshold, promise, chi2 = _threshold(job, scores, tiles)
     _check_threshold(job, threshold, scores, used)
-    tensors = _tensors(job, views)
+    tensors: Tensors = {}
+    for tile in tiles:
+        tensors |= tile.tensors
     engine = _open_scorer(job, backbone, tensors)
-    picked = np.unique(
-        np.linspace(0, len(used) - 1, min(REFERENCE_FRAMES, len(used))).round().astype(int)
-    )
+    picked = _picked(len(used))
     names = [used[i].id for i in picked]
     answers = _reference(job, engine, [used[i] for i in picked], tell)
-    check_engine(job, names, answers, [of_view.take(picked) for of_view in features], views)
+    check_engine(job, names, answers, joined_tiles([tile.expected for tile in tiles]))
     section = Section(
         identity=engine.identity,
         scales=scales,
         threshold=threshold,
         promise=promise,
-        levels=[level_fits(job.levels, view.gaussians) for view in views],
+        levels=[tile.levels for tile in tiles],
         reference_scores={},
         chi2=chi2,
-        local=[
-            local_fit(view.local, view.combination)
-            for view in views
-            if view.local is not None and view.combination is not None
-        ],
+        local=[tile.local for tile in tiles if tile.local is not None],
         screening=screening(job, suspects, promise),
     )
     engine.close()
+    where = all_tiles(job.views)
     results = [
-        Score(part, float(score), job.views[view].name)
-        for part, score, view in zip(used, scores, scaled.argmax(axis=1), strict=True)
+        Score(part, float(score), where[tile].view.name, where[tile].place)
+        for part, score, tile in zip(used, scores, scaled.argmax(axis=1), strict=True)
     ]
-    reference = (view_scores(answers, views) / scales).max(axis=1)
+    reference = (_tile_scores(job, answers, section, tensors) / scales).max(axis=1)
     found = dict(zip(names, map(float, reference), strict=True))
     return Outcome(results, suspects.parts, left_out, rules, section, found), tensors
 
 
 def fit_settings(job: Job) -> FitSettings:
-    """What is fitted in every view."""
+    """What is fitted in every tile."""
     grid = None if job.local is None else (job.local.rows, job.local.columns)
-    return FitSettings(job.levels, job.reduction, job.folds, grid)
+    return FitSettings(job.levels, job.reduction, job.folds, grid, job.regressors)
 
 
-def _fit_views(
-    features: Sequence[Features],
+def _picked(parts: int) -> NDArray[np.int64]:
+    """Places of the reference parts among so many."""
+    return np.unique(np.linspace(0, parts - 1, min(REFERENCE_FRAMES, parts)).round().astype(np.int64))
+
+
+def _fit_tiles(
+    job: Job,
+    features: Sequence[TileFeatures],
     settings: FitSettings,
     tell: Tell,
-    replicates: Sequence[Features] | None = None,
-) -> list[ViewFit]:
-    """Each view's fit, with replicates where they are given."""
-    views = []
-    for i, of_view in enumerate(features):
+    replicates: Sequence[TileFeatures] | None = None,
+) -> list[TileFit]:
+    """Each tile's fit, with replicates where they are given."""
+    tiles = []
+    for i, tile in enumerate(all_tiles(job.views)):
         tell("fitting", i, len(features))
+        of_tile = features[i].read()
         if replicates is None:
-            views.append(fit_view(of_view, settings))
+            fitted = fit_view(of_tile, settings)
         else:
-            views.append(fit_with_replicates(of_view, replicates[i], settings))
+            fitted = fit_with_replicates(of_tile, replicates[i].read(), settings)
+        tensors = level_tensors(job.key, tile.name, job.levels, fitted.gaussians)
+        local = None
+        if fitted.local is not None and fitted.combination is not None:
+            tensors |= local_tensors(job.key, tile.name, fitted.local)
+            local = local_fit(fitted.local, fitted.combination)
+        levels = level_fits(job.levels, fitted.gaussians)
+        expected = numpy_answers(of_tile.take(_picked(len(of_tile))), fitted)
+        tiles.append(TileFit(fitted.outside, fitted.method, levels, local, expected, tensors))
     tell("fitting", len(features), len(features))
-    return views
-
-
-def extract(
-    job: Job, backbone: Backbone, parts: Sequence[Part], tell: Tell
-) -> tuple[list[Part], list[Skipped], list[Features], list[Features]]:
-    """The parts whose kept frames are whole, those that are not, and per view the features of the first
-    and of their replicates, those of part i at i, n + i, ...; a part's views are one batch."""
-    engine = open_features(
-        backbone, len(job.views), job.threads, job.precision, local=job.local is not None
-    )
-    prepare = Preprocessor(backbone.height, backbone.width)
-    rows: list[list[_Row]] = [[] for _ in range(1 + job.augment)]
-    used: list[Part] = []
-    damaged: list[Skipped] = []
-    for i, part in enumerate(parts):
-        tell("features", i, len(parts))
-        try:
-            images = _images(job, part)
-        except CaptureError as error:
-            damaged.append(Skipped(f"{part.id} {part.source}", "damaged", str(error)))
-            continue
-        rng = np.random.default_rng(len(used))
-        for turn, kept in enumerate(rows):
-            altered = {k: replicate(v, rng) for k, v in images.items()} if turn else images
-            _fill(job, altered, prepare, engine.input)
-            pooled = engine.infer().copy()
-            kept.append((pooled, None if engine.local is None else engine.local.copy()))
-        used.append(part)
-    tell("features", len(parts), len(parts))
-    engine.close()
-    views = range(len(job.views))
-    flat = [row for kept in rows[1:] for row in kept]
-    return used, damaged, [_of_view(rows[0], v) for v in views], [_of_view(flat, v) for v in views]
-
-
-def _of_view(rows: Sequence[_Row], view: int) -> Features:
-    """The features of one view of every row."""
-    if not rows:
-        return Features(np.empty((0, 0), np.float32))
-    local = [near[view] for _, near in rows if near is not None]
-    return Features(np.stack([pooled[view] for pooled, _ in rows]), np.stack(local) if local else None)
-
-
-def _images(job: Job, part: Part) -> dict[str, Image]:
-    """A part's kept frames by camera. Raises CaptureError when one is damaged."""
-    return {name: read_frame(Path(job.directory), stored) for name, stored in part.files.items()}
-
-
-def _fill(job: Job, images: dict[str, Image], prepare: Preprocessor, rows: NDArray[np.uint8]) -> None:
-    """Write a part's views into the engine's input."""
-    for view, row in zip(job.views, rows, strict=True):
-        prepare.prepare(images[view.camera], view.roi, row)
+    return tiles
 
 
 def _threshold(
-    job: Job, scores: NDArray[np.float64], views: Sequence[ViewFit]
+    job: Job, scores: NDArray[np.float64], tiles: Sequence[TileFit]
 ) -> tuple[float, Promise, Chi2 | None]:
     """Conformal, or the paper's chi-squared whose rate is then counted on the out-of-sample scores."""
-    threshold, promise = conformal(scores, job.rate, views[0].method)
-    if len(views) > 1 or len(job.levels) > 1 or job.local is not None:
+    threshold, promise = conformal(scores, job.rate, tiles[0].method)
+    if len(tiles) > 1 or len(job.levels) > 1 or job.local is not None:
         return threshold, promise, None
-    k = len(views[0].gaussians[0].whitening)
+    k = tiles[0].levels[0].k
     limit = chi2_threshold(k, job.rate)
     above = int((scores > limit).sum())
     n = len(scores)
@@ -204,7 +189,7 @@ def _threshold(
     # Pearson's upper bound: the same Beta law as the conformal one with n - above as the index.
     confident = beta_quantile(CONFIDENCE, above + 1, n - above) if above < n else 1.0
     promise = Promise(
-        method=f"{CHI2}, checked {views[0].method}",
+        method=f"{CHI2}, checked {tiles[0].method}",
         parts=n,
         target=job.rate,
         index=n - above,
@@ -231,31 +216,33 @@ def _check_threshold(
     )
 
 
-def _tensors(job: Job, views: Sequence[ViewFit]) -> Tensors:
-    tensors: Tensors = {}
-    for rule, view in zip(job.views, views, strict=True):
-        tensors |= level_tensors(job.key, rule.name, job.levels, view.gaussians)
-        if view.local is not None:
-            tensors |= local_tensors(job.key, rule.name, view.local)
-    return tensors
-
-
 def _open_scorer(job: Job, backbone: Backbone, tensors: Tensors) -> ScoreEngine:
     """The engine that will inspect, from the tensors that it will inspect with."""
-    heads = [[level_head(tensors, job.key, v.name, level) for level in job.levels] for v in job.views]
-    local = None if job.local is None else [local_head(tensors, job.key, v.name) for v in job.views]
+    tiles = [tile.name for tile in all_tiles(job.views)]
+    heads = [[level_head(tensors, job.key, name, level) for level in job.levels] for name in tiles]
+    local = None if job.local is None else [local_head(tensors, job.key, name) for name in tiles]
     return open_scorer(backbone, heads, job.threads, job.precision, local)
 
 
 def _reference(job: Job, engine: ScoreEngine, parts: Sequence[Part], tell: Tell) -> Answers:
     """What the engine that will inspect says of some parts."""
-    prepare = Preprocessor(*engine.input.shape[1:3])
+    prepare = part_input(job, *engine.input.shape[1:3])
     distances, cells = [], []
     for i, part in enumerate(parts):
         tell("reference", i, len(parts))
-        _fill(job, _images(job, part), prepare, engine.input)
+        prepare.fill(read_part(job, part), engine.input)
         distances.append(engine.infer().copy())
         if engine.cells is not None:
             cells.append(engine.cells.copy())
     tell("reference", len(parts), len(parts))
     return Answers(np.stack(distances), np.stack(cells) if cells else None)
+
+
+def _tile_scores(job: Job, answers: Answers, section: Section, tensors: Tensors) -> NDArray[np.float64]:
+    """Scores [m, T] as the inspector makes them, before the tiles' scales."""
+    whole = level_sum(answers.distances)
+    if answers.cells is None:
+        return whole
+    combinations = [fit.combination for fit in section.local]
+    scale = tile_scale(tensors, job.key, all_tiles(job.views), combinations)
+    return scale.scores(whole, answers.cells)[0]

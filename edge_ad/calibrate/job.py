@@ -52,8 +52,8 @@ class Skipped(msgspec.Struct, frozen=True):
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """Everything the child needs. Directories are absolute; `work` is where it leaves its tensors;
-    `key` names the engine's section; `local` is null for profile "paper"; `screened` parts were dropped
-    from the kept set by screening before."""
+    `key` names the engine's section; `local` is null for profile "paper"; of a whole part at most
+    `regressors` are used; `screened` parts were dropped from the kept set by screening before."""
 
     backbone: str
     directory: str
@@ -62,6 +62,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     views: list[ViewRule]
     levels: list[Level]
     local: Local | None
+    regressors: int
     reduction: Reduction
     rate: float
     threshold: Literal["conformal", "chi2"]
@@ -79,11 +80,12 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Score(msgspec.Struct, frozen=True):
-    """A part's out-of-sample score, and the view it comes from."""
+    """A part's out-of-sample score, the view that it comes from, and the place of the tile there."""
 
     part: Part
     score: float
     view: str
+    place: int = 0
 
 
 class Update(msgspec.Struct, frozen=True, tag="update"):

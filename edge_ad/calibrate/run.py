@@ -30,7 +30,13 @@ from edge_ad.calibrate.child import run_worker
 from edge_ad.calibrate.collect import collect, find_parts
 from edge_ad.calibrate.job import Candidate, Skipped
 from edge_ad.calibrate.link import reload_daemon
-from edge_ad.calibrate.plan import check_rules, choose_levels, choose_local, plan_job
+from edge_ad.calibrate.plan import (
+    check_rules,
+    check_views,
+    choose_levels,
+    choose_local,
+    plan_job,
+)
 from edge_ad.calibrate.progress import Progress, Silent
 from edge_ad.calibrate.request import Request
 from edge_ad.calibration_set import (
@@ -101,6 +107,7 @@ def calibrate(
     backbone = load_backbone(station.backbone_path)
     levels = choose_levels(station, backbone)
     choose_local(station, backbone)  # refused before anything is collected
+    check_views(station)
     directory = set_directory(station.state_path, station.product)
     with set_lock(directory):
         for left in directory.glob("work-*"):

@@ -12,8 +12,9 @@ from edge_ad.calibrate.job import CameraJob, Candidate, Job, Part, Skipped
 from edge_ad.calibration_set import StoredFile, decode_frame, part_id, store_frame
 from edge_ad.capture.images import read_image
 from edge_ad.capture.pixels import file_rule
-from edge_ad.errors import CaptureError, CheckFailed
+from edge_ad.errors import CaptureError, CheckFailed, ConfigError
 from edge_ad.frame import Image
+from edge_ad.preprocess.views import view_boxes
 
 Tell = Callable[[str, int, int], None]
 
@@ -139,10 +140,10 @@ def _misfit(part: Part, rules: dict[str, CameraRule], views: Sequence[ViewRule])
             wanted = f"{rule.width} x {rule.height}"
             return f"camera {name}: {width} x {height} px, the other parts have {wanted}"
     for view in views:
-        height, width, _ = part.files[view.camera].shape
-        x, y, w, h = view.roi or (0, 0, 1, 1)
-        if x + w > width or y + h > height:
-            return f"view {view.name}: roi {[x, y, w, h]} is outside of {width} x {height} px"
+        try:
+            view_boxes(view, part.files[view.camera].shape)
+        except ConfigError as error:
+            return str(error)
     return ""
 
 

@@ -1,4 +1,4 @@
-"""Parts among the good ones that are separated from the rest, over all views of a part."""
+"""Parts among the good ones that are separated from the rest, over all tiles of a part."""
 
 from __future__ import annotations
 
@@ -8,29 +8,30 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_ad.bundle import Screening, Suspect
+from edge_ad.bundle import Screening, Suspect, all_tiles
 from edge_ad.calibrate.job import Job, Part, Score
 from edge_ad.calibrate.screen import Tell
+from edge_ad.calibrate.stored import TileFeatures
 from edge_ad.errors import CheckFailed
 from edge_ad.gaussian.outliers import ROUNDS, Separation, find_outliers, gaps, separate
 from edge_ad.gaussian.threshold import Promise, counted_as_good
-from edge_ad.gaussian.view import Features, FitSettings, ViewFit, fit_view
+from edge_ad.gaussian.view import FitSettings, fit_view
 
 Floats = NDArray[np.float64]
 
 
-def view_scales(views: Sequence[ViewFit]) -> list[float]:
-    """What each view's score is divided by: its median out-of-sample score where sums of distances of
-    several views compete; 1 where it is alone, or has been put on the scale of good parts."""
-    if len(views) == 1 or views[0].local is not None:
-        return [1.0] * len(views)
-    return [float(np.median(view.outside)) for view in views]
+def tile_scales(outside: Sequence[Floats], standard: bool) -> list[float]:
+    """What each tile's score is divided by: the median of its out-of-sample scores [n] where sums of
+    distances of several tiles compete; 1 where it is alone, or on the scale of good parts (`standard`).
+    """
+    if len(outside) == 1 or standard:
+        return [1.0] * len(outside)
+    return [float(np.median(scores)) for scores in outside]
 
 
-def scaled_scores(views: Sequence[ViewFit]) -> Floats:
-    """Out-of-sample scores [n, V] of the fitted parts on one scale; a part's score is the largest."""
-    scales = view_scales(views)
-    return np.stack([view.outside / scale for view, scale in zip(views, scales, strict=True)], axis=1)
+def scaled_scores(outside: Sequence[Floats], scales: Sequence[float]) -> Floats:
+    """Scores [n, T] of the parts on one scale; a part's score is the largest."""
+    return np.stack([scores / scale for scores, scale in zip(outside, scales, strict=True)], axis=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,42 +49,50 @@ class Suspects:
 def find_suspects(
     job: Job,
     parts: Sequence[Part],
-    features: Sequence[Features],
-    views: Sequence[ViewFit],
+    features: Sequence[TileFeatures],
+    outside: Sequence[Floats],
     settings: FitSettings,
     tell: Tell,
 ) -> Suspects:
-    """Screen the parts of a fit without replicates."""
-    by_view = scaled_scores(views)
-    done = 0
+    """Screen the parts of a fit without replicates; outside: per tile the scores [n] of that fit."""
+    standard = job.local is not None
+    by_tile = scaled_scores(outside, tile_scales(outside, standard))
+    most, done = ROUNDS * len(features), 0
 
     def without(out: NDArray[np.bool_]) -> Floats:
-        nonlocal by_view, done
-        tell("screening", done, ROUNDS)
-        done = min(done + 1, ROUNDS)
-        fits = [fit_view(of_view.take(~out), settings) for of_view in features]
-        by_view = np.empty((len(out), len(fits)))
-        by_view[~out] = scaled_scores(fits)
-        for i, (fitted, scale) in enumerate(zip(fits, view_scales(fits), strict=True)):
-            by_view[out, i] = fitted.score(features[i].take(out)).scores / scale
-        return np.asarray(by_view.max(axis=1))
+        nonlocal by_tile, done
+        by_tile = np.empty((len(out), len(features)))
+        fitted_scores = []
+        for i, of_tile in enumerate(features):
+            tell("screening", done, most)
+            done = min(done + 1, most)
+            fitted = fit_view(of_tile.take(~out).read(), settings)
+            fitted_scores.append(fitted.outside)
+            by_tile[out, i] = fitted.score(of_tile.take(out).read()).scores
+        scales = tile_scales(fitted_scores, standard)
+        by_tile[out] /= scales
+        by_tile[~out] = scaled_scores(fitted_scores, scales)
+        return np.asarray(by_tile.max(axis=1))
 
-    scores = np.asarray(by_view.max(axis=1))
+    scores = np.asarray(by_tile.max(axis=1))
     try:
         found = find_outliers(scores, without)
     except CheckFailed:  # what is left without some parts cannot be fitted: nothing to judge them by
         found = separate(scores)
-    tell("screening", ROUNDS, ROUNDS)
-    return _suspects(job, parts, found, by_view.argmax(axis=1))
+    tell("screening", most, most)
+    return _suspects(job, parts, found, by_tile.argmax(axis=1))
 
 
-def _suspects(job: Job, parts: Sequence[Part], found: Separation, view: NDArray[np.int64]) -> Suspects:
-    gap = gaps(found.scores)
+def _suspects(job: Job, parts: Sequence[Part], found: Separation, tile: NDArray[np.int64]) -> Suspects:
+    gap, tiles = gaps(found.scores), all_tiles(job.views)
     order = np.argsort(-found.scores, kind="stable")
     places = [int(i) for i in order if found.out[i]]
     return Suspects(
         out=found.out,
-        parts=[Score(parts[i], float(found.scores[i]), job.views[view[i]].name) for i in places],
+        parts=[
+            Score(parts[i], float(found.scores[i]), tiles[tile[i]].view.name, tiles[tile[i]].place)
+            for i in places
+        ],
         found={parts[i].id: Suspect(float(found.scores[i]), float(gap[i])) for i in places},
         gap=found.gap,
         expected=found.expected,

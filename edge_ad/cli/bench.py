@@ -43,6 +43,8 @@ ROWS = {
 @click.option("--height", type=click.IntRange(32, 8192), default=1200, show_default=True)
 @click.option("--reject-rate", type=click.FloatRange(0, 0.5), default=0.05, show_default=True)
 @click.option("--profile", type=click.Choice(["default", "paper"]), default="default", show_default=True)
+@click.option("--tiles", type=click.IntRange(1, 32), nargs=2, default=(1, 1), metavar="ROWS COLUMNS",
+              help="Of the frame; one batch of the network.  [default: 1 1]")  # fmt: skip
 @click.option("--threads", type=click.IntRange(0, 256), default=0, show_default=True,
               help="Of the engine; 0: one per physical core.")  # fmt: skip
 @json_option
@@ -54,6 +56,7 @@ def command(
     height: int,
     reject_rate: float,
     profile: Profile,
+    tiles: tuple[int, int],
     threads: int,
     json_to: str | None,
 ) -> None:
@@ -69,7 +72,7 @@ def command(
     directory = backbone or Path(edge_ad.__file__).parent / "backbone/embedded"
     options = Options(
         load_backbone(directory), frames, width, height, reject_rate, threads, profile,
-        beside=None if beside is None else load_backbone(beside),
+        beside=None if beside is None else load_backbone(beside), tiles=tiles,
     )  # fmt: skip
     result = run_bench(options, say=lambda text: click.echo(text, err=True))
     if json_to != "-":
@@ -91,5 +94,7 @@ def _show(result: Result) -> None:
         table.add_row(text, *(str(v) if isinstance(v, int) else f"{v:.3f}" for v in values))
     click.echo(f"{result.device}, {result.threads} threads, OpenVINO {result.runtime.partition('-')[0]}")
     click.echo(f"{result.backbone} at {result.input}, sha256 {result.backbone_sha256[:12]}")
-    click.echo(f"profile {result.profile}; the engine alone is {result.engine}, without Gaussians")
+    rows, columns = result.tiles
+    click.echo(f"profile {result.profile}, {rows} x {columns} tiles")
+    click.echo(f"the engine alone is {result.engine}, without Gaussians")
     Console(highlight=False).print(table)

@@ -59,6 +59,11 @@ uri = "v4l2:///dev/video0"
 #camera = "top"
 # x, y, width, height in frame pixels; without it the whole frame.
 #roi = [0, 0, 320, 480]
+# Rows and columns of tiles, each an input of the network with Gaussians of its own, for defects that are
+# small in the frame: 'edge-ad check' says how small. Time and memory grow with their number.
+#tiles = [1, 1]
+# Frame pixels that neighbouring tiles share, so that nothing lies at the edge of every tile.
+#overlap = 0
 
 [engine]
 #kind = "openvino"

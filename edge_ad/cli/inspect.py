@@ -29,6 +29,7 @@ class Line(msgspec.Struct):
     score: float | None
     threshold: float | None
     view: str
+    box: tuple[int, int, int, int] | None
     distances: list[list[float]] | None
     detail: str
 
@@ -97,6 +98,7 @@ def _line(file: Path, verdict: Verdict) -> Line:
         verdict.score,
         verdict.threshold,
         verdict.view,
+        verdict.box,
         None if verdict.distances is None else verdict.distances.tolist(),
         verdict.detail,
     )

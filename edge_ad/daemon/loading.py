@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ from edge_ad.bundle import Bundle, current_path, open_bundle
 from edge_ad.config import Station
 from edge_ad.errors import ArtifactError, ConfigError
 from edge_ad.inspector import open_inspector
+from edge_ad.preprocess.views import ViewGeometry
 
 if TYPE_CHECKING:
     from edge_ad.daemon.inspection import PartInspector
@@ -87,6 +88,5 @@ def check_reloadable(old: Station, new: Station) -> None:
         )
 
 
-def _views(views: object) -> list[tuple[str, str, object]]:
-    assert isinstance(views, (list, tuple))
-    return sorted((v.name, v.camera, v.roi) for v in views)
+def _views(views: Sequence[ViewGeometry]) -> list[tuple[object, ...]]:
+    return sorted((v.name, v.camera, v.roi, v.tiles, v.overlap) for v in views)

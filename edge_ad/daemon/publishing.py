@@ -176,6 +176,7 @@ class Publisher:
                 outcome.rejects,
                 distances,
                 verdict.detail,
+                verdict.box,
             )
         )
         self._scores.send(header, body, rejected=verdict.decision is not Decision.PASS)

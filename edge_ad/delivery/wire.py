@@ -44,8 +44,9 @@ class ScoreBody(msgspec.Struct, frozen=True):
     view: str = ""  # the worst view
     latency_ms: float = 0.0  # trigger to verdict
     rejects: int = 0  # REJECT and FAULT parts of this epoch so far: a gap on `rejects` is a lost message
-    distances: list[list[float]] | None = None  # views x levels
+    distances: list[list[float]] | None = None  # tiles x levels
     detail: str = ""
+    box: tuple[int, int, int, int] | None = None  # x, y, width, height that decided, frame pixels
 
 
 class Request(msgspec.Struct, frozen=True):

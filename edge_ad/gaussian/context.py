@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +27,36 @@ SEED = 0
 # Regressors that vary less than this share of the strongest are left out: in float32 they are noise.
 RANK = 1e-5
 
+PARTS = 64  # whose local features are in memory at once
+
 Floats = NDArray[np.float64]
 Grid = tuple[int, int]
+
+
+class Stored(Protocol):
+    """Local features [n, P, d] that lie elsewhere and are read piece by piece."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """As of an array."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, key: slice | tuple[slice, slice], /) -> NDArray[np.float32]:
+        """Of some parts, or of all parts at some positions."""
+        ...
+
+    def take(self, index: NDArray[Any], /) -> Stored:
+        """The parts at these places, or where a mask is set."""
+        ...
+
+    def joined(self, other: Any, /) -> Stored:
+        """Both, one after the other."""
+        ...
+
+
+LocalFeatures = NDArray[Any] | Stored
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,22 +83,27 @@ def pooling(grid: Grid) -> Floats:
     return np.asarray(np.kron(rows, columns), dtype=np.float64)
 
 
-def coarse_view(local: NDArray[Any], grid: Grid) -> Floats:
+def coarse_view(local: LocalFeatures, grid: Grid) -> Floats:
     """[n, m d] of local features [n, P, d]."""
-    return np.asarray((pooling(grid) @ local.astype(np.float64)).reshape(len(local), -1))
+    weights = pooling(grid)
+    view = np.empty((len(local), len(weights) * local.shape[2]))
+    for first in range(0, len(local), PARTS):
+        some = slice(first, first + PARTS)
+        view[some] = (weights @ local[some].astype(np.float64)).reshape(-1, view.shape[1])
+    return view
 
 
-def regressors_for(n: int) -> int:
-    """How many regressors n parts can pay for."""
-    return min(int(SHARE * n * n / (n + HALF)), MOST)
+def regressors_for(n: int, most: int = MOST) -> int:
+    """How many regressors n parts can pay for, at most `most`."""
+    return min(int(SHARE * n * n / (n + HALF)), most)
 
 
-def fit_context(local: NDArray[Any], grid: Grid) -> Context:
-    """Regressors of the parts with local features [n, P, d]."""
+def fit_context(local: LocalFeatures, grid: Grid, most: int = MOST) -> Context:
+    """At most `most` regressors of the parts with local features [n, P, d]."""
     view = coarse_view(local, grid)
     mean = view.mean(axis=0)
     # More of a small view would be the positions themselves, and explain everything away.
-    q = min(regressors_for(len(view)), view.shape[1] // 4)
+    q = min(regressors_for(len(view), most), view.shape[1] // 4)
     directions = np.random.default_rng(SEED).standard_normal((view.shape[1], q))
     left, singular, right = np.linalg.svd((view - mean) @ directions, full_matrices=False)
     kept = singular > RANK * max(float(singular.max(initial=0.0)), 1e-30)

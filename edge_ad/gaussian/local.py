@@ -28,12 +28,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_ad.errors import CheckFailed
-from edge_ad.gaussian.context import Context, Grid, coarse_view, fit_context
+from edge_ad.gaussian.context import (
+    MOST,
+    Context,
+    Grid,
+    LocalFeatures,
+    coarse_view,
+    fit_context,
+)
 from edge_ad.gaussian.left_out import Shrunk, left_out_distances
 from edge_ad.gaussian.sharing import NOTHING, neighbourhood, smooth, target_weights
 
 MIN_PARTS = 6
-BLOCK = 32  # positions at a time: bounds float64 copies of features to 32 n d, beside a few [P, d, d]
+BLOCK = 32  # positions at a time, at most
+# Numbers of a float64 copy of the features of all parts at some positions: memory does not grow with n.
+BLOCK_SIZE = 1 << 21
 # Variance that every position has at least, as a share of what the median position has: one that never
 # changed in the good parts (a black background) is then sensitive, not infinitely so.
 FLOOR = 0.01
@@ -66,12 +75,12 @@ class LocalGaussian:
     shared: float
     n: int
 
-    def d2(self, local: NDArray[Any]) -> Floats:
+    def d2(self, local: LocalFeatures) -> Floats:
         """Squared distances [n, 2, P] of local features [n, P, d], given the whole and by itself. NaN
         and Inf stay so."""
         t = (coarse_view(local, self.grid) - self.context_mean) @ self.context.T
         result = np.empty((len(local), 2, local.shape[1]))
-        for block in _blocks(local.shape[1]):
+        for block in _blocks(local.shape):
             x = local[:, block].transpose(1, 0, 2).astype(np.float64) - self.mean[block, None]
             z = x @ self.alone[block].transpose(0, 2, 1)
             result[:, 1, block] = np.einsum("pnd,pnd->np", z, z)
@@ -85,9 +94,9 @@ class LocalGaussian:
         return np.asarray((d - self.center) / self.spread)
 
 
-def fit_local(local: NDArray[Any], grid: Grid) -> tuple[LocalGaussian, Floats]:
-    """Fit on local features [n, P, d]; also z [n, P] of every part, given the whole, by the fit of the
-    others.
+def fit_local(local: LocalFeatures, grid: Grid, regressors: int = MOST) -> tuple[LocalGaussian, Floats]:
+    """Fit on local features [n, P, d], with at most so many regressors; also z [n, P] of every part,
+    given the whole, by the fit of the others.
 
     Left out, in closed form: the part's share in mean, regression, covariance, neighbourhood (nearly,
     see `left_out`) and spread. The weights of both targets and the directions of the regressors are held
@@ -99,11 +108,10 @@ def fit_local(local: NDArray[Any], grid: Grid) -> tuple[LocalGaussian, Floats]:
         raise ValueError(f"{positions} positions for a grid of {grid[0]} x {grid[1]}")
     if n < MIN_PARTS:
         raise CheckFailed(f"{n} good parts are too few for local Gaussians; give at least {MIN_PARTS}")
-    if not all(np.isfinite(part).all() for part in local):
-        raise CheckFailed("local features of good parts are not finite; drop the parts that cause it")
-    context = fit_context(local, grid)
+    largest = _largest(local)
+    context = fit_context(local, grid, regressors)
     nothing = Context(context.mean, context.axes[:0], context.basis[:, :0])
-    given, alone = (_whiten_positions(local, grid, one) for one in (context, nothing))
+    given, alone = (_whiten_positions(local, grid, one, largest) for one in (context, nothing))
     outside = np.stack([given.outside, alone.outside])
     center, spread = outside.mean(axis=1), outside.std(axis=1)
     least = np.array([[SPREAD_FLOOR * math.sqrt(_typical(one**2))] for one in spread])
@@ -124,9 +132,20 @@ def fit_local(local: NDArray[Any], grid: Grid) -> tuple[LocalGaussian, Floats]:
     return fitted, _normalise_outside(outside[0], float(least[0, 0]), grid)
 
 
-def _blocks(positions: int) -> Iterator[slice]:
-    for start in range(0, positions, BLOCK):
-        yield slice(start, min(start + BLOCK, positions))
+def _largest(local: LocalFeatures) -> float:
+    """The largest absolute value of [n, P, d]; CheckFailed where one is not finite."""
+    found = [float(np.abs(local[i : i + 1]).max()) for i in range(len(local))]
+    if not math.isfinite(sum(found)):  # NaN is neither hidden by a maximum of an array nor by a sum
+        raise CheckFailed("local features of good parts are not finite; drop the parts that cause it")
+    return max(found)
+
+
+def _blocks(shape: tuple[int, ...]) -> Iterator[slice]:
+    """Positions of [n, P, d] that fit into memory together."""
+    n, positions, d = shape
+    step = max(1, min(BLOCK, BLOCK_SIZE // max(1, n * d)))
+    for start in range(0, positions, step):
+        yield slice(start, min(start + step, positions))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -142,16 +161,19 @@ class _Positions:
     outside: Floats
 
 
-def _whiten_positions(local: NDArray[Any], grid: Grid, context: Context) -> _Positions:
-    """Fit all positions of [n, P, d] given the regressors. Residuals are made twice, block by block:
-    targets need every position's covariance first, and [P, n, d] of them would not fit in memory."""
+def _whiten_positions(local: LocalFeatures, grid: Grid, context: Context, largest: float) -> _Positions:
+    """Fit all positions of [n, P, d] (`largest`: of its absolute values) given the regressors.
+
+    Residuals are made twice, block by block: targets need every position's covariance first, and
+    [P, n, d] of them would not fit in memory.
+    """
     n, positions, d = local.shape
     degrees = n - 1.0 - len(context.axes)
     # A residual has 1 - h times the variance of the noise in it.
     keep = np.maximum(1.0 - context.leverage, 1e-6)
     mean, coefficients = np.empty((positions, d)), np.empty((positions, d, len(context.axes)))
     covariance, fourth = np.empty((positions, d, d)), np.empty(positions)
-    for block in _blocks(positions):
+    for block in _blocks(local.shape):
         mean[block], slopes, residual = _regress(local[:, block], context)
         coefficients[block] = slopes.transpose(0, 2, 1)
         covariance[block] = residual.transpose(0, 2, 1) @ residual / degrees
@@ -159,10 +181,10 @@ def _whiten_positions(local: NDArray[Any], grid: Grid, context: Context) -> _Pos
     around, factor = neighbourhood(covariance, grid)
     noise = np.maximum(fourth - (covariance**2).sum(axis=(1, 2)), 0.0) / degrees
     sphere, shared = target_weights(covariance, around, noise, d / (d + n))
-    floor = FLOOR * _typical_variance(covariance, local)
+    floor = FLOOR * _typical_variance(covariance, n, largest)
     shrunk = Shrunk(grid, covariance, around, factor, sphere, shared, floor, degrees)
     whitening = np.empty((positions, d, d))
-    for block in _blocks(positions):
+    for block in _blocks(local.shape):
         whitening[block] = whiten_all(shrunk.matrix(block))
 
     def residuals(parts: slice) -> Floats:
@@ -173,13 +195,12 @@ def _whiten_positions(local: NDArray[Any], grid: Grid, context: Context) -> _Pos
     return _Positions(mean, coefficients, whitening, sphere, shared, outside)
 
 
-def _typical_variance(covariance: Floats, local: NDArray[Any]) -> float:
+def _typical_variance(covariance: Floats, n: int, largest: float) -> float:
     """What the regressors leave of a feature's variance at the median position."""
     typical = _typical(np.einsum("pii->p", covariance) / covariance.shape[1])
-    scale = float(np.abs(local).max())
-    if typical <= (1e-6 * scale) ** 2:
+    if typical <= (1e-6 * largest) ** 2:
         raise CheckFailed(
-            f"the {len(local)} good parts have identical features, so nothing can be fitted; "
+            f"the {n} good parts have identical features, so nothing can be fitted; "
             "give different pictures of good parts"
         )
     return typical

@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from edge_ad.gaussian.context import LocalFeatures
 from edge_ad.gaussian.view import Features, FitSettings, ViewFit, fit_view
 
 
@@ -39,7 +39,9 @@ def fit_with_replicates(
 
 
 def _joined(a: Features, b: Features) -> Features:
-    local: NDArray[np.float32] | None = None
-    if a.local is not None and b.local is not None:
+    local: LocalFeatures | None = None
+    if isinstance(a.local, np.ndarray) and isinstance(b.local, np.ndarray):
         local = np.concatenate([a.local, b.local])
+    elif a.local is not None and not isinstance(a.local, np.ndarray):
+        local = a.local.joined(b.local)
     return Features(np.concatenate([a.pooled, b.pooled]), local)

@@ -1,4 +1,4 @@
-"""One view's whole fit: what is far from good parts, as a whole or at a position, as one score.
+"""One tile's whole fit: what is far from good parts, as a whole or at a position, as one score.
 
 Profile "paper" is the publication (Rippel et al., 2020): one Gaussian per level of pooled features, the
 score their sum. Profile "default" adds one Gaussian per position and puts both on one scale, that of
@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_ad.errors import CheckFailed
-from edge_ad.gaussian.context import Grid
+from edge_ad.gaussian.context import MOST, Grid, LocalFeatures
 from edge_ad.gaussian.local import LocalGaussian, fit_local
 from edge_ad.gaussian.model import NONE, Gaussian, Level, fit_levels
 from edge_ad.gaussian.out_of_sample import out_of_sample_distances
@@ -41,28 +41,33 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Features:
-    """What an engine says of n parts in one view: pooled float32 [n, D], local float32 [n, P, d] or
-    None."""
+    """What an engine says of n parts in one tile: pooled float32 [n, D], local float32 [n, P, d] (in
+    memory, or read piece by piece) or None."""
 
     pooled: NDArray[np.float32]
-    local: NDArray[np.float32] | None = None
+    local: LocalFeatures | None = None
 
     def __len__(self) -> int:
         return len(self.pooled)
 
     def take(self, index: NDArray[Any]) -> Features:
         """The parts at these places, or where a mask is set."""
-        return Features(self.pooled[index], None if self.local is None else self.local[index])
+        local = self.local
+        if local is not None:
+            local = local[index] if isinstance(local, np.ndarray) else local.take(index)
+        return Features(self.pooled[index], local)
 
 
 @dataclass(frozen=True, slots=True)
 class FitSettings:
-    """What is fitted. grid: rows and columns of the local features; None is profile "paper"."""
+    """What is fitted. grid: rows and columns of the local features; None is profile "paper"; regressors:
+    how many at most are taken from the part as a whole."""
 
     levels: Sequence[Level]
     reduction: Reduction = NONE
     folds: int = 20
     grid: Grid | None = None
+    regressors: int = MOST
 
 
 class Combination(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -77,9 +82,50 @@ class Combination(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def scores(self, global_: NDArray[Any], z: NDArray[Any]) -> Floats:
         """[n] from sums of level distances [n] and z [n, 2, P]. NaN and Inf stay NaN or Inf."""
-        local = (top_mean(z[:, 0], self.top) - self.local_mean) / self.local_spread
-        whole = GLOBAL_WEIGHT * (np.asarray(global_, np.float64) - self.global_mean) / self.global_spread
-        return np.asarray(np.maximum(local, whole))
+        return _combined(self, global_, z)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TileScale:
+    """What puts the distances of one part's T tiles on the scale of good parts: combinations as arrays
+    [T] with `top` in common; center and spread [T, 2, P]."""
+
+    top: int
+    global_mean: Floats
+    global_spread: Floats
+    local_mean: Floats
+    local_spread: Floats
+    center: Floats
+    spread: Floats
+
+    @classmethod
+    def of(cls, tiles: Sequence[Combination], center: Floats, spread: Floats) -> TileScale:
+        """Of at least one tile."""
+
+        def each(name: str) -> Floats:
+            return np.array([getattr(one, name) for one in tiles], np.float64)
+
+        return cls(
+            top=tiles[0].top,
+            global_mean=each("global_mean"),
+            global_spread=each("global_spread"),
+            local_mean=each("local_mean"),
+            local_spread=each("local_spread"),
+            center=center,
+            spread=spread,
+        )
+
+    def scores(self, global_: NDArray[Any], cells: NDArray[Any]) -> tuple[Floats, Floats]:
+        """Scores [..., T] and z [..., T, 2, P] from sums of level distances [..., T] and distances of
+        positions [..., T, 2, P]. NaN and Inf stay NaN or Inf."""
+        z = (cells - self.center) / self.spread
+        return _combined(self, global_, z), z
+
+
+def _combined(how: Combination | TileScale, global_: NDArray[Any], z: NDArray[Any]) -> Floats:
+    local = (top_mean(z[..., 0, :], how.top) - how.local_mean) / how.local_spread
+    whole = GLOBAL_WEIGHT * (np.asarray(global_, np.float64) - how.global_mean) / how.global_spread
+    return np.asarray(np.maximum(local, whole))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,7 +140,7 @@ class Scored:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ViewFit:
-    """One view's fit. outside: scores [n] of the fitted parts, each by a fit without it; method: how."""
+    """One tile's fit. outside: scores [n] of the fitted parts, each by a fit without it; method: how."""
 
     settings: FitSettings
     gaussians: list[Gaussian]
@@ -114,7 +160,7 @@ class ViewFit:
 
 
 def fit_view(features: Features, settings: FitSettings) -> ViewFit:
-    """Fit one view. Raises CheckFailed (too few parts, or all the same); errors name the level."""
+    """Fit one tile. Raises CheckFailed (too few parts, or all the same); errors name the level."""
     distances, method = out_of_sample_distances(
         features.pooled, settings.levels, settings.reduction, settings.folds
     )
@@ -124,7 +170,7 @@ def fit_view(features: Features, settings: FitSettings) -> ViewFit:
         return ViewFit(settings, gaussians, None, None, whole, method)
     if features.local is None:
         raise ValueError("profile default needs local features")
-    local, z = fit_local(features.local, settings.grid)
+    local, z = fit_local(features.local, settings.grid, settings.regressors)
     top = max(1, math.ceil(TOP * z.shape[1]))
     largest = top_mean(z, top)
     combination = Combination(
@@ -141,7 +187,7 @@ def fit_view(features: Features, settings: FitSettings) -> ViewFit:
 
 
 def top_mean(z: NDArray[Any], top: int) -> Floats:
-    """Mean of the `top` largest of [n, P], [n]; NaN where one is."""
+    """Mean of the `top` largest of [..., P]; NaN where one is."""
     largest = np.partition(z, z.shape[-1] - top, axis=-1)[..., -top:]
     return np.asarray(largest.mean(axis=-1, dtype=np.float64))
 

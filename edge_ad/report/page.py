@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from edge_ad.bundle import Manifest, Section
 from edge_ad.bundle.describe import profile_text
+from edge_ad.bundle.views import view_texts
 from edge_ad.gaussian.threshold import (
     CHI2,
     confident_rate,
@@ -144,16 +145,20 @@ def _skipped(manifest: Manifest, skipped: Sequence[Skipped]) -> str:
 
 def _levels(manifest: Manifest, section: Section) -> str:
     blocks = []
-    for view, fits, scale in zip(manifest.views, section.levels, section.scales, strict=True):
-        rows = [
-            (fit.name, str(level.dim), str(fit.k), f"{fit.shrinkage:.4f}", f"{fit.condition:.3g}")
-            for fit, level in zip(fits, manifest.levels, strict=True)
-        ]
-        title = (
-            f"<h3>View {escape(view.name)}, scale {scale:.5g}</h3>" if len(manifest.views) > 1 else ""
-        )
+    for view in manifest.views:
+        tiles = _places(manifest, view.name)
+        rows = []
+        for i, level in enumerate(manifest.levels):
+            fits = [section.levels[tile][i] for tile in tiles]
+            kept, shrinkage, condition = (
+                _range([getattr(fit, name) for fit in fits], digits)
+                for name, digits in (("k", "d"), ("shrinkage", ".4f"), ("condition", ".3g"))
+            )
+            rows.append((level.name, str(level.dim), kept, shrinkage, condition))
+        scale = _range([section.scales[tile] for tile in tiles], ".5g")
+        title = f"View {view.name}, scale {scale}" if len(manifest.views) > 1 or len(tiles) > 1 else ""
         head = ["Level", "Channels", "Dimensions kept", "Shrinkage", "Condition number"]
-        blocks.append(title + table(head, rows))
+        blocks.append((f"<h3>{escape(title)}</h3>" if title else "") + table(head, rows))
     kind = manifest.reduction.kind
     reduction = "none" if kind == "none" else f"{kind.upper()} {100 * manifest.reduction.share:g} %"
     text = f"Profile {profile_text(manifest)}; reduction of the levels: {reduction}."
@@ -163,11 +168,24 @@ def _levels(manifest: Manifest, section: Section) -> str:
 def _positions(manifest: Manifest, section: Section) -> str:
     """How well the Gaussians of the positions are determined."""
     head = ["View", "Regressors", "Shrinkage", "Shared with neighbours"]
-    rows = [
-        (view.name, str(fit.q), f"{fit.shrinkage:.4f}", f"{fit.shared:.4f}")
-        for view, fit in zip(manifest.views, section.local, strict=False)
-    ]
+    rows = []
+    for view in manifest.views if section.local else []:
+        fits = [section.local[tile] for tile in _places(manifest, view.name)]
+        columns = (("q", "d"), ("shrinkage", ".4f"), ("shared", ".4f"))
+        values = [_range([getattr(fit, name) for fit in fits], digits) for name, digits in columns]
+        rows.append((view.name, *values))
     return f"<h3>Positions</h3>{table(head, rows)}" if rows else ""
+
+
+def _places(manifest: Manifest, view: str) -> list[int]:
+    """Where a view's tiles are among all."""
+    return [place for place, tile in enumerate(manifest.tiles) if tile.view.name == view]
+
+
+def _range(values: Sequence[float], digits: str) -> str:
+    """Of one tile the value, of several the lowest and the highest."""
+    low, high = format(min(values), digits), format(max(values), digits)
+    return low if low == high else f"{low} to {high}"
 
 
 def _identity(manifest: Manifest, key: str, section: Section) -> str:
@@ -177,17 +195,13 @@ def _identity(manifest: Manifest, key: str, section: Section) -> str:
         + (f"{camera.width} x {camera.height} px" if camera.frame_size == "fixed" else "any size")
         for name, camera in rule.cameras.items()
     )
-    views = "; ".join(
-        f"{view.name}: {view.camera} {list(view.roi) if view.roi else 'whole frame'}"
-        for view in manifest.views
-    )
     rows = [
         ("Backbone sha256", manifest.backbone.sha256),
         ("Calibration set sha256", manifest.calibration_set.sha256),
         ("Engine", f"{key}: {identity.runtime} on {identity.device}"),
         ("Preprocess", f"{rule.rule} to {rule.width} x {rule.height}"),
         ("Cameras", cameras),
-        ("Views", views),
+        *((f"View {name}", text) for name, text in view_texts(manifest)),
         ("edge_ad", manifest.edge_ad),
     ]
     return '<div class="identity">' + table(["", ""], rows, numbers_from=2) + "</div>"

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from edge_ad.bundle import Manifest, Section
 from edge_ad.bundle.describe import as_good_text, suspects_text
+from edge_ad.preprocess import tile_names
+from edge_ad.preprocess.views import view_boxes
 from edge_ad.report.layout import chapter
 from edge_ad.report.pictures import thumbnail
 
@@ -71,9 +73,11 @@ def _figure(manifest: Manifest, score: Score, numbers: str, above: bool, directo
     """A part's picture with its id, numbers and source."""
     view = next(view for view in manifest.views if view.name == score.view)
     part = score.part
-    uri = thumbnail(directory, part.files[view.camera], view.roi)
+    stored = part.files[view.camera]
+    uri = thumbnail(directory, stored, view_boxes(view, stored.shape)[score.place])
     picture = f'<img src="{uri}" alt="part {escape(part.id)}">' if uri else "<p>no picture</p>"
-    where = f" · {escape(score.view)}" if len(manifest.views) > 1 else ""
+    name = tile_names(view.name, view.tiles)[score.place]
+    where = f" · {escape(name)}" if len(manifest.tiles) > 1 else ""
     return (
         f'<figure class="part{" above" if above else ""}"><div class="frame">{picture}</div>'
         f"<figcaption><b>{escape(part.id)}</b><span>{escape(numbers)}</span>"

@@ -51,22 +51,53 @@ def test_json_on_standard_output_is_nothing_but_json(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("camera", "more", "message"),
-    [
-        ("v4l2:///dev/video96", "", "cannot be opened"),
-        ("folder://none", "", "no such directory"),
-        ("synthetic://?width=64&height=48", '[[view]]\nname="v"\ncamera = "top"\nroi = [50, 0, 20, 20]',
-         "does not fit"),
-    ],
-)  # fmt: skip
-def test_a_camera_that_would_fail_fails_the_check(
-    camera: str, more: str, message: str, tmp_path: Path
-) -> None:
-    done, found = check(write_line(tmp_path, camera, more))
+    ("camera", "message"),
+    [("v4l2:///dev/video96", "cannot be opened"), ("folder://none", "no such directory")],
+)
+def test_a_camera_that_would_fail_fails_the_check(camera: str, message: str, tmp_path: Path) -> None:
+    done, found = check(write_line(tmp_path, camera))
     assert isinstance(done.exception, CheckFailed) and "camera top" in str(done.exception)
     state, text = found["camera top"]
     assert state == "fail" and message in text
+    assert found["view top"] == (
+        "ok",
+        "how finely it is seen is known once camera 'top' gives a frame",
+    )
     assert found["engine"][0] == "ok"  # the other checks are made all the same
+
+
+VIEW = '[[view]]\nname = "v"\ncamera = "top"\n'
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("roi = [50, 0, 20, 20]", "roi [50, 0, 20, 20] is outside of 64 x 48 px"),
+        ("tiles = [2, 2]\noverlap = 40", "2 rows of tiles that overlap by 40 px do not fit into 48 px"),
+        ("roi = [0, 0, 30, 30]\ntiles = [1, 8]", "view[0].tiles: 8 columns of tiles in 30 px are 4 px"),
+    ],
+)
+def test_a_view_that_does_not_fit_fails_the_check(more: str, message: str, tmp_path: Path) -> None:
+    done, found = check(write_line(tmp_path, "synthetic://?width=64&height=48", VIEW + more))
+    state, text = found["view v"]
+    assert isinstance(done.exception, CheckFailed) and "view v" in str(done.exception)
+    assert state == "fail" and message in text
+
+
+def test_how_finely_a_view_is_seen_and_what_would_be_enough(tmp_path: Path) -> None:
+    """The tiny network takes 64 x 64."""
+    camera = "synthetic://?width=640&height=480"
+    _, found = check(write_line(tmp_path, camera))
+    assert found["view top"] == (
+        "ok",
+        "640 x 480 px, 10 camera px per network px; a defect spans two of the network's from 20 px on; "
+        "tiles = [8, 10] would show every camera pixel",
+    )
+    _, found = check(write_line(tmp_path, camera, VIEW + "tiles = [8, 10]"))
+    assert found["view v"][1] == (
+        "8 x 10 tiles of 64 x 60 px, 1 camera px per network px; a defect spans two of the network's "
+        "from 2 px on"
+    )
 
 
 def test_a_blank_picture_is_a_warning(tmp_path: Path) -> None:

@@ -1,0 +1,78 @@
+"""From kept frames to features on disk: every part's views and tiles are one batch of the network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_ad.backbone.openvino import open_features
+from edge_ad.backbone.spec import Backbone
+from edge_ad.calibrate.augment import replicate
+from edge_ad.calibrate.job import Job, Part, Skipped
+from edge_ad.calibrate.screen import Tell
+from edge_ad.calibrate.stored import StoredFeatures
+from edge_ad.calibration_set import read_frame
+from edge_ad.errors import CaptureError
+from edge_ad.frame import Image
+from edge_ad.preprocess import PartInput
+from edge_ad.preprocess.views import count_tiles
+
+
+def extract(
+    job: Job, backbone: Backbone, parts: Sequence[Part], store: StoredFeatures, tell: Tell
+) -> tuple[list[Part], list[Skipped]]:
+    """Write the features of the parts whose kept frames are whole into `store`, each followed by those
+    of its altered copies; returns these parts, and the others."""
+    local = job.local
+    engine = open_features(
+        backbone,
+        count_tiles(job.views),
+        job.threads,
+        job.precision,
+        local=local is not None,
+        dim=local.dim if local is not None else 0,
+    )
+    prepare = part_input(job, backbone.height, backbone.width)
+    used: list[Part] = []
+    damaged: list[Skipped] = []
+    for i, part in enumerate(parts):
+        tell("features", i, len(parts))
+        try:
+            images = read_part(job, part)
+        except CaptureError as error:
+            damaged.append(Skipped(f"{part.id} {part.source}", "damaged", str(error)))
+            continue
+        rows = []
+        rng = np.random.default_rng(len(used))
+        for turn in range(1 + job.augment):
+            prepare.fill([replicate(x, rng) for x in images] if turn else images, engine.input)
+            pooled = engine.infer().copy()
+            rows.append((pooled, None if engine.local is None else engine.local.copy()))
+        if not all(_finite(pooled) and _finite(near) for pooled, near in rows):
+            detail = "the network's features are NaN or Inf; look at the picture"
+            damaged.append(Skipped(f"{part.id} {part.source}", "damaged", detail))
+            continue
+        for row in rows:
+            store.append(*row)
+        used.append(part)
+    tell("features", len(parts), len(parts))
+    engine.close()
+    return used, damaged
+
+
+def part_input(job: Job, height: int, width: int) -> PartInput:
+    """What prepares the job's parts for a network of this input size."""
+    return PartInput(job.views, [camera.name for camera in job.cameras], height, width)
+
+
+def read_part(job: Job, part: Part) -> list[Image]:
+    """A part's kept frames in the order of the cameras. Raises CaptureError when one is damaged."""
+    return [read_frame(Path(job.directory), part.files[camera.name]) for camera in job.cameras]
+
+
+def _finite(values: NDArray[Any] | None) -> bool:
+    return values is None or bool(np.isfinite(values).all())

@@ -1,0 +1,137 @@
+"""A part's frames -> the rows of an engine's input: view after view, tile after tile."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_ad.errors import ConfigError
+from edge_ad.frame import Image
+from edge_ad.preprocess.resize import Preprocessor, Roi, inside
+from edge_ad.preprocess.tiles import WHOLE, Stitch, Tiles, pixels_per_input, tile_boxes
+
+
+class ViewGeometry(Protocol):
+    """What the station file and the bundle say of a view."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def camera(self) -> str: ...
+    @property
+    def roi(self) -> Roi | None: ...
+    @property
+    def tiles(self) -> Tiles: ...
+    @property
+    def overlap(self) -> int: ...
+
+
+def view_region(view: ViewGeometry, shape: Sequence[int]) -> Roi:
+    """The view's region in a frame of this shape. ConfigError when it does not lie inside."""
+    region = view.roi or (0, 0, shape[1], shape[0])
+    if not inside(region, shape):
+        raise ConfigError(
+            f"view {view.name}: roi {list(region)} is outside of {shape[1]} x {shape[0]} px; correct "
+            "the view's roi"
+        )
+    return region
+
+
+def view_boxes(view: ViewGeometry, shape: Sequence[int]) -> tuple[Roi, ...]:
+    """The view's tiles in a frame of this shape, row by row. ConfigError when they do not fit."""
+    region = view_region(view, shape)
+    try:
+        return tile_boxes(region, view.tiles, view.overlap)
+    except ConfigError as error:
+        raise ConfigError(f"view {view.name}: {error}") from error
+
+
+def view_text(view: ViewGeometry, shape: Sequence[int], height: int, width: int) -> str:
+    """How finely a network of this input size sees the view in frames of this shape: its tiles, and the
+    smallest defect that still spans two of the network's pixels. ConfigError when it does not fit."""
+    box = view_boxes(view, shape)[0]
+    ratio = pixels_per_input(box, height, width)
+    rows, columns = view.tiles
+    what = f"{box[2]} x {box[3]} px"
+    if view.tiles != WHOLE:
+        what = f"{rows} x {columns} tiles of {what}"
+    return (
+        f"{what}, {ratio:.3g} camera px per network px; a defect spans two of the network's from "
+        f"{2 * ratio:.2g} px on"
+    )
+
+
+def count_tiles(views: Sequence[ViewGeometry]) -> int:
+    """Rows of the engine's batch for one part."""
+    return sum(view.tiles[0] * view.tiles[1] for view in views)
+
+
+class ViewInput:
+    """One view's tiles. Owns scratch memory: not thread safe, one per thread."""
+
+    def __init__(self, view: ViewGeometry, height: int, width: int) -> None:
+        self.view = view
+        self._preprocessor = Preprocessor(height, width)
+        self._shape: tuple[int, ...] = ()
+        self.boxes: tuple[Roi, ...] = ()  # of the last frame
+        self._stitch: Stitch | None = None
+        self._stitched: tuple[Roi, ...] = ()
+
+    def fit(self, shape: tuple[int, ...]) -> None:
+        """Lay the tiles out in frames of this shape, the first time that it comes. Raises ConfigError
+        when they do not fit."""
+        if shape != self._shape:
+            self.boxes = view_boxes(self.view, shape)
+            self._shape = shape
+
+    def fill(self, image: Image, rows: NDArray[np.uint8]) -> None:
+        """Write the tiles of `image` (uint8, H x W grey or H x W x 3 BGR) into `rows`, [tiles, height,
+        width, 3]. Raises ConfigError when they do not fit into it."""
+        self.fit(image.shape)
+        for box, row in zip(self.boxes, rows, strict=True):
+            self._preprocessor.prepare(image, box, row)
+
+    def stitch(self, maps: NDArray[np.float32]) -> NDArray[np.float32]:
+        """One map of the view's region from [tiles, rows, columns] of the last frame."""
+        if len(maps) == 1:
+            return np.asarray(maps[0])
+        if self._stitch is None or self._stitched != self.boxes:
+            region = view_region(self.view, self._shape)
+            grid = (maps.shape[1], maps.shape[2])
+            self._stitch = Stitch(region, self.boxes, self.view.tiles, grid)
+            self._stitched = self.boxes
+        return self._stitch(maps)
+
+
+class PartInput:
+    """All views of a part, in the order of the engine's rows; a part's images come in the order of
+    `cameras`. Owns scratch memory: not thread safe, one per thread."""
+
+    def __init__(
+        self, views: Sequence[ViewGeometry], cameras: Sequence[str], height: int, width: int
+    ) -> None:
+        self.views = tuple(ViewInput(view, height, width) for view in views)
+        self.cameras = tuple(cameras.index(view.camera) for view in views)
+        ends = np.cumsum([count_tiles([view]) for view in views]).tolist()
+        self.rows = tuple(slice(a, b) for a, b in pairwise([0, *ends]))
+
+    def box(self, row: int) -> Roi:
+        """Where the tile of this row of the engine's input lies in the last frame of its camera."""
+        for view, rows in zip(self.views, self.rows, strict=True):
+            if row < rows.stop:
+                return view.boxes[row - rows.start]
+        raise IndexError(row)
+
+    def fit(self, images: Sequence[Image]) -> None:
+        """Raises ConfigError when a view does not fit into its camera's image."""
+        for view, camera in zip(self.views, self.cameras, strict=True):
+            view.fit(images[camera].shape)
+
+    def fill(self, images: Sequence[Image], out: NDArray[np.uint8]) -> None:
+        """Write a part's images into an engine's input, [rows, height, width, 3]."""
+        for view, camera, rows in zip(self.views, self.cameras, self.rows, strict=True):
+            view.fill(images[camera], out[rows])
