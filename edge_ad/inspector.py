@@ -17,13 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_ad.backbone.engine import ScoreEngine
-from edge_ad.bundle import Bundle, CameraRule, open_bundle, tile_scale
+from edge_ad.bundle import Bundle, CameraRule, map_maker, open_bundle, tile_scale
 from edge_ad.errors import ArtifactError, ConfigError
 from edge_ad.frame import Image
-from edge_ad.gaussian.view import TileScale, anomaly_map
+from edge_ad.gaussian.maps import MapMaker
+from edge_ad.gaussian.view import TileScale
 from edge_ad.preprocess import PartInput
 from edge_ad.reference import check_reference
-from edge_ad.verdict import Decision, Reason, Verdict, fault
+from edge_ad.verdict import Decision, Maps, Reason, Verdict, fault
 
 
 def _no_clock() -> int:
@@ -33,12 +34,17 @@ def _no_clock() -> int:
 class Inspector:
     """Judges parts by one bundle on one engine. Owns the engine; not thread safe.
 
-    `cameras` is the order of a part's images. With a `clock` (nanoseconds), `stamps` holds the times of
-    the last part: start, preprocessed, scored, judged.
+    `cameras` is the order of a part's images; `threads` resize tiles where there are many. With a
+    `clock` (nanoseconds), `stamps` holds the times of the last part: start, preprocessed, scored,
+    judged.
     """
 
     def __init__(
-        self, bundle: Bundle, engine: ScoreEngine, clock: Callable[[], int] = _no_clock
+        self,
+        bundle: Bundle,
+        engine: ScoreEngine,
+        clock: Callable[[], int] = _no_clock,
+        threads: int = 1,
     ) -> None:
         manifest = bundle.manifest
         section = bundle.section(engine.identity.key)
@@ -51,11 +57,9 @@ class Inspector:
         self._clock = clock
         self._rules = tuple(manifest.preprocess.cameras.values())
         self._scales = tuple(section.scales)
-        self._scale = _tile_scale(bundle, engine.identity.key)
-        local = manifest.local
-        self._grid = (0, 0) if local is None else (local.rows, local.columns)
+        self._scale, self._maker = _positions(bundle, engine.identity.key)
         size = (manifest.preprocess.height, manifest.preprocess.width)
-        self._part = PartInput(manifest.views, self.cameras, *size)
+        self._part = PartInput(manifest.views, self.cameras, *size, threads)
         self._tiles = manifest.tiles
         if len(engine.input) != len(self._tiles):
             raise ValueError(f"an engine of {len(engine.input)} rows for {len(self._tiles)} tiles")
@@ -100,19 +104,20 @@ class Inspector:
 
     def close(self) -> None:
         """Release the engine. Idempotent."""
+        self._part.close()
         self.engine.close()
 
     def _judge(self, distances: NDArray[np.float32], cells: NDArray[np.float32] | None) -> Verdict:
         """Levels in plain floats: right after the engine, on cold caches, NumPy takes three times as
         long."""
         scores = [sum(levels) for levels in distances.tolist()]
-        maps = None
+        maps: Callable[[], Maps] | None = None
         # A sum of float32 is finite exactly when all of them are.
         finite = all(map(math.isfinite, scores))
         if self._scale is not None and cells is not None:
             finite = finite and bool(np.isfinite(cells).all())
             standard, z = self._scale.scores(np.array(scores), cells)
-            scores, maps = standard.tolist(), anomaly_map(z, self._grid)
+            scores, maps = standard.tolist(), self._maps(z)
         scores = [score / scale for score, scale in zip(scores, self._scales, strict=True)]
         if not (finite and all(map(math.isfinite, scores))):
             return fault(Reason.NOT_FINITE, self.threshold, "the engine's distances are not finite")
@@ -126,14 +131,28 @@ class Inspector:
             self.threshold,
             self._tiles[worst].view.name,
             distances.copy(),
-            maps=None if maps is None else self._stitched(maps),
             box=self._part.box(worst),
+            map_source=maps,
         )
 
-    def _stitched(self, maps: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
-        """One map per view."""
-        part = self._part
-        return tuple(view.stitch(maps[rows]) for view, rows in zip(part.views, part.rows, strict=True))
+    def _maps(self, z: NDArray[np.float64]) -> Callable[[], Maps]:
+        """What makes one map per view of the part that was judged, now or later."""
+        maker, local = self._maker, self.engine.local
+        assert maker is not None
+        assert local is not None
+        kept, part = local.copy(), self._part
+        views = [
+            (rows, view.stitch(maker.grid)) for view, rows in zip(part.views, part.rows, strict=True)
+        ]
+        made: list[Maps] = []
+
+        def make() -> Maps:
+            if not made:
+                tiles = maker.maps(kept, z)
+                made.append(tuple(stitch(tiles[rows]) for rows, stitch in views))
+            return made[0]
+
+        return make
 
     def _check(self, images: Sequence[Image]) -> Verdict | None:
         """A FAULT for pictures that the bundle was not made for."""
@@ -151,12 +170,16 @@ class Inspector:
         return None
 
 
-def _tile_scale(bundle: Bundle, key: str) -> TileScale | None:
-    """None for a bundle that does not localise."""
-    if bundle.manifest.local is None:
-        return None
+def _positions(bundle: Bundle, key: str) -> tuple[TileScale | None, MapMaker | None]:
+    """What judges positions and shows them; None for a bundle that does not localise."""
+    local, tiles = bundle.manifest.local, bundle.manifest.tiles
+    if local is None:
+        return None, None
     combinations = [fit.combination for fit in bundle.section(key).local]
-    return tile_scale(bundle.tensors, key, bundle.manifest.tiles, combinations)
+    return (
+        tile_scale(bundle.tensors, key, tiles, combinations),
+        map_maker(bundle.tensors, key, tiles, local),
+    )
 
 
 def _unfit(image: Image, rule: CameraRule) -> tuple[Reason, str]:
@@ -203,10 +226,10 @@ def open_inspector(
     section, heads, backbone = bundle.section(key), bundle.heads(key), bundle.backbone()
     local = bundle.local_heads(key)
     # Imported last: at the daemon's start another thread imports it while this one verifies files.
-    from edge_ad.backbone.openvino import open_scorer
+    from edge_ad.backbone.openvino import open_scorer, usable_cores
 
     engine = open_scorer(backbone, heads, threads, precision, local)
-    inspector = Inspector(bundle, engine, clock)
+    inspector = Inspector(bundle, engine, clock, threads or usable_cores())
     if engine.identity != section.identity:
         try:
             check_reference(inspector)

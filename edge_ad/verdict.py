@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
+
+Maps = tuple[NDArray[np.float32], ...]
 
 
 class Decision(str, Enum):
@@ -59,8 +62,13 @@ class Verdict:
     view: str = ""  # the worst view's name
     distances: NDArray[np.float32] | None = None
     detail: str = ""
-    maps: tuple[NDArray[np.float32], ...] | None = None
     box: tuple[int, int, int, int] | None = None  # x, y, width, height
+    map_source: Callable[[], Maps] | None = field(default=None, repr=False)
+
+    @property
+    def maps(self) -> Maps | None:
+        """Made when it is first asked for: what is not looked at costs nothing."""
+        return None if self.map_source is None else self.map_source()
 
     @property
     def passed(self) -> bool:

@@ -113,6 +113,7 @@ class Fixed:
     def __init__(self, identity: EngineIdentity, distances: Any, cells: Any = None) -> None:
         self.identity = identity
         self.cells = None if cells is None else np.array(cells, np.float32)
+        self.local = None if cells is None else np.zeros((*np.shape(cells), 10), np.float32)
         self.distances = np.array(distances, np.float32)
         self.input = np.zeros((len(self.distances), 64, 64, 3), np.uint8)
         self.closed = False
@@ -197,23 +198,26 @@ def test_score_and_maps_of_positions_are_those_of_numpy(localising: Path) -> Non
     # The spot lies in the lower left.
     assert np.unravel_index(verdict.maps[1].argmax(), (4, 4)) in [(2, 0), (3, 0), (3, 1), (2, 1)]
     kept = [one.copy() for one in verdict.maps]
+    again = inspector.inspect_part(images)
     assert inspector.inspect_part([good(5), good(6)]).passed
     assert all(np.array_equal(a, b) for a, b in zip(kept, verdict.maps, strict=True))
+    assert again.maps is not None  # asked for after the next part
+    assert all(np.array_equal(a, b) for a, b in zip(kept, again.maps, strict=True))
     inspector.close()
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_a_position_that_is_not_finite_is_fault(localising: Path, bad: float) -> None:
     """Wherever it is, and however small the others are."""
-    distances, cells = np.ones((2, 4)), np.ones((2, 2, 16))
+    distances, cells = np.ones((2, 4)), np.ones((2, 16))
     assert fixed(open_bundle(localising), distances, cells).inspect_part([good(0), good(0)]).maps
-    for view, position in ((0, (0, 0)), (1, (1, 15))):
-        cells = np.ones((2, 2, 16))
+    for view, position in ((0, 0), (1, 15)):
+        cells = np.ones((2, 16))
         cells[view][position] = bad
         verdict = fixed(open_bundle(localising), distances, cells).inspect_part([good(0), good(0)])
         assert (verdict.decision, verdict.reason) == (Decision.FAULT, Reason.NOT_FINITE)
     distances[1, 2] = bad
-    verdict = fixed(open_bundle(localising), distances, np.ones((2, 2, 16))).inspect_part([good(0)] * 2)
+    verdict = fixed(open_bundle(localising), distances, np.ones((2, 16))).inspect_part([good(0)] * 2)
     assert (verdict.decision, verdict.reason) == (Decision.FAULT, Reason.NOT_FINITE)
 
 

@@ -48,10 +48,8 @@ class LocalHead:
         t = context @ ((pooling @ local).ravel() - context_mean)
         d_p = |whitening_p @ (local_p - mean_p - coefficients_p @ t)|
 
-    and by itself, |alone_p @ (local_p - mean_p)|.
-
     All float32: pooling [m, P], context_mean [m d], context [q, m d], mean [P, d], coefficients
-    [P, d, q], whitening and alone [P, k, d] with zeros below the diagonal. q may be 0.
+    [P, d, q], whitening [P, k, d] with zeros below the diagonal. q may be 0.
     """
 
     pooling: NDArray[np.float32]
@@ -60,7 +58,6 @@ class LocalHead:
     mean: NDArray[np.float32]
     coefficients: NDArray[np.float32]
     whitening: NDArray[np.float32]
-    alone: NDArray[np.float32]
 
 
 class _Engine(Protocol):
@@ -95,12 +92,17 @@ class FeatureEngine(_Engine, Protocol):
 
 
 class ScoreEngine(_Engine, Protocol):
-    """Pictures to Mahalanobis distances, one batch row per view."""
+    """Pictures to Mahalanobis distances, one batch row per tile."""
 
     @property
     def cells(self) -> NDArray[np.float32] | None:
-        """Distances per position [B, 2, P], given the whole and by itself, of the last `infer()`; None
-        in an engine opened without. NaN and Inf are never hidden."""
+        """Distances per position [B, P], given the whole, of the last `infer()`; None in an engine
+        opened without. NaN and Inf are never hidden."""
+        ...
+
+    @property
+    def local(self) -> NDArray[np.float32] | None:
+        """Features per position [B, P, d] of the last `infer()`, where there are `cells`."""
         ...
 
     def infer(self) -> NDArray[np.float32]:

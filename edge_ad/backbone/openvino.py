@@ -25,7 +25,7 @@ PRECISIONS = {"f32": ov.Type.f32, "f16": ov.Type.f16, "bf16": ov.Type.bf16}
 class OpenVinoEngine:
     """A compiled graph whose input and outputs are bound to arrays: `infer()` allocates nothing.
 
-    It has one output [B, ...] or two. Owned and used by one thread at a time.
+    It has one output [B, ...] or more. Owned and used by one thread at a time.
     """
 
     def __init__(
@@ -89,8 +89,13 @@ class OpenVinoScorer(OpenVinoEngine):
 
     @property
     def cells(self) -> NDArray[np.float32] | None:
-        """Distances per position [B, 2, P] of the last `infer()`."""
+        """Distances per position [B, P] of the last `infer()`."""
         return self._outputs[1] if len(self._outputs) > 1 else None
+
+    @property
+    def local(self) -> NDArray[np.float32] | None:
+        """Features per position [B, P, d] of the last `infer()`."""
+        return self._outputs[2] if len(self._outputs) > 1 else None
 
 
 def open_features(
@@ -130,7 +135,8 @@ def open_scorer(
     outputs = [distances(pooled, heads)]
     if local is not None:
         dim = local[0].mean.shape[1] if local else 0
-        outputs.append(cells(_narrowed(positions, backbone, dim), local))
+        near = _narrowed(positions, backbone, dim)
+        outputs += [cells(near, local), near]
     scored = ov.Model([ops.result(output) for output in outputs], model.get_parameters(), "scorer")
     return OpenVinoScorer(scored, backbone, batch, threads, precision)
 

@@ -75,7 +75,7 @@ def _whiten(x: Any, whitenings: list[NDArray[np.float32]]) -> Any:
 
 
 def cells(local: Any, heads: Sequence[LocalHead]) -> Any:
-    """d_p of every row and position as a graph on `local` [B, P, d], output [B, 2, P].
+    """d_p of every row and position as a graph on `local` [B, P, d], output [B, P].
 
     The prediction is subtracted before whitening: folding W B into one matrix is no faster, and W x
     would cancel against it. What takes the time is reading B and W. NaN and Inf reach all positions,
@@ -86,7 +86,6 @@ def cells(local: Any, heads: Sequence[LocalHead]) -> Any:
         positions, _, d = head.whitening.shape
         view = ops.slice(local, _ints(row), _ints(row + 1), _ints(1), _ints(0))
         x = ops.subtract(view, _floats(head.mean[None]))
-        alone = _lengths(ops.reshape(x, _ints(positions, 1, d), False), head.alone)
         if len(head.context):
             coarse = ops.matmul(_floats(head.pooling[None]), view, False, False)
             whole = ops.reshape(coarse, _ints(1, len(head.context_mean)), False)
@@ -95,16 +94,15 @@ def cells(local: Any, heads: Sequence[LocalHead]) -> Any:
             flat = head.coefficients.reshape(positions * d, -1)
             predicted = ops.matmul(t, _floats(flat), False, True)
             x = ops.subtract(x, ops.reshape(predicted, _ints(1, positions, d), False))
-        given = _lengths(ops.reshape(x, _ints(positions, 1, d), False), head.whitening)
-        rows.append(ops.concat([given, alone], 1))
+        rows.append(_lengths(ops.reshape(x, _ints(positions, 1, d), False), head.whitening))
     return ops.sqrt(ops.concat(rows, 0))
 
 
 def _lengths(x: Any, whitening: NDArray[np.float32]) -> Any:
-    """|W_p x_p|^2, [1, 1, P], of x [P, 1, d]."""
+    """|W_p x_p|^2, [1, P], of x [P, 1, d]."""
     y = _whiten_each(x, whitening)
     squares = ops.reduce_sum(ops.multiply(y, y), _ints(2), False)
-    return ops.reshape(squares, _ints(1, 1, len(whitening)), False)
+    return ops.reshape(squares, _ints(1, len(whitening)), False)
 
 
 def _whiten_each(x: Any, whitening: NDArray[np.float32]) -> Any:

@@ -50,6 +50,7 @@ from edge_ad.bundle.tensors import (
     local_fit,
     local_head,
     local_tensors,
+    map_maker,
     tensor_name,
     tile_scale,
 )
@@ -84,6 +85,7 @@ __all__ = [
     "local_fit",
     "local_head",
     "local_tensors",
+    "map_maker",
     "open_bundle",
     "previous_path",
     "read_manifest",

@@ -14,11 +14,12 @@ from safetensors import SafetensorError
 from safetensors.numpy import load
 
 from edge_ad.backbone.engine import Head, LocalHead
-from edge_ad.backbone.spec import Level
+from edge_ad.backbone.spec import Level, Local
 from edge_ad.bundle.manifest import RESTORE, TENSORS, LevelFit, LocalFit, Manifest, Tile
 from edge_ad.errors import ArtifactError
 from edge_ad.gaussian.context import pooling
 from edge_ad.gaussian.local import LocalGaussian
+from edge_ad.gaussian.maps import MapMaker
 from edge_ad.gaussian.model import Gaussian
 from edge_ad.gaussian.view import Combination, TileScale
 
@@ -99,11 +100,24 @@ def tile_scale(
     tensors: Mapping[str, NDArray[Any]], key: str, tiles: Sequence[Tile], how: Sequence[Combination]
 ) -> TileScale:
     """What puts the distances of a part's tiles on the scale of good parts."""
-    center, spread = (
-        np.stack([tensors[tensor_name(key, tile.name, LOCAL, what)] for tile in tiles])
-        for what in ("center", "spread")
-    )
+    center, spread = (_of_tiles(tensors, key, tiles, what)[:, 0] for what in ("center", "spread"))
     return TileScale.of(how, center, spread)
+
+
+def map_maker(
+    tensors: Mapping[str, NDArray[Any]], key: str, tiles: Sequence[Tile], local: Local
+) -> MapMaker:
+    """What makes the maps of a part's tiles."""
+    center, spread = (_of_tiles(tensors, key, tiles, what)[:, 1] for what in ("center", "spread"))
+    mean, alone = (_float32(_of_tiles(tensors, key, tiles, what)) for what in ("mean", "alone"))
+    return MapMaker((local.rows, local.columns), mean, alone, center, spread)
+
+
+def _of_tiles(
+    tensors: Mapping[str, NDArray[Any]], key: str, tiles: Sequence[Tile], what: str
+) -> NDArray[Any]:
+    """[T, ...] of the tiles' positions."""
+    return np.stack([tensors[tensor_name(key, tile.name, LOCAL, what)] for tile in tiles])
 
 
 def expected_tensors(manifest: Manifest) -> dict[str, tuple[str, tuple[int, ...]]]:

@@ -21,7 +21,7 @@ ENGINE_TOLERANCE = 1e-3
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Answers:
-    """What is said of m parts: distances [m, T, L]; cells [m, T, 2, P] or None."""
+    """What is said of m parts: distances [m, T, L]; cells [m, T, P] or None."""
 
     distances: NDArray[Any]
     cells: NDArray[Any] | None
@@ -32,7 +32,7 @@ def numpy_answers(features: Features, fit: ViewFit) -> Answers:
     distances = level_distances(features.pooled, fit.settings.levels, fit.gaussians)
     cells = None
     if fit.local is not None and features.local is not None:
-        cells = np.sqrt(fit.local.d2(features.local))[:, None]
+        cells = np.sqrt(fit.local.d2(features.local))[:, None, 0]
     return Answers(distances[:, None], cells)
 
 
@@ -52,14 +52,13 @@ def check_engine(job: Job, parts: Sequence[str], answers: Answers, expected: Ans
             _compare(job, f"part {part}, view {tile.name}", ours, reference, reference)
         if answers.cells is None or expected.cells is None:
             continue
-        near = expected.cells[:, i].reshape(len(parts), -1)
-        cells = answers.cells[:, i].reshape(len(parts), -1)
+        near, cells = expected.cells[:, i], answers.cells[:, i]
         # A position that is the same in every part has no distance for an error to be relative to.
         usual = np.maximum(near, near.mean(axis=1, keepdims=True))
         for part, worst, ours, reference, size in zip(
             parts, np.argmax(np.abs(cells - near) / usual, axis=1), cells, near, usual, strict=True
         ):
-            where = f"part {part}, view {tile.name}, position {worst % (near.shape[1] // 2)}"
+            where = f"part {part}, view {tile.name}, position {worst}"
             _compare(job, where, ours[worst], reference[worst], size[worst])
 
 

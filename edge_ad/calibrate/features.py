@@ -60,13 +60,14 @@ def extract(
             store.append(*row)
         used.append(part)
     tell("features", len(parts), len(parts))
+    prepare.close()
     engine.close()
     return used, damaged
 
 
 def part_input(job: Job, height: int, width: int) -> PartInput:
     """What prepares the job's parts for a network of this input size."""
-    return PartInput(job.views, [camera.name for camera in job.cameras], height, width)
+    return PartInput(job.views, [camera.name for camera in job.cameras], height, width, job.threads)
 
 
 def read_part(job: Job, part: Part) -> list[Image]:

@@ -234,6 +234,7 @@ def _reference(job: Job, engine: ScoreEngine, parts: Sequence[Part], tell: Tell)
         distances.append(engine.infer().copy())
         if engine.cells is not None:
             cells.append(engine.cells.copy())
+    prepare.close()
     tell("reference", len(parts), len(parts))
     return Answers(np.stack(distances), np.stack(cells) if cells else None)
 

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from edge_ad.errors import CheckFailed
 from edge_ad.gaussian.context import MOST, Grid, LocalFeatures
 from edge_ad.gaussian.local import LocalGaussian, fit_local
+from edge_ad.gaussian.maps import anomaly_map
 from edge_ad.gaussian.model import NONE, Gaussian, Level, fit_levels
 from edge_ad.gaussian.out_of_sample import out_of_sample_distances
 from edge_ad.gaussian.score import level_distances, level_sum
@@ -81,14 +82,14 @@ class Combination(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     local_spread: float
 
     def scores(self, global_: NDArray[Any], z: NDArray[Any]) -> Floats:
-        """[n] from sums of level distances [n] and z [n, 2, P]. NaN and Inf stay NaN or Inf."""
+        """[n] from sums of level distances [n] and z given the whole [n, P]. NaN and Inf stay so."""
         return _combined(self, global_, z)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TileScale:
     """What puts the distances of one part's T tiles on the scale of good parts: combinations as arrays
-    [T] with `top` in common; center and spread [T, 2, P]."""
+    [T] with `top` in common; center and spread [T, P] of distances given the whole."""
 
     top: int
     global_mean: Floats
@@ -116,14 +117,14 @@ class TileScale:
         )
 
     def scores(self, global_: NDArray[Any], cells: NDArray[Any]) -> tuple[Floats, Floats]:
-        """Scores [..., T] and z [..., T, 2, P] from sums of level distances [..., T] and distances of
-        positions [..., T, 2, P]. NaN and Inf stay NaN or Inf."""
+        """Scores [..., T] and z [..., T, P] from sums of level distances [..., T] and distances of
+        positions [..., T, P]. NaN and Inf stay NaN or Inf."""
         z = (cells - self.center) / self.spread
         return _combined(self, global_, z), z
 
 
 def _combined(how: Combination | TileScale, global_: NDArray[Any], z: NDArray[Any]) -> Floats:
-    local = (top_mean(z[..., 0, :], how.top) - how.local_mean) / how.local_spread
+    local = (top_mean(z, how.top) - how.local_mean) / how.local_spread
     whole = GLOBAL_WEIGHT * (np.asarray(global_, np.float64) - how.global_mean) / how.global_spread
     return np.asarray(np.maximum(local, whole))
 
@@ -155,8 +156,8 @@ class ViewFit:
         if self.local is None or self.combination is None or features.local is None:
             return Scored(level_sum(distances), distances, None)
         z = self.local.z(np.sqrt(self.local.d2(features.local)))
-        scores = self.combination.scores(level_sum(distances), z)
-        return Scored(scores, distances, anomaly_map(z, self.local.grid))
+        scores = self.combination.scores(level_sum(distances), z[:, 0])
+        return Scored(scores, distances, anomaly_map(z[:, 0], z[:, 1], self.local.grid))
 
 
 def fit_view(features: Features, settings: FitSettings) -> ViewFit:
@@ -182,7 +183,7 @@ def fit_view(features: Features, settings: FitSettings) -> ViewFit:
         )
     # On the scale of all parts, as a new one will be: what one part adds to a scale moves all alike.
     # Each on a scale without it seems further out than a new one: 0.6 times the promised rate.
-    outside = combination.scores(whole, z[:, None])
+    outside = combination.scores(whole, z)
     return ViewFit(settings, gaussians, local, combination, outside, method)
 
 
@@ -190,9 +191,3 @@ def top_mean(z: NDArray[Any], top: int) -> Floats:
     """Mean of the `top` largest of [..., P]; NaN where one is."""
     largest = np.partition(z, z.shape[-1] - top, axis=-1)[..., -top:]
     return np.asarray(largest.mean(axis=-1, dtype=np.float64))
-
-
-def anomaly_map(z: NDArray[Any], grid: Grid) -> NDArray[np.float32]:
-    """[..., rows, columns] of z [..., 2, P]: unusual by itself and given the whole."""
-    smaller = np.minimum(z[..., 0, :], z[..., 1, :]).astype(np.float32)
-    return np.asarray(smaller.reshape(*smaller.shape[:-1], *grid))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Protocol
 
@@ -13,6 +14,8 @@ from edge_ad.errors import ConfigError
 from edge_ad.frame import Image
 from edge_ad.preprocess.resize import Preprocessor, Roi, inside
 from edge_ad.preprocess.tiles import WHOLE, Stitch, Tiles, pixels_per_input, tile_boxes
+
+TILES_PER_THREAD = 3  # fewer are resized sooner than a thread is woken
 
 
 class ViewGeometry(Protocol):
@@ -71,15 +74,15 @@ def count_tiles(views: Sequence[ViewGeometry]) -> int:
 
 
 class ViewInput:
-    """One view's tiles. Owns scratch memory: not thread safe, one per thread."""
+    """One view's tiles. Owns scratch memory for `workers` threads: not thread safe otherwise."""
 
-    def __init__(self, view: ViewGeometry, height: int, width: int) -> None:
+    def __init__(self, view: ViewGeometry, height: int, width: int, workers: int = 1) -> None:
         self.view = view
-        self._preprocessor = Preprocessor(height, width)
+        self._preprocessors = [Preprocessor(height, width) for _ in range(workers)]
         self._shape: tuple[int, ...] = ()
         self.boxes: tuple[Roi, ...] = ()  # of the last frame
         self._stitch: Stitch | None = None
-        self._stitched: tuple[Roi, ...] = ()
+        self._stitched: object = None
 
     def fit(self, shape: tuple[int, ...]) -> None:
         """Lay the tiles out in frames of this shape, the first time that it comes. Raises ConfigError
@@ -88,36 +91,43 @@ class ViewInput:
             self.boxes = view_boxes(self.view, shape)
             self._shape = shape
 
-    def fill(self, image: Image, rows: NDArray[np.uint8]) -> None:
-        """Write the tiles of `image` (uint8, H x W grey or H x W x 3 BGR) into `rows`, [tiles, height,
-        width, 3]. Raises ConfigError when they do not fit into it."""
-        self.fit(image.shape)
-        for box, row in zip(self.boxes, rows, strict=True):
-            self._preprocessor.prepare(image, box, row)
+    def fill(self, image: Image, rows: NDArray[np.uint8], worker: int = 0) -> None:
+        """Write the tiles of `image` (uint8, H x W grey or H x W x 3 BGR) that are the worker's into
+        `rows`, [tiles, height, width, 3]; `fit` was called with its shape."""
+        prepare, step = self._preprocessors[worker].prepare, len(self._preprocessors)
+        for box, row in zip(self.boxes[worker::step], rows[worker::step], strict=True):
+            prepare(image, box, row)
 
-    def stitch(self, maps: NDArray[np.float32]) -> NDArray[np.float32]:
-        """One map of the view's region from [tiles, rows, columns] of the last frame."""
-        if len(maps) == 1:
-            return np.asarray(maps[0])
-        if self._stitch is None or self._stitched != self.boxes:
+    def stitch(self, grid: tuple[int, int]) -> Stitch:
+        """What lays maps of such a grid, one per tile, onto one map of the last frame's region."""
+        if self._stitch is None or self._stitched != (self.boxes, grid):
             region = view_region(self.view, self._shape)
-            grid = (maps.shape[1], maps.shape[2])
             self._stitch = Stitch(region, self.boxes, self.view.tiles, grid)
-            self._stitched = self.boxes
-        return self._stitch(maps)
+            self._stitched = (self.boxes, grid)
+        return self._stitch
 
 
 class PartInput:
     """All views of a part, in the order of the engine's rows; a part's images come in the order of
-    `cameras`. Owns scratch memory: not thread safe, one per thread."""
+    `cameras`. Where there are many tiles, `threads` share them. Owns these threads and scratch memory:
+    not thread safe.
+    """
 
     def __init__(
-        self, views: Sequence[ViewGeometry], cameras: Sequence[str], height: int, width: int
+        self,
+        views: Sequence[ViewGeometry],
+        cameras: Sequence[str],
+        height: int,
+        width: int,
+        threads: int = 1,
     ) -> None:
-        self.views = tuple(ViewInput(view, height, width) for view in views)
+        workers = max(1, min(threads, count_tiles(views) // TILES_PER_THREAD))
+        self.views = tuple(ViewInput(view, height, width, workers) for view in views)
         self.cameras = tuple(cameras.index(view.camera) for view in views)
         ends = np.cumsum([count_tiles([view]) for view in views]).tolist()
         self.rows = tuple(slice(a, b) for a, b in pairwise([0, *ends]))
+        self._workers = workers
+        self._pool = ThreadPoolExecutor(workers - 1, "resize") if workers > 1 else None
 
     def box(self, row: int) -> Roi:
         """Where the tile of this row of the engine's input lies in the last frame of its camera."""
@@ -132,6 +142,23 @@ class PartInput:
             view.fit(images[camera].shape)
 
     def fill(self, images: Sequence[Image], out: NDArray[np.uint8]) -> None:
-        """Write a part's images into an engine's input, [rows, height, width, 3]."""
+        """Write a part's images into an engine's input, [rows, height, width, 3]. Raises ConfigError
+        when a view does not fit into its camera's image."""
+        self.fit(images)
+        if self._pool is None:
+            self._fill(images, out, 0)
+            return
+        others = [self._pool.submit(self._fill, images, out, i) for i in range(1, self._workers)]
+        self._fill(images, out, 0)
+        for one in others:
+            one.result()
+
+    def _fill(self, images: Sequence[Image], out: NDArray[np.uint8], worker: int) -> None:
         for view, camera, rows in zip(self.views, self.cameras, self.rows, strict=True):
-            view.fill(images[camera], out[rows])
+            view.fill(images[camera], out[rows], worker)
+
+    def close(self) -> None:
+        """End the threads; calling it again does nothing."""
+        if self._pool is not None:
+            self._pool.shutdown()
+        self._pool = None

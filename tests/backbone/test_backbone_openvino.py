@@ -14,7 +14,8 @@ from tiny_backbone import write_tiny_backbone
 
 from edge_ad.backbone import openvino
 from edge_ad.backbone.engine import Head, LocalHead
-from edge_ad.backbone.openvino import open_features, open_scorer, usable_cores
+from edge_ad.backbone.grid import projection
+from edge_ad.backbone.openvino import NARROW_SEED, open_features, open_scorer, usable_cores
 from edge_ad.backbone.spec import (
     JSON_NAME,
     ONNX_NAME,
@@ -249,21 +250,19 @@ def _local_head(
         near + rng.normal(0, 1e-3, near.shape),
         rng.normal(0, 1e-2, (positions, d, q)),
         np.triu(whitening) if triangular else whitening,
-        np.triu(whitening[::-1]) if triangular else whitening[::-1],
     )
     return LocalHead(*(array.astype(np.float32) for array in arrays))
 
 
 def _cells_reference(local: Floats, heads: list[LocalHead]) -> NDArray[np.float64]:
-    """d2 of every view and position, given the whole and by itself, in float64, [B, 2, P]."""
+    """d2 of every view and position given the whole, in float64, [B, P]."""
     rows = []
     for positions, h in zip(local.astype(float), heads, strict=True):
         coarse = (h.pooling.astype(float) @ positions).ravel()
         t = h.context.astype(float) @ (coarse - h.context_mean.astype(float))
         predicted = h.mean.astype(float) + h.coefficients.astype(float) @ t
-        given = zip(h.whitening.astype(float), positions - predicted, strict=True)
-        alone = zip(h.alone.astype(float), positions - h.mean.astype(float), strict=True)
-        rows.append([[float((w @ x) @ (w @ x)) for w, x in pairs] for pairs in (given, alone)])
+        pairs = zip(h.whitening.astype(float), positions - predicted, strict=True)
+        rows.append([float((w @ x) @ (w @ x)) for w, x in pairs])
     return np.array(rows)
 
 
@@ -301,7 +300,7 @@ def test_distances_of_positions_equal_numpy(many: Backbone, q: int, k: int, tria
     rng = np.random.default_rng(5)
     heads = [_local_head(near, rng, q, k, triangular) for near in local]
     distances, found = _score_cells(many, heads, pictures)
-    assert (found.shape, found.dtype) == ((3, 2, 16), np.float32)
+    assert (found.shape, found.dtype) == ((3, 16), np.float32)
     expected = _cells_reference(local, heads)
     np.testing.assert_allclose(found.astype(float) ** 2, expected, rtol=1e-4)
     np.testing.assert_allclose(distances[:, 0], np.linalg.norm(pooled[:, :8], axis=1), rtol=1e-5)
@@ -317,10 +316,26 @@ def test_a_position_that_is_not_finite_is_not_hidden(many: Backbone, tmp_path: P
     for dimension in (0, 50, 99):
         spoilt = _spoil(many, tmp_path, "local", (7, dimension), bad)
         _, cells = _score_cells(spoilt, [alone], pictures)
-        for kind in (0, 1):
-            assert np.flatnonzero(~np.isfinite(cells[0, kind])).tolist() == [7]
+        assert np.flatnonzero(~np.isfinite(cells[0])).tolist() == [7]
         _, cells = _score_cells(spoilt, [in_context], pictures)
-        assert not np.isfinite(cells[0, 0]).any()  # it is part of what all of them are seen in
+        assert not np.isfinite(cells[0]).any()  # it is part of what all of them are seen in
+
+
+def test_fewer_features_per_position_are_projections_of_all(many: Backbone) -> None:
+    pictures = _pictures(2, many)
+    _, local = _both(many, pictures)
+    engine = open_features(many, batch=2, local=True, dim=24)
+    engine.input[:] = pictures
+    engine.infer()
+    few = engine.local
+    assert few is not None
+    matrix = projection(100, 24, NARROW_SEED)
+    np.testing.assert_allclose(few, local @ matrix, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(matrix.T @ matrix, np.eye(24), atol=1e-6)
+    rng = np.random.default_rng(8)
+    heads = [_local_head(near, rng, 5, 24) for near in few.astype(float)]
+    _, found = _score_cells(many, heads, pictures)
+    np.testing.assert_allclose(found.astype(float) ** 2, _cells_reference(few, heads), rtol=1e-3)
 
 
 def test_positions_need_a_backbone_that_has_them(tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ class Wrapped:
     def __init__(self, engine: ScoreEngine, bend: Callable[[NDArray[np.float32]], NDArray[np.float32]]):
         self.identity = engine.identity
         self.input = engine.input
+        self.cells = self.local = None  # a bundle of profile "paper"
         self._engine = engine
         self._bend = bend
 

@@ -6,10 +6,11 @@ import pytest
 from edge_ad.backbone.spec import Level
 from edge_ad.errors import CheckFailed
 from edge_ad.evaluate.metrics import rate_interval
+from edge_ad.gaussian.maps import anomaly_map
 from edge_ad.gaussian.model import fit_levels
 from edge_ad.gaussian.score import level_distances
 from edge_ad.gaussian.threshold import conformal
-from edge_ad.gaussian.view import Features, FitSettings, anomaly_map, fit_view, top_mean
+from edge_ad.gaussian.view import Features, FitSettings, fit_view, top_mean
 
 LEVELS = [Level("low", "a", 4, 4, 0), Level("high", "b", 6, 16, 4)]
 GRID = (3, 4)
@@ -49,7 +50,7 @@ def test_the_larger_of_positions_and_half_the_whole() -> None:
     scored = fitted.score(Features(usual.pooled, odd))
     z = fitted.local.z(np.sqrt(fitted.local.d2(odd)))
     assert scored.scores[0] == pytest.approx((z[0, 0].max() - how.local_mean) / how.local_spread)
-    np.testing.assert_allclose(scored.maps, anomaly_map(z, GRID))
+    np.testing.assert_allclose(scored.maps, anomaly_map(z[:, 0], z[:, 1], GRID))
     assert scored.maps is not None
     assert scored.maps.shape == (1, *GRID)
     assert scored.maps[0].argmax() == 5

@@ -21,8 +21,9 @@ def images(seed: int) -> list[np.ndarray]:
     return [rng.integers(0, 256, shape, dtype=np.uint8) for shape in ((80, 100), (50, 70, 3))]
 
 
-def test_every_tile_is_prepared_by_itself() -> None:
-    part = PartInput(VIEWS, ["a", "b"], 24, 32)
+@pytest.mark.parametrize("threads", [1, 2, 8])
+def test_every_tile_is_prepared_by_itself(threads: int) -> None:
+    part = PartInput(VIEWS, ["a", "b"], 24, 32, threads)
     for seed in range(3):
         a, b = images(seed)
         out = np.zeros((9, 24, 32, 3), np.uint8)
@@ -41,6 +42,8 @@ def test_every_tile_is_prepared_by_itself() -> None:
     assert part.box(8) == (35, 0, 35, 50)
     with pytest.raises(IndexError):
         part.box(9)
+    part.close()
+    part.close()
 
 
 def test_sizes_may_change_from_frame_to_frame() -> None:
@@ -49,15 +52,17 @@ def test_sizes_may_change_from_frame_to_frame() -> None:
     maps = np.arange(16, dtype=np.float32).reshape(4, 2, 2)
     shapes = []
     for shape in ((40, 60), (80, 61, 3), (40, 60)):
+        view.fit(shape)
         view.fill(np.zeros(shape, np.uint8), out)
-        shapes.append((view.boxes[0][2:], view.stitch(maps).shape))
+        shapes.append((view.boxes[0][2:], view.stitch((2, 2))(maps).shape))
     assert shapes == [((30, 20), (4, 4)), ((31, 40), (4, 4)), ((30, 20), (4, 4))]
 
 
 def test_one_tile_keeps_its_map() -> None:
     view = ViewInput(View(name="v", camera="a"), 16, 16)
+    view.fit((37, 41))
     maps = np.random.default_rng(0).normal(size=(1, 3, 5)).astype(np.float32)
-    np.testing.assert_array_equal(view.stitch(maps), maps[0])
+    np.testing.assert_array_equal(view.stitch((3, 5))(maps), maps[0])
 
 
 @pytest.mark.parametrize(
@@ -73,5 +78,7 @@ def test_one_tile_keeps_its_map() -> None:
 )
 def test_a_view_that_does_not_fit_is_named(view: View, expected: str) -> None:
     part = PartInput([view], ["a"], 16, 16)
-    with pytest.raises(ConfigError, match=expected):
-        part.fit([np.zeros((50, 70), np.uint8)])
+    image, out = np.zeros((50, 70), np.uint8), np.zeros((12, 16, 16, 3), np.uint8)
+    for method in (part.fit, lambda images: part.fill(images, out)):
+        with pytest.raises(ConfigError, match=expected):
+            method([image])

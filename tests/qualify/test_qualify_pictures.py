@@ -28,7 +28,7 @@ class Mapped:
 
     def inspect_part(self, images: list[Image]) -> Verdict:
         maps = (np.zeros((2, 2), np.float32), np.full((2, 2), 1.5, np.float32))
-        return Verdict(Decision.PASS, Reason.NONE, 1.5, 2.0, "right", maps=maps)
+        return Verdict(Decision.PASS, Reason.NONE, 1.5, 2.0, "right", map_source=lambda: maps)
 
 
 def test_a_miss_keeps_the_map_of_the_view_that_decided(tmp_path: Path) -> None:
