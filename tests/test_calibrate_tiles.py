@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from tiny_backbone import write_tiny_backbone
 from tiny_station import edge_ad, part_image, write_parts, write_station
 
 from edge_ad.bundle import current_path, open_bundle
@@ -176,8 +179,6 @@ def test_pictures_that_the_tiles_do_not_fit_into_are_left_out(tmp_path: Path) ->
 
 def test_fewer_features_per_position_where_there_are_tiles(tmp_path: Path) -> None:
     """The tiny network has 10 of them; what is fitted of a larger one is in its manifest."""
-    from tiny_backbone import write_tiny_backbone
-
     write_tiny_backbone(tmp_path / "net", widths=(8, 12, 48, 48), dim=96)
     station = tiled_station(tmp_path)
     calibrate(station, Request(directory=tmp_path / "good"))
@@ -189,3 +190,27 @@ def test_fewer_features_per_position_where_there_are_tiles(tmp_path: Path) -> No
     inspector = open_inspector(bundle, threads=1)
     assert check_reference(inspector) < 1e-5
     inspector.close()
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_parts(tmp_path: Path) -> None:
+    """24 tiles of 256 x 256 px, 256 positions each: 250 KB of features a part, 110 MB for 440."""
+    code = (
+        "import resource, sys; from pathlib import Path; from edge_ad.config import load_station;"
+        "from edge_ad.calibrate import Request, calibrate;"
+        "calibrate(load_station(sys.argv[1]), Request(parts=int(sys.argv[2])));"
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    )
+    megabytes = []
+    for parts in (60, 500):
+        directory = tmp_path / str(parts)
+        write_tiny_backbone(directory / "net", size=256)
+        uri = "synthetic://?width=640&height=480&defect_rate=0"
+        view = '[[view]]\nname = "all"\ncamera = "top"\ntiles = [4, 6]\n'
+        station = write_station(directory, uri, view)
+        done = subprocess.run(
+            [sys.executable, "-c", code, station.path, str(parts)],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        megabytes.append(int(done.stdout) / 1024)
+    assert megabytes[1] - megabytes[0] < 35

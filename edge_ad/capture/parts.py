@@ -7,6 +7,7 @@ Deterministic in (seed, index): the same part looks the same in every run.
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -32,13 +33,41 @@ def part_number(key: str) -> int:
     return int(key.removeprefix("S"))
 
 
+class Placement(NamedTuple):
+    """Where a part lies besides the little that belt and trigger leave open: dx, dy in pixels; degrees,
+    counter-clockwise as one looks at the picture."""
+
+    dx: float = 0.0
+    dy: float = 0.0
+    angle: float = 0.0
+
+
+HERE = Placement()
+
+
 def render_part(
-    seed: int, index: int, width: int, height: int, defect_rate: float, good_first: int = 0
+    seed: int,
+    index: int,
+    width: int,
+    height: int,
+    defect_rate: float,
+    good_first: int = 0,
+    shift: float = 0.0,
+    angle: float = 0.0,
 ) -> tuple[Image, str]:
     """Part `index` of the stream `seed`: uint8 height x width, and its defect of `DEFECTS`, "" for a
-    good part. The first `good_first` parts are good."""
+    good part. The first `good_first` parts are good. See `part_placement` for shift and angle."""
     defect = part_defect(seed, index, defect_rate, good_first)
-    return plate(seed, width, height).render(index, defect), defect
+    placement = part_placement(seed, index, width, height, shift, angle)
+    return plate(seed, width, height).render(index, defect, placement), defect
+
+
+def part_placement(
+    seed: int, index: int, width: int, height: int, shift: float, angle: float
+) -> Placement:
+    """Up to `shift` of the frame's width and height and `angle` degrees off, either way."""
+    x, y, turn = np.random.default_rng((seed, index, 3)).uniform(-1, 1, 3)
+    return Placement(x * shift * width, y * shift * height, turn * angle)
 
 
 def part_defect(seed: int, index: int, defect_rate: float, good_first: int = 0) -> str:
@@ -71,7 +100,7 @@ class Plate:
         self.noise = np.clip(rng.normal(0, 2.2, store), -12, 12).astype(np.int8)
         self.drawings = [self._draw(missing) for missing in (-1, 0, 1, 2, 3)]
 
-    def render(self, index: int, defect: str) -> Image:
+    def render(self, index: int, defect: str, placement: Placement = HERE) -> Image:
         """Part number `index`, with a defect of `DEFECTS` or "" for none; but for the defect the two are
         the same picture."""
         rng = np.random.default_rng((self.seed, index, 1))
@@ -84,15 +113,26 @@ class Plate:
         if defect in DRAW:
             DRAW[defect](flaw, image, metal, self.unit)
         image = cv2.warpAffine(
-            image, self._placement(rng), (self.width, self.height), borderMode=cv2.BORDER_REPLICATE
+            image,
+            self._placed(rng, placement),
+            (self.width, self.height),
+            borderMode=cv2.BORDER_REPLICATE,
         )
         image = cv2.multiply(image, self._light(rng), scale=1 / 128)
         return np.asarray(cv2.add(image, self._cut(rng, self.noise), dtype=cv2.CV_8U), np.uint8)
 
-    def _placement(self, rng: Rng) -> NDArray[np.float64]:
-        """A few pixels and a fraction of a degree: what a belt and a trigger leave open."""
-        matrix = cv2.getRotationMatrix2D(tuple(self.center), float(rng.normal(0, 0.35)), 1.0)
+    def placed(self, index: int, placement: Placement = HERE) -> NDArray[np.float64]:
+        """[2, 3] that takes points of the drawing to points of the picture of part number `index`."""
+        rng = np.random.default_rng((self.seed, index, 1))
+        self._cut(rng, self.grain)  # as `render` does before
+        return self._placed(rng, placement)
+
+    def _placed(self, rng: Rng, placement: Placement) -> NDArray[np.float64]:
+        """A few pixels and a fraction of a degree, and what was asked for."""
+        turn = float(rng.normal(0, 0.35)) + placement.angle
+        matrix = cv2.getRotationMatrix2D(tuple(self.center), turn, 1.0)
         matrix[:, 2] += np.clip(rng.normal(0, 1.6 * self.unit, 2), -4 * self.unit, 4 * self.unit)
+        matrix[:, 2] += (placement.dx, placement.dy)
         return np.asarray(matrix, np.float64)
 
     def _light(self, rng: Rng) -> Image:

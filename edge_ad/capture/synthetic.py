@@ -1,9 +1,10 @@
-"""`synthetic://?seed=1&width=640&height=480&defect_rate=0.05&good_first=0&parts=0&fps=0&pool=0`:
-rendered parts, where no camera is at hand.
+"""`synthetic://?seed=1&width=640&height=480&defect_rate=0.05&good_first=0&parts=0&fps=0&pool=0&shift=0
+&angle=0`: rendered parts, where no camera is at hand.
 
 parts: end after so many (0: never). fps: pace (0: as fast as they are read). pool: render so many parts
 once and cycle through them (0: a new part each time), where rendering must not cost anything.
-good_first: the first so many parts have no defect, so that a line can be calibrated on them.
+good_first: the first so many parts have no defect, so that a line can be calibrated on them. shift,
+angle: parts lie up to so much of the frame's width and height and so many degrees off, either way.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from edge_ad.frame import Frame, Image
 
 _DEFAULTS: dict[str, int | float | str] = {
     "seed": 1, "width": 640, "height": 480, "defect_rate": 0.05, "good_first": 0, "parts": 0, "fps": 0.0,
-    "pool": 0,
+    "pool": 0, "shift": 0.0, "angle": 0.0,
 }  # fmt: skip
 
 
@@ -43,6 +44,7 @@ class SyntheticSource:
         self._seed, self._parts = uri.integer("seed"), uri.integer("parts")
         self._width, self._height = uri.integer("width"), uri.integer("height")
         self._rate, self._good_first = uri.number("defect_rate"), uri.integer("good_first")
+        self._shift, self._angle = uri.number("shift"), uri.number("angle")
         self._check(camera)
         self._pool_size = uri.integer("pool")
         self._pool: list[Image] = []
@@ -58,6 +60,8 @@ class SyntheticSource:
             raise ConfigError(f"{where}: larger than max_megapixels = {camera.max_megapixels:g}")
         if not 0 <= self._rate <= 1:
             raise ConfigError(f"{where}: defect_rate is 0 to 1")
+        if not (0 <= self._shift <= 1 and 0 <= self._angle <= 180):
+            raise ConfigError(f"{where}: shift is 0 to 1, angle 0 to 180 degrees")
 
     def open(self) -> None:
         """Render the pool, if there is one."""
@@ -76,8 +80,9 @@ class SyntheticSource:
 
     def _render(self, index: int) -> Image:
         image, _ = render_part(
-            self._seed, index, self._width, self._height, self._rate, self._good_first
-        )
+            self._seed, index, self._width, self._height, self._rate, self._good_first, self._shift,
+            self._angle,
+        )  # fmt: skip
         image.flags.writeable = False
         return image
 

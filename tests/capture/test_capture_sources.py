@@ -11,7 +11,7 @@ import pytest
 from edge_ad.capture.defects import DEFECTS
 from edge_ad.capture.folder import FolderSource
 from edge_ad.capture.opencv import LiveSource
-from edge_ad.capture.parts import part_defect, plate, render_part
+from edge_ad.capture.parts import part_defect, part_placement, plate, render_part
 from edge_ad.capture.source import Source, open_source
 from edge_ad.config import Camera
 from edge_ad.errors import CaptureError, ConfigError
@@ -309,3 +309,28 @@ def test_defects_are_visible_and_small(defect: str) -> None:
         change = np.abs(plate(1, 640, 480).render(index, defect).astype(int) - good)
         assert change.max() >= 20
         assert 25 <= (change > 8).sum() <= 0.015 * change.size
+
+
+def test_rendered_parts_lie_where_they_are_asked_to() -> None:
+    """Off by the stated placement, and as before where none is asked for."""
+    camera = Camera(name="c", uri="synthetic://?width=160&height=120&shift=0.1&angle=12")
+    source, plain = open_source(camera, Path()), plate(1, 160, 120)
+    source.open()
+    for index in range(3):
+        frame = source.read()
+        assert frame is not None
+        placement = part_placement(1, index, 160, 120, 0.1, 12)
+        np.testing.assert_array_equal(
+            frame.image, plain.render(index, part_defect(1, index, 0.05), placement)
+        )
+        assert abs(placement.dx) <= 16
+        assert abs(placement.dy) <= 12
+        assert abs(placement.angle) <= 12
+        still, moved = plain.placed(index), plain.placed(index, placement)
+        np.testing.assert_allclose(moved @ [80, 60, 1] - still @ [80, 60, 1], placement[:2], atol=0.1)
+
+
+@pytest.mark.parametrize("query", ["shift=1.5", "shift=-0.1", "angle=190"])
+def test_placements_beyond_the_frame_are_refused(query: str) -> None:
+    with pytest.raises(ConfigError, match="shift is 0 to 1, angle 0 to 180 degrees"):
+        open_source(Camera(name="c", uri=f"synthetic://?{query}"), Path())
