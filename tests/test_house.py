@@ -33,8 +33,9 @@ FORBIDDEN = {
     "bundle": {"capture", "inspector", "delivery", "daemon", "cli", "calibrate"},
     "inspector": {"capture", "delivery", "daemon", "cli", "calibrate", "metrics"},
     "metrics": {"gaussian", "backbone", "capture", "inspector", "daemon", "cli"},
-    "daemon": {"cli", "evaluate", "qualify"},
-    "qualify": {"cli", "evaluate", "demo"},
+    "daemon": {"cli", "evaluate", "qualify", "resolution"},
+    "qualify": {"cli", "evaluate", "demo", "resolution"},
+    "resolution": {"cli", "evaluate", "demo"},
     "evaluate": {"cli", "daemon", "delivery"},
 }
 HEAVY = {"torch", "timm", "torchvision", "sklearn", "scipy", "matplotlib", "onnx"}

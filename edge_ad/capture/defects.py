@@ -1,6 +1,8 @@
-"""What can be wrong with a rendered part, drawn into its image.
+"""What can be wrong with a rendered part, drawn into its image; and the shapes of it, for defects of a
+given size (`capture.insertion`) as well.
 
-Each draws on `image` (uint8) where `metal` (a mask) is set. `unit`: pixels per 1/480 of the frame.
+Each defect is drawn on `image` (uint8) where `metal` (a mask) is set. `unit`: pixels per 1/480 of the
+frame.
 """
 
 from __future__ import annotations
@@ -16,6 +18,37 @@ from edge_ad.frame import Image
 DEFECTS = ("scratch", "dent", "stain", "missing_feature")
 
 Rng = np.random.Generator
+Plane = NDArray[np.float64]
+Draw = Callable[[Rng, Image, Image, float], None]
+
+
+def bent_line(x: float, y: float, length: float, angle: float, bend: float) -> Plane:
+    """Points [12, 2] of a slightly bent line: middle, length and bend in px, angle in radians."""
+    t = np.linspace(-0.5, 0.5, 12)
+    arc = bend * (t**2 * 4 - 0.5)
+    xs = x + t * length * np.cos(angle) - arc * np.sin(angle)
+    ys = y + t * length * np.sin(angle) + arc * np.cos(angle)
+    return np.stack([xs, ys], axis=1)
+
+
+def stroke(shape: tuple[int, int], line: Plane, thick: int, grey: int) -> Image:
+    """A line of points [n, 2], `thick` px wide, on black: uint8 of `shape`, antialiased."""
+    layer = np.zeros(shape, np.uint8)
+    cv2.polylines(layer, [_fixed(line)], False, grey, thick, cv2.LINE_AA, 4)
+    return layer
+
+
+def uneven_rim(dx: Plane, dy: Plane, radius: float, phase: Plane) -> Plane:
+    """How far the rim of a blot is in each pixel's direction, px: `radius` on average."""
+    angle = np.arctan2(dy, dx)
+    rim: Plane = radius * (1 + 0.2 * np.sin(2 * angle + phase[0]) + 0.12 * np.sin(5 * angle + phase[1]))
+    return rim
+
+
+def blot(dx: Plane, dy: Plane, rim: Plane | float, depth: float, soft: float) -> Plane:
+    """`depth` inside of `rim`, half of it there, 0 outside; `soft`: px over which it falls."""
+    inside: Plane = depth / (1 + np.exp((np.hypot(dx, dy) - rim) / soft))
+    return inside
 
 
 def _scratch(rng: Rng, image: Image, metal: Image, unit: float) -> None:
@@ -23,18 +56,12 @@ def _scratch(rng: Rng, image: Image, metal: Image, unit: float) -> None:
     x, y = _place(rng, metal)
     length = rng.uniform(80, 140) * unit
     angle = rng.uniform(0.3, np.pi - 0.3)
-    t = np.linspace(-0.5, 0.5, 12)
-    bend = rng.uniform(-10, 10) * unit * (t**2 * 4 - 0.5)
-    xs = x + t * length * np.cos(angle) - bend * np.sin(angle)
-    ys = y + t * length * np.sin(angle) + bend * np.cos(angle)
-    line = np.stack([xs, ys], axis=1)
+    line = bent_line(x, y, length, angle, rng.uniform(-10, 10) * unit)
     thick = max(1, round(rng.uniform(2.4, 3.4) * unit))
-    stroke = np.zeros_like(image)
-    cv2.polylines(stroke, [_fixed(line)], False, int(rng.integers(60, 90)), thick, cv2.LINE_AA, 4)
-    lip = np.zeros_like(image)
-    cv2.polylines(lip, [_fixed(line + thick)], False, int(rng.integers(40, 60)), thick, cv2.LINE_AA, 4)
+    bright = stroke(metal.shape, line, thick, int(rng.integers(60, 90)))
+    lip = stroke(metal.shape, line + thick, thick, int(rng.integers(40, 60)))
     cv2.subtract(image, lip, dst=image, mask=metal)
-    cv2.add(image, stroke, dst=image, mask=metal)
+    cv2.add(image, bright, dst=image, mask=metal)
 
 
 def _dent(rng: Rng, image: Image, metal: Image, unit: float) -> None:
@@ -50,15 +77,13 @@ def _stain(rng: Rng, image: Image, metal: Image, unit: float) -> None:
     """A dark blot with an uneven rim."""
     radius = rng.uniform(20, 32) * unit
     window, dx, dy = _window(rng, image, metal, radius)
-    phase = rng.uniform(0, 2 * np.pi, 2)
-    angle = np.arctan2(dy, dx)
-    rim = radius * (1 + 0.2 * np.sin(2 * angle + phase[0]) + 0.12 * np.sin(5 * angle + phase[1]))
-    depth = rng.uniform(0.35, 0.5) / (1 + np.exp((np.hypot(dx, dy) - rim) / (1.5 * unit)))
+    rim = uneven_rim(dx, dy, radius, rng.uniform(0, 2 * np.pi, 2))
+    depth = blot(dx, dy, rim, rng.uniform(0.35, 0.5), 1.5 * unit)
     image[window] = _only(metal[window], image[window], image[window] * (1 - depth))
 
 
 # A missing feature is not drawn: the plate is rendered without it.
-DRAW: dict[str, Callable[[Rng, Image, Image, float], None]] = {
+DRAW: dict[str, Draw] = {
     "scratch": _scratch,
     "dent": _dent,
     "stain": _stain,
@@ -77,7 +102,7 @@ def _place(rng: Rng, metal: Image) -> tuple[int, int]:
 
 def _window(
     rng: Rng, image: Image, metal: Image, radius: float
-) -> tuple[tuple[slice, slice], NDArray[np.float64], NDArray[np.float64]]:
+) -> tuple[tuple[slice, slice], Plane, Plane]:
     """A square of 2 radii around a random point of the metal, and its pixels' offsets from there."""
     x, y = _place(rng, metal)
     reach = int(2 * radius) + 1
@@ -87,11 +112,11 @@ def _window(
     return (rows, columns), dx - x, dy - y
 
 
-def _only(metal: Image, before: Image, after: NDArray[np.float64]) -> Image:
+def _only(metal: Image, before: Image, after: Plane) -> Image:
     """`after` where there is metal."""
     return np.where(metal > 0, np.clip(after, 0, 255), before).astype(np.uint8)
 
 
-def _fixed(line: NDArray[np.float64]) -> NDArray[np.int32]:
+def _fixed(line: Plane) -> NDArray[np.int32]:
     """Points in OpenCV's fixed-point notation, 4 fractional bits."""
     return np.round(line * 16).astype(np.int32).reshape(-1, 1, 2)

@@ -22,6 +22,7 @@ COMMANDS = {
     "run": ("run", "The inspection daemon."),
     "calibrate": ("calibrate", "Fit the Gaussians of good parts and activate them."),
     "qualify": ("qualify", "Detection rates on known-bad parts, with their bounds."),
+    "resolution": ("resolution", "The smallest defect that is found: rendered ones in good parts."),
     "inspect": ("inspect", "One-shot verdicts on image files."),
     "evaluate": ("evaluate", "AUROC and rates on a data set in MVTec layout."),
     "backbone": ("backbone", "List and export networks."),

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,54 +14,15 @@ from edge_ad.bundle.qualification import BadPart, LeftOut, Repeatability
 from edge_ad.calibrate.job import Candidate
 from edge_ad.calibrate.progress import Progress
 from edge_ad.calibration_set import Record, content_hash
-from edge_ad.capture.images import printable, read_image
-from edge_ad.capture.pixels import PixelRule, file_rule
-from edge_ad.config import Station
+from edge_ad.capture.images import printable
 from edge_ad.errors import CaptureError
 from edge_ad.frame import Image
 from edge_ad.qualify.find import Groups
+from edge_ad.qualify.judge import Judge, Reader
 from edge_ad.qualify.statistics import repeatability, repeated
 from edge_ad.verdict import Decision, Verdict
 
 Content = tuple[str, ...]  # per camera, the sha256 of a picture's pixels
-
-
-class Judge(Protocol):
-    """What is needed of an `Inspector`."""
-
-    @property
-    def cameras(self) -> Sequence[str]:
-        """Order of a part's images."""
-        ...
-
-    @property
-    def threshold(self) -> float:
-        """A score above it is a reject."""
-        ...
-
-    def inspect_part(self, images: Sequence[Image]) -> Verdict:
-        """Judge one image per camera."""
-        ...
-
-
-class Reader:
-    """Reads a part's files as the station's cameras would deliver them. Not thread safe."""
-
-    def __init__(self, station: Station, cameras: Sequence[str]) -> None:
-        self._rules: dict[str, tuple[PixelRule, int]] = {
-            camera.name: (
-                file_rule(camera.pixel_format, camera.bit_depth),
-                int(camera.max_megapixels * 1e6),
-            )
-            for camera in station.camera
-        }
-        self._cameras = tuple(cameras)
-
-    def read(self, part: Candidate) -> list[Image]:
-        """One image per camera, in the inspector's order. Raises CaptureError."""
-        return [
-            read_image(Path(os.fsdecode(part.files[name])), *self._rules[name]) for name in self._cameras
-        ]
 
 
 @dataclass(frozen=True)

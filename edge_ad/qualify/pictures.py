@@ -14,7 +14,8 @@ from edge_ad.calibration_set import encode_frame
 from edge_ad.errors import CaptureError
 from edge_ad.frame import Image
 from edge_ad.preprocess import Roi
-from edge_ad.qualify.measure import Miss, Reader
+from edge_ad.qualify.judge import Reader
+from edge_ad.qualify.measure import Miss
 from edge_ad.report.pictures import heat_overlay, shrink
 
 MOST = 60  # misses that are pictured

@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-import cv2
 import msgspec
 
 from edge_ad import __version__
-from edge_ad.bundle import Bundle, current_path, open_bundle
+from edge_ad.bundle import Bundle, current_path
 from edge_ad.bundle.manifest import REPORT
 from edge_ad.bundle.qualification import LeftOut, Measured, Qualification
-from edge_ad.bundle.store import product_directory, write_qualification
+from edge_ad.bundle.store import write_qualification
 from edge_ad.calibrate.link import reload_daemon
-from edge_ad.calibrate.plan import pixel_rule_name, spare_threads
 from edge_ad.calibrate.progress import Progress, Silent
 from edge_ad.calibration_set import Record, load_set, set_directory, timestamp
 from edge_ad.capture.images import printable
 from edge_ad.config import Station
-from edge_ad.daemon.loading import check_fits
 from edge_ad.errors import ArtifactError, ConfigError, DeliveryError
-from edge_ad.inspector import Inspector, open_inspector
+from edge_ad.inspector import Inspector
 from edge_ad.qualify.find import Groups, empty_folders, find_groups, leave_good_out
+from edge_ad.qualify.judge import Reader, bundle_path, open_judge
 from edge_ad.qualify.measure import (
     Content,
     Miss,
-    Reader,
     check_judged,
     measure_bad,
     measure_repeated,
@@ -66,37 +64,18 @@ def qualify(
     qualification that was there stays then.
     """
     progress = progress or Silent()
-    path = _bundle_path(station, request.bundle)
+    path = bundle_path(station, request.bundle)
     found = _find(station, request)
-    threads = spare_threads(station)
-    cv2.setNumThreads(threads)
-    bundle = open_bundle(path)
-    check_fits(bundle, station)
-    _check_pixel_rules(bundle, station)
-    good, unknown = _good_parts(bundle, station)
-    inspector = open_inspector(bundle, threads, station.engine.precision)
-    try:
+    with closing(open_judge(station, path)) as inspector:
+        bundle = inspector.bundle
+        good, unknown = _good_parts(bundle, station)
         reader = Reader(station, inspector.cameras)
         measured, misses = _measure(inspector, reader, request, found, good, progress)
-    finally:
-        inspector.close()
     measured = msgspec.structs.replace(measured, warnings=[*unknown, *measured.warnings])
     key = inspector.identity.key
     target, qualification = _store(bundle, key, measured, misses, reader, now())
     daemon, took = _tell_daemon(station, path)
     return Result(target, qualification, key, daemon, took)
-
-
-def _bundle_path(station: Station, wanted: str) -> Path:
-    if wanted:
-        return (product_directory(station.state_path, station.product) / wanted).resolve()
-    path = current_path(station.state_path, station.product)
-    if path is None:
-        raise ConfigError(
-            f"{station.path or station.state_path}: product {station.product!r} has no bundle yet to "
-            "qualify; 'edge-ad calibrate' makes one"
-        )
-    return path
 
 
 def _find(station: Station, request: Request) -> _Found:
@@ -119,18 +98,6 @@ def _find(station: Station, request: Request) -> _Found:
                 "part with many pictures of it"
             )
     return _Found(bad, repeated, [*left_out, *good_ones], warnings)
-
-
-def _check_pixel_rules(bundle: Bundle, station: Station) -> None:
-    """Pictures converted by another rule than the bundle's would be judged by the wrong Gaussians."""
-    rules = bundle.manifest.preprocess.cameras
-    for camera in station.camera:
-        have, want = rules[camera.name].pixel_rule, pixel_rule_name(station, camera)
-        if have != want:
-            raise ConfigError(
-                f"{bundle.path}: was calibrated with pixel rule {have!r} of camera {camera.name!r}, "
-                f"{station.path} asks for {want!r}; calibrate again or restore the station file"
-            )
 
 
 def _good_parts(bundle: Bundle, station: Station) -> tuple[dict[Content, Record], list[str]]:

@@ -14,7 +14,8 @@ from edge_ad.calibrate.job import Candidate
 from edge_ad.calibrate.progress import Silent
 from edge_ad.config import parse_station
 from edge_ad.frame import Image
-from edge_ad.qualify.measure import Reader, measure_bad
+from edge_ad.qualify.judge import Reader
+from edge_ad.qualify.measure import measure_bad
 from edge_ad.qualify.pictures import GAP, miss_picture
 from edge_ad.report.pictures import SIDE, heat_overlay
 from edge_ad.verdict import Decision, Reason, Verdict

@@ -266,7 +266,7 @@ def test_pictures_beside_each_other_are_one_repeated_part(
 def test_no_bundle_yet_and_no_such_bundle(tmp_path: Path, station: Station, bad: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     empty = write_station(tmp_path / "elsewhere")
-    with pytest.raises(ConfigError, match=r"no bundle yet to qualify; 'edge-ad calibrate'"):
+    with pytest.raises(ConfigError, match=r"no bundle yet to judge by; 'edge-ad calibrate'"):
         qualify(empty, Request(bad=bad))
     with pytest.raises(ArtifactError, match="no bundle here"):
         qualify(station, Request(bad=bad, bundle="nope"))
