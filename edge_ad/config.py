@@ -42,6 +42,24 @@ PixelFormat = Literal[
 ]  # fmt: skip
 
 
+class Locate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[camera.locate]`: the part is found in the frame, and laid where the reference part lay, before
+    views are cut from it."""
+
+    # How far off a part may lie: a share of the frame's width and height, and degrees.
+    max_shift: Annotated[float, Meta(ge=0, le=0.4)] = 0.1
+    max_angle: Annotated[float, Meta(ge=0, le=90)] = 15.0
+    # How much larger or smaller it may be, as a share; 0: its size is fixed.
+    max_scale: Annotated[float, Meta(ge=0, le=0.2)] = 0.0
+    # Correlation with the reference part below which nothing was found.
+    min_quality: Annotated[float, Meta(gt=0, lt=1)] = 0.6
+    # Share of the part that may lie outside of the frame.
+    max_outside: Annotated[float, Meta(ge=0, le=0.5)] = 0.05
+    # x, y, width, height of what is looked for, in pixels of the reference part's frame; absent: the
+    # frame less a margin of max_shift.
+    box: Roi | None = None
+
+
 class Camera(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[[camera]]`: where frames come from.
 
@@ -63,6 +81,15 @@ class Camera(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     stale_ms: Annotated[float, Meta(ge=50, le=600_000)] = 5000.0
     # Frames with more pixels than this are refused. Megapixels.
     max_megapixels: Annotated[float, Meta(gt=0, le=400)] = MAX_MEGAPIXELS
+    # Absent: parts lie still.
+    locate: Locate | None = None
+
+    @property
+    def fixed_size(self) -> bool:
+        """Whether its frames are all of one size."""
+        if self.frame_size != "auto":
+            return self.frame_size == "fixed"
+        return self.locate is not None or not self.uri.lower().startswith("folder:")
 
 
 class View(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -271,6 +298,11 @@ def _check_references(station: Station, where: str) -> None:
     unseen = sorted(set(cameras) - {v.camera for v in station.views})
     if unseen:
         raise ConfigError(f"{where}: camera {unseen[0]!r} has no [[view]]; add one or remove it")
+    for i, camera in enumerate(station.camera):
+        if camera.locate is not None and camera.frame_size == "any":
+            raise ConfigError(
+                f"{where}: camera[{i}].locate: needs frames of one size; set frame_size = 'fixed'"
+            )
     if len(cameras) > 1:
         for i, camera in enumerate(station.camera):
             if camera.overflow == "skip":

@@ -22,8 +22,9 @@ from edge_ad.errors import ArtifactError, ConfigError
 from edge_ad.frame import Image
 from edge_ad.gaussian.maps import MapMaker
 from edge_ad.gaussian.view import TileScale
+from edge_ad.locate import Pose
 from edge_ad.preprocess import PartInput
-from edge_ad.reference import check_reference
+from edge_ad.reference import check_reference, part_locator
 from edge_ad.verdict import Decision, Maps, Reason, Verdict, fault
 
 
@@ -35,8 +36,8 @@ class Inspector:
     """Judges parts by one bundle on one engine. Owns the engine; not thread safe.
 
     `cameras` is the order of a part's images; `threads` resize tiles where there are many. With a
-    `clock` (nanoseconds), `stamps` holds the times of the last part: start, preprocessed, scored,
-    judged.
+    `clock` (nanoseconds), `stamps` holds the times of the last part: start, located, preprocessed,
+    scored, judged.
     """
 
     def __init__(
@@ -53,12 +54,13 @@ class Inspector:
         self.identity = engine.identity
         self.threshold = section.threshold
         self.cameras = tuple(manifest.preprocess.cameras)
-        self.stamps = [0, 0, 0, 0]
+        self.stamps = [0, 0, 0, 0, 0]
         self._clock = clock
         self._rules = tuple(manifest.preprocess.cameras.values())
         self._scales = tuple(section.scales)
         self._scale, self._maker = _positions(bundle, engine.identity.key)
         size = (manifest.preprocess.height, manifest.preprocess.width)
+        self._locator = part_locator(bundle)
         self._part = PartInput(manifest.views, self.cameras, *size, threads)
         self._tiles = manifest.tiles
         if len(engine.input) != len(self._tiles):
@@ -78,14 +80,20 @@ class Inspector:
         stamps[0] = clock()
         wrong = self._check(images)
         if wrong is not None:
-            stamps[1] = stamps[2] = stamps[3] = clock()
+            stamps[1:] = [clock()] * 4
             return wrong
-        self._part.fill(images, self.engine.input)
+        straight = self._locator.straighten(images)
         stamps[1] = clock()
-        distances = self.engine.infer()
+        if straight.failure is not None:
+            stamps[2:] = [stamps[1]] * 3
+            detail = f"camera {self.cameras[straight.camera]}: {straight.detail}"
+            return fault(Reason(straight.failure), self.threshold, detail)
+        self._part.fill(straight.images, self.engine.input)
         stamps[2] = clock()
-        verdict = self._judge(distances, self.engine.cells)
+        distances = self.engine.infer()
         stamps[3] = clock()
+        verdict = self._judge(distances, self.engine.cells, straight.poses)
+        stamps[4] = clock()
         return verdict
 
     def warm_up(self, rounds: int = 3) -> None:
@@ -100,14 +108,19 @@ class Inspector:
                 self._part.fill(black, self.engine.input)
             distances = self.engine.infer()
             if len(black) == len(self._rules):  # a map has a size only where the frames have
-                self._judge(distances, self.engine.cells)
+                self._judge(distances, self.engine.cells, ())
 
     def close(self) -> None:
         """Release the engine. Idempotent."""
         self._part.close()
         self.engine.close()
 
-    def _judge(self, distances: NDArray[np.float32], cells: NDArray[np.float32] | None) -> Verdict:
+    def _judge(
+        self,
+        distances: NDArray[np.float32],
+        cells: NDArray[np.float32] | None,
+        poses: tuple[Pose | None, ...],
+    ) -> Verdict:
         """Levels in plain floats: right after the engine, on cold caches, NumPy takes three times as
         long."""
         scores = [sum(levels) for levels in distances.tolist()]
@@ -132,6 +145,7 @@ class Inspector:
             self._tiles[worst].view.name,
             distances.copy(),
             box=self._part.box(worst),
+            poses=poses,
             map_source=maps,
         )
 

@@ -7,6 +7,7 @@ can hold them up.
 
 from __future__ import annotations
 
+import math
 import socket
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,15 +20,20 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from edge_ad.errors import DeliveryError
+from edge_ad.locate.pose import Pose
 from edge_ad.verdict import Decision, Reason
 
-STAGES = ("queue", "preprocess", "engine", "verdict", "publish")
+STAGES = ("queue", "locate", "preprocess", "engine", "verdict", "publish")
 STATES = ("STARTING", "LEARNING", "COLLECTING", "RUNNING", "STOPPING")
 LATENCY_BUCKETS_MS = (1, 2, 4, 6, 8, 10, 12.5, 15, 20, 25, 30, 40, 50, 75, 100, 150, 250, 500, 1000)
 RATIO_BUCKETS = (
     0.25, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.925, 0.95, 0.96, 0.97, 0.98, 0.99, 1.0,
     1.01, 1.02, 1.03, 1.04, 1.05, 1.075, 1.1, 1.15, 1.2, 1.3, 1.5, 2.0, 3.0, 5.0, 10.0,
 )  # fmt: skip
+
+SHIFT_BUCKETS = (0.5, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+ANGLE_BUCKETS = (0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64)
+QUALITY_BUCKETS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.925, 0.95, 0.975, 1.0)
 
 Reading = Callable[[], Mapping[str, float]]
 
@@ -66,6 +72,17 @@ class Metrics:
             "Share of good parts that the bundle promises to reject at most: on average, and with 95 % "
             "confidence.", ["kind"], registry=registry,
         )  # fmt: skip
+        self._shift = self._located(
+            "edge_ad_located_shift_pixels",
+            "How far off the part lay.",
+            SHIFT_BUCKETS,
+        )
+        self._angle = self._located(
+            "edge_ad_located_angle_degrees", "How far the part was turned, either way.", ANGLE_BUCKETS
+        )
+        self._quality = self._located(
+            "edge_ad_located_quality_ratio", "Correlation with the reference part.", QUALITY_BUCKETS
+        )
         self.reload_failures = Counter(
             "edge_ad_reload_failures", "Reloads that kept the old configuration and bundle.",
             registry=registry,
@@ -97,6 +114,15 @@ class Metrics:
             self._ratio.observe(ratio)
         for child, value in zip(self._stages, stages_s, strict=True):
             child.observe(value)
+
+    def located(self, camera: str, pose: Pose) -> None:
+        """Count where a camera's part lay."""
+        self._shift.labels(camera).observe(math.hypot(pose.dx, pose.dy))
+        self._angle.labels(camera).observe(abs(pose.angle))
+        self._quality.labels(camera).observe(pose.quality)
+
+    def _located(self, name: str, text: str, buckets: Sequence[float]) -> Histogram:
+        return Histogram(name, text, ["camera"], buckets=buckets, registry=self.registry)
 
     def describe_build(self, version: str, python: str) -> None:
         """Say which program this is."""

@@ -1,4 +1,6 @@
-"""The bundle's own good parts, scored again where they meet another runtime or device."""
+"""The bundle's own good parts: scored again where they meet another runtime or device, and what parts
+are laid like.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
+import numpy as np
 
 from edge_ad.bundle import Bundle
-from edge_ad.errors import ArtifactError
+from edge_ad.errors import ArtifactError, CheckFailed
 from edge_ad.frame import Image
+from edge_ad.locate import Locator, PartLocator, Settings
 
 if TYPE_CHECKING:
     from edge_ad.inspector import Inspector
@@ -58,10 +62,27 @@ def reference_images(bundle: Bundle, file: str) -> list[Image]:
     files = (
         [path.parent.with_name(camera) / path.name for camera in cameras] if len(cameras) > 1 else [path]
     )
-    images: list[Image] = []
-    for one in files:
-        image = cv2.imread(str(bundle.path / one), cv2.IMREAD_UNCHANGED)
-        if image is None:
-            raise ArtifactError(f"{bundle.path}: {one} is no image; calibrate again")
-        images.append(image)
-    return images
+    return [_picture(bundle, one) for one in files]
+
+
+def part_locator(bundle: Bundle) -> PartLocator:
+    """What finds the part in each camera's frame; ArtifactError for a reference part that is none."""
+    locators: list[Locator | None] = []
+    rules = [rule.locate for rule in bundle.manifest.preprocess.cameras.values()]
+    for rule in rules:
+        if rule is None:
+            locators.append(None)
+            continue
+        settings = Settings(rule.max_shift, rule.max_angle, rule.max_scale, rule.min_quality, rule.box)
+        try:
+            locators.append(Locator(_picture(bundle, Path(rule.reference)), settings))
+        except CheckFailed as error:
+            raise ArtifactError(f"{bundle.path}: {rule.reference}: {error}; calibrate again") from error
+    return PartLocator(locators, [0.0 if rule is None else rule.max_outside for rule in rules])
+
+
+def _picture(bundle: Bundle, file: Path) -> Image:
+    image = cv2.imread(str(bundle.path / file), cv2.IMREAD_UNCHANGED)
+    if image is None:
+        raise ArtifactError(f"{bundle.path}: {file} is no image; calibrate again")
+    return np.asarray(image, np.uint8)

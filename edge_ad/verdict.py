@@ -9,6 +9,8 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_ad.locate.pose import Pose
+
 Maps = tuple[NDArray[np.float32], ...]
 
 
@@ -36,6 +38,12 @@ class Reason(str, Enum):
     PIXEL_FORMAT = "pixel_format"  # the frame's pixel layout is not the bundle's
     UNREADABLE = "unreadable"  # the frame or image file could not be decoded
     MISSING_VIEW = "missing_view"  # another camera of the part delivered nothing in time
+    NOT_FOUND = "not_found"  # nothing in the frame is like the reference part
+    OUT_OF_RANGE = "out_of_range"  # the part lies further off than allowed, or reaches out of the frame
+    EMPTY = "empty"  # nothing lies there
+    TWO_PARTS = "two_parts"  # more than one part in the frame
+    ORIENTATION = "orientation"  # the part is turned by far more than allowed
+    MIRRORED = "mirrored"  # the part's mirror image is there
     ENGINE = "engine"  # the engine failed
     STOPPED = "stopped"  # the daemon stopped before the part was inspected
 
@@ -50,9 +58,10 @@ class Verdict:
     `score` and `threshold` are in the same unit: the sum of Mahalanobis distances over levels, or, where
     the bundle localises, deviations of good parts (see `gaussian.view`; a score may then be negative).
     Both are NaN where a FAULT left nothing to compare. `box` is the region that decided, the worst tile
-    of the worst view, in pixels of its camera's frame. `distances` is float32, tiles x levels, a copy
-    that the caller may keep. `maps` has one float32 [rows, columns] anomaly map per view of a bundle
-    that localises, evenly over the view's region, each position in deviations of its own.
+    of the worst view, in pixels of its camera's frame after the part was laid straight. `distances` is
+    float32, tiles x levels, a copy that the caller may keep. `maps` has one float32 [rows, columns]
+    anomaly map per view of a bundle that localises, evenly over the view's region, each position in
+    deviations of its own.
     """
 
     decision: Decision
@@ -63,6 +72,7 @@ class Verdict:
     distances: NDArray[np.float32] | None = None
     detail: str = ""
     box: tuple[int, int, int, int] | None = None  # x, y, width, height
+    poses: tuple[Pose | None, ...] = ()  # per camera where the part lay, None where it is not looked for
     map_source: Callable[[], Maps] | None = field(default=None, repr=False)
 
     @property

@@ -57,7 +57,7 @@ class TimedLoop(InspectionLoop):
         self._engine.infer()
         watch.engine[index] = clock() - start
         assert self.active.inspector is not None
-        began, prepared, scored, judged = self.active.inspector.stamps
+        began, _, prepared, scored, judged = self.active.inspector.stamps
         watch.stages[index] = (prepared - began, scored - prepared, judged - scored)
         watch.count += 1
         time.sleep(PAUSE_S)

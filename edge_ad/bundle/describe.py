@@ -18,7 +18,7 @@ from edge_ad.bundle.qualification import (
 )
 from edge_ad.bundle.read import Bundle
 from edge_ad.bundle.store import Entry
-from edge_ad.bundle.views import view_texts
+from edge_ad.bundle.views import jitter_texts, view_texts
 from edge_ad.gaussian.threshold import Promise, percent, promise_text
 
 NOT_MEASURED = "detection not measured"
@@ -206,6 +206,7 @@ def bundle_lines(bundle: Bundle) -> list[str]:
         ("backbone", f"{manifest.backbone.name} {manifest.backbone.sha256}"),
         ("preprocess", f"{rule.rule} to {rule.width} x {rule.height}"),
         ("cameras", cameras),
+        *(("placing " + name, text) for name, text in jitter_texts(manifest)),
         *(("view " + name, text) for name, text in view_texts(manifest)),
         ("profile", profile_text(manifest)),
         ("levels", ", ".join(level.name for level in manifest.levels)),

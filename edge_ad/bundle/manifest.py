@@ -24,6 +24,7 @@ MANIFEST_SHA = "manifest.sha256"
 TENSORS = "gaussian.safetensors"
 REPORT = "report.html"
 REFERENCE = "reference"
+LOCATE = "locate"  # a picture per camera that locates
 RESTORE = "restore the bundle from a copy, 'edge-ad bundle rollback', or calibrate again"
 _Count = Annotated[int, Meta(ge=1)]
 # msgspec leaves a text that is not UTF-8 to Python.
@@ -41,6 +42,29 @@ class BackboneRef(_Struct, frozen=True):
     sha256: str
 
 
+class Jitter(_Struct, frozen=True):
+    """How the good parts of a camera lie, against one of them: 95 % of `parts` are at most `shift`
+    pixels and `angle` degrees from their median; `quality`: the lowest of 95 %."""
+
+    parts: int
+    shift: float
+    angle: float
+    quality: float
+
+
+class LocateRule(_Struct, frozen=True):
+    """How a camera's part is found; see `config.Locate`. `reference` is the file of the part that others
+    are laid like, `box` the region of it that is looked for."""
+
+    max_shift: float
+    max_angle: float
+    max_scale: float
+    min_quality: float
+    max_outside: float
+    box: Roi
+    reference: str
+
+
 class CameraRule(_Struct, frozen=True):
     """What a camera's frames must look like; width and height hold for "fixed" frames only."""
 
@@ -49,6 +73,8 @@ class CameraRule(_Struct, frozen=True):
     width: int
     height: int
     channels: Literal[1, 3]
+    locate: LocateRule | None = None
+    jitter: Jitter | None = None
 
 
 class Preprocess(_Struct, frozen=True):
@@ -239,6 +265,10 @@ def _check(manifest: Manifest, where: str) -> None:
     for name, rule in manifest.preprocess.cameras.items():
         if rule.frame_size == "fixed" and min(rule.width, rule.height) < 1:
             refuse(f"camera {name!r} has frames of {rule.width} x {rule.height} px")
+        if rule.locate is not None and rule.locate.reference not in manifest.files:
+            refuse(f"camera {name!r} locates by {rule.locate.reference!r}, which is not in the bundle")
+        if rule.locate is not None and rule.frame_size != "fixed":
+            refuse(f"camera {name!r} locates parts in frames of any size")
     for view in manifest.views:
         if view.camera not in cameras:
             refuse(f"view {view.name!r} names camera {view.camera!r}, it has {sorted(cameras)}")

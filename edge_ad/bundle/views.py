@@ -1,9 +1,17 @@
-"""What a bundle says of its views in words: how finely the network sees each."""
+"""What a bundle says of its geometry in words: how parts lie, how finely the network sees each view."""
 
 from __future__ import annotations
 
-from edge_ad.bundle.manifest import Manifest
-from edge_ad.preprocess.views import view_text
+import math
+
+from edge_ad.bundle.manifest import CameraRule, Manifest, ViewRule
+from edge_ad.preprocess import pixels_per_input
+from edge_ad.preprocess.views import view_boxes, view_text
+
+# Network pixels that parts may lie off by and still be seen alike: a quarter of a position. (Rendered
+# parts: see the table of placements in calibration/RESULTS.md.)
+STILL = 4.0
+NEAR = 0.75  # of a bound: parts that lie that far off may lie further
 
 
 def view_texts(manifest: Manifest) -> list[tuple[str, str]]:
@@ -24,3 +32,42 @@ def view_texts(manifest: Manifest) -> list[tuple[str, str]]:
             continue
         texts.append((view.name, f"{place}: {view_text(view, shape, rule.height, rule.width)}"))
     return texts
+
+
+def jitter_texts(manifest: Manifest) -> list[tuple[str, str]]:
+    """Per camera its name and how its good parts lie, with advice, where that could be measured."""
+    texts = []
+    for name, rule in manifest.preprocess.cameras.items():
+        if rule.jitter is None:
+            continue
+        seen = rule.jitter
+        text = (
+            f"95 % of {seen.parts} parts lie within {seen.shift:.1f} px and {seen.angle:.2f} degrees of "
+            f"the middle, quality {seen.quality:.2f} and more"
+        )
+        views = [view for view in manifest.views if view.camera == name]
+        texts.append((name, text + _advice(rule, views, manifest)))
+    return texts
+
+
+def _advice(rule: CameraRule, views: list[ViewRule], manifest: Manifest) -> str:
+    seen, locate = rule.jitter, rule.locate
+    assert seen is not None
+    if locate is not None:
+        far = [
+            f"max_{what}"
+            for what, value, most in (
+                ("shift", seen.shift, locate.max_shift * min(rule.width, rule.height)),
+                ("angle", seen.angle, locate.max_angle),
+            )
+            if most and value > NEAR * most
+        ]
+        return f"; near the bound: raise locate.{' and locate.'.join(far)}" if far else ""
+    size = (manifest.preprocess.height, manifest.preprocess.width)
+    shape = (rule.height, rule.width)
+    finest = min(pixels_per_input(view_boxes(view, shape)[0], *size) for view in views)
+    # Half way out from the middle.
+    moved = seen.shift + math.radians(seen.angle) * math.hypot(*shape) / 4
+    if moved / finest <= STILL:
+        return ""
+    return f"; that is {moved / finest:.0f} px for the network: [camera.locate] lays parts straight"

@@ -9,23 +9,36 @@ import msgspec
 
 from edge_ad import __version__
 from edge_ad.backbone.spec import Backbone
-from edge_ad.bundle import BackboneRef, CalibrationSetRef, Manifest, Preprocess, ReductionRef, bundle_id
-from edge_ad.bundle.manifest import REFERENCE
+from edge_ad.bundle import (
+    BackboneRef,
+    CalibrationSetRef,
+    CameraRule,
+    LocateRule,
+    Manifest,
+    Preprocess,
+    ReductionRef,
+    bundle_id,
+)
+from edge_ad.bundle.manifest import LOCATE, REFERENCE
 from edge_ad.calibrate.job import Job, Outcome, Skipped
 from edge_ad.calibrate.request import Request
 from edge_ad.calibration_set import SCREENING, CalibrationSet, Record, timestamp
-from edge_ad.config import Station
+from edge_ad.config import Camera, Station
+from edge_ad.locate.locator import default_box
 from edge_ad.preprocess import RULE
 
 
 def reference_files(outcome: Outcome, directory: Path, cameras: list[str]) -> dict[str, bytes]:
-    """The kept PNGs of the reference parts, under their names in the bundle."""
+    """The kept PNGs of the reference parts, and of those that others are laid like, under their names in
+    the bundle."""
     files = {}
     for score in outcome.scores:
         if score.part.id in outcome.reference:
             for camera, stored in score.part.files.items():
                 name = _reference_name(score.part.id, camera, len(cameras) == 1)
                 files[name] = (directory / "frames" / stored.name).read_bytes()
+    for camera, part in outcome.located.items():
+        files[_located_name(camera)] = (directory / "frames" / part.files[camera].name).read_bytes()
     return files
 
 
@@ -72,7 +85,7 @@ def make_manifest(
         },
     )
     counts = {"parts": len(outcome.scores)}
-    for kind in ("unreadable", "duplicate", "size", "damaged"):
+    for kind in ("unreadable", "duplicate", "size", "damaged", "position"):
         counts[kind] = sum(one.kind == kind for one in skipped)
     drops = sum(record.decision == "drop" for record in parts.records)
     counts["dropped"], counts["screened"] = drops - parts.screened, parts.screened
@@ -87,7 +100,7 @@ def make_manifest(
             rule=RULE,
             height=backbone.height,
             width=backbone.width,
-            cameras={camera.name: outcome.cameras[camera.name] for camera in station.camera},
+            cameras={camera.name: _camera_rule(camera, outcome) for camera in station.camera},
         ),
         views=job.views,
         levels=job.levels,
@@ -97,6 +110,21 @@ def make_manifest(
         calibration_set=CalibrationSetRef(sha256=parts.sha256, parts=len(outcome.scores)),
         engines={section.identity.key: section},
     )
+
+
+def _camera_rule(camera: Camera, outcome: Outcome) -> CameraRule:
+    """With what was found out about how its parts lie."""
+    rule, locate = outcome.cameras[camera.name], None
+    if camera.locate is not None:
+        settings = msgspec.structs.asdict(camera.locate)
+        box = camera.locate.box or default_box((rule.height, rule.width), camera.locate.max_shift)
+        locate = LocateRule(**{**settings, "box": box}, reference=_located_name(camera.name))
+    return msgspec.structs.replace(rule, locate=locate, jitter=outcome.jitter.get(camera.name))
+
+
+def _located_name(camera: str) -> str:
+    """The file of the part that a camera's others are laid like."""
+    return f"{LOCATE}/{camera}.png"
 
 
 def _reference_name(part: str, camera: str, alone: bool) -> str:

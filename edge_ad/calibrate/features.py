@@ -18,15 +18,21 @@ from edge_ad.calibrate.stored import StoredFeatures
 from edge_ad.calibration_set import read_frame
 from edge_ad.errors import CaptureError
 from edge_ad.frame import Image
+from edge_ad.locate import PartLocator
 from edge_ad.preprocess import PartInput
 from edge_ad.preprocess.views import count_tiles
 
 
 def extract(
-    job: Job, backbone: Backbone, parts: Sequence[Part], store: StoredFeatures, tell: Tell
+    job: Job,
+    backbone: Backbone,
+    parts: Sequence[Part],
+    locator: PartLocator,
+    store: StoredFeatures,
+    tell: Tell,
 ) -> tuple[list[Part], list[Skipped]]:
-    """Write the features of the parts whose kept frames are whole into `store`, each followed by those
-    of its altered copies; returns these parts, and the others."""
+    """Write the features of the parts whose kept frames are whole and that are found in them into
+    `store`, each followed by those of its altered copies; returns these parts, and the others."""
     local = job.local
     engine = open_features(
         backbone,
@@ -38,23 +44,30 @@ def extract(
     )
     prepare = part_input(job, backbone.height, backbone.width)
     used: list[Part] = []
-    damaged: list[Skipped] = []
+    left_out: list[Skipped] = []
     for i, part in enumerate(parts):
         tell("features", i, len(parts))
         try:
             images = read_part(job, part)
         except CaptureError as error:
-            damaged.append(Skipped(f"{part.id} {part.source}", "damaged", str(error)))
+            left_out.append(Skipped(f"{part.id} {part.source}", "damaged", str(error)))
+            continue
+        straight = locator.straighten(images)
+        if straight.failure is not None:
+            camera = job.cameras[straight.camera].name
+            detail = f"camera {camera}: {straight.failure}: {straight.detail}"
+            left_out.append(Skipped(part.source, "position", detail))
             continue
         rows = []
         rng = np.random.default_rng(len(used))
         for turn in range(1 + job.augment):
-            prepare.fill([replicate(x, rng) for x in images] if turn else images, engine.input)
+            seen = [replicate(x, rng) for x in straight.images] if turn else straight.images
+            prepare.fill(seen, engine.input)
             pooled = engine.infer().copy()
             rows.append((pooled, None if engine.local is None else engine.local.copy()))
         if not all(_finite(pooled) and _finite(near) for pooled, near in rows):
             detail = "the network's features are NaN or Inf; look at the picture"
-            damaged.append(Skipped(f"{part.id} {part.source}", "damaged", detail))
+            left_out.append(Skipped(f"{part.id} {part.source}", "damaged", detail))
             continue
         for row in rows:
             store.append(*row)
@@ -62,7 +75,7 @@ def extract(
     tell("features", len(parts), len(parts))
     prepare.close()
     engine.close()
-    return used, damaged
+    return used, left_out
 
 
 def part_input(job: Job, height: int, width: int) -> PartInput:

@@ -31,6 +31,7 @@ from edge_ad.bundle.tensors import Tensors
 from edge_ad.calibrate.agree import Answers, check_engine, joined_tiles, numpy_answers
 from edge_ad.calibrate.features import extract, part_input, read_part
 from edge_ad.calibrate.job import Job, Outcome, Part, Score, Skipped
+from edge_ad.calibrate.locating import find_references
 from edge_ad.calibrate.screen import Tell, check_enough
 from edge_ad.calibrate.stored import StoredFeatures, TileFeatures, part_rows, replicate_rows
 from edge_ad.calibrate.suspects import find_suspects, scaled_scores, screening, tile_scales
@@ -46,6 +47,7 @@ from edge_ad.gaussian.threshold import (
     conformal,
 )
 from edge_ad.gaussian.view import FitSettings, fit_view
+from edge_ad.locate import PartLocator
 
 REFERENCE_FRAMES = 8
 LEAST_THRESHOLD = 0.01
@@ -77,8 +79,9 @@ def fit(
 ) -> tuple[Outcome, Tensors]:
     """Fit every tile on `parts`. Raises CheckFailed (too few parts, nothing to fit) and DeviceError."""
     with StoredFeatures(Path(job.work)) as store:
-        used, damaged = extract(job, backbone, parts, store, tell)
-        left_out = [*skipped, *damaged]
+        located = find_references(job, parts, tell)
+        used, not_used = extract(job, backbone, parts, located.locator, store, tell)
+        left_out = [*skipped, *not_used]
         check_enough(len(used), left_out, job)
         features = store.tiles(part_rows(range(len(used)), job.augment))
         replicates = store.tiles(replicate_rows(len(used), job.augment)) if job.augment else None
@@ -108,7 +111,7 @@ def fit(
     engine = _open_scorer(job, backbone, tensors)
     picked = _picked(len(used))
     names = [used[i].id for i in picked]
-    answers = _reference(job, engine, [used[i] for i in picked], tell)
+    answers = _reference(job, engine, located.locator, [used[i] for i in picked], tell)
     check_engine(job, names, answers, joined_tiles([tile.expected for tile in tiles]))
     section = Section(
         identity=engine.identity,
@@ -129,7 +132,10 @@ def fit(
     ]
     reference = (_tile_scores(job, answers, section, tensors) / scales).max(axis=1)
     found = dict(zip(names, map(float, reference), strict=True))
-    return Outcome(results, suspects.parts, left_out, rules, section, found), tensors
+    outcome = Outcome(
+        results, suspects.parts, left_out, rules, section, found, located.reference, located.jitter
+    )
+    return outcome, tensors
 
 
 def fit_settings(job: Job) -> FitSettings:
@@ -224,13 +230,15 @@ def _open_scorer(job: Job, backbone: Backbone, tensors: Tensors) -> ScoreEngine:
     return open_scorer(backbone, heads, job.threads, job.precision, local)
 
 
-def _reference(job: Job, engine: ScoreEngine, parts: Sequence[Part], tell: Tell) -> Answers:
+def _reference(
+    job: Job, engine: ScoreEngine, locator: PartLocator, parts: Sequence[Part], tell: Tell
+) -> Answers:
     """What the engine that will inspect says of some parts."""
     prepare = part_input(job, *engine.input.shape[1:3])
     distances, cells = [], []
     for i, part in enumerate(parts):
         tell("reference", i, len(parts))
-        prepare.fill(read_part(job, part), engine.input)
+        prepare.fill(locator.straighten(read_part(job, part)).images, engine.input)
         distances.append(engine.infer().copy())
         if engine.cells is not None:
             cells.append(engine.cells.copy())

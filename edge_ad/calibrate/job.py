@@ -7,14 +7,15 @@ from typing import Literal
 import msgspec
 
 from edge_ad.backbone.spec import Level, Local
-from edge_ad.bundle import CameraRule, Section, ViewRule
+from edge_ad.bundle import CameraRule, Jitter, Section, ViewRule
 from edge_ad.calibration_set import StoredFile
-from edge_ad.config import Screen
+from edge_ad.config import Locate, Screen
 from edge_ad.gaussian.subspace import Reduction
 
 
 class CameraJob(msgspec.Struct, frozen=True):
-    """How a camera's files are read. `rule` is the name of the pixel rule of its live frames."""
+    """How a camera's files are read and its parts are found. `rule` is the name of the pixel rule of its
+    live frames."""
 
     name: str
     pixel_format: str
@@ -22,6 +23,7 @@ class CameraJob(msgspec.Struct, frozen=True):
     rule: str
     frame_size: Literal["fixed", "any"]
     max_pixels: int
+    locate: Locate | None = None
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -46,7 +48,7 @@ class Skipped(msgspec.Struct, frozen=True):
     """A part that was left out, and why."""
 
     source: str
-    kind: Literal["unreadable", "duplicate", "size", "damaged"]
+    kind: Literal["unreadable", "duplicate", "size", "damaged", "position"]
     detail: str
 
 
@@ -105,7 +107,8 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
 
 class Outcome(msgspec.Struct, frozen=True, tag="outcome"):
     """The fit. `reference` maps part ids to scores of the engine itself; tensors are in work/TENSORS.
-    Suspects are scored by a fit without them, and not among `scores` where they were dropped."""
+    Suspects are scored by a fit without them, and not among `scores` where they were dropped. `located`
+    maps cameras to the part that others are laid like, `jitter` to how parts lie."""
 
     scores: list[Score]
     suspects: list[Score]
@@ -113,6 +116,8 @@ class Outcome(msgspec.Struct, frozen=True, tag="outcome"):
     cameras: dict[str, CameraRule]
     section: Section
     reference: dict[str, float]
+    located: dict[str, Part]
+    jitter: dict[str, Jitter]
 
 
 Message = Update | Failed | Outcome

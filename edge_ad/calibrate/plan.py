@@ -158,16 +158,14 @@ def spare_threads(station: Station) -> int:
 
 
 def _camera_job(station: Station, camera: Camera) -> CameraJob:
-    frame_size = camera.frame_size
-    if frame_size == "auto":
-        frame_size = "any" if camera.uri.lower().startswith("folder:") else "fixed"
     return CameraJob(
         name=camera.name,
         pixel_format=camera.pixel_format,
         bit_depth=camera.bit_depth,
         rule=pixel_rule_name(station, camera),
-        frame_size=frame_size,
+        frame_size="fixed" if camera.fixed_size else "any",
         max_pixels=int(camera.max_megapixels * 1e6),
+        locate=camera.locate,
     )
 
 

@@ -25,6 +25,7 @@ from edge_ad.bundle import (
 )
 from edge_ad.bundle.describe import NOT_MEASURED, screening_lines
 from edge_ad.bundle.manifest import REPORT, TENSORS
+from edge_ad.bundle.views import jitter_texts
 from edge_ad.calibrate.assemble import decisions, make_manifest, reference_files
 from edge_ad.calibrate.child import run_worker
 from edge_ad.calibrate.collect import collect, find_parts
@@ -84,6 +85,7 @@ class Result:
             f"threshold  {section.threshold:.6g} ({section.promise.method}, {self.key})",
             f"promise    {promise_text(section.promise)}",
             *(f"{name:<10} {text}" for name, text in screening_lines(section.screening)),
+            *(f"placing    {name}: {text}" for name, text in jitter_texts(self.manifest)),
             f"escapes    {NOT_MEASURED}: 'edge-ad qualify' does, with known-bad parts",
             f"active     {self.manifest.product}: {self.manifest.id}",
             f"daemon     {self.daemon}",

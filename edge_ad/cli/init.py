@@ -53,6 +53,22 @@ uri = "v4l2:///dev/video0"
 # Larger frames and files are refused, megapixels.
 #max_megapixels = 64.0
 
+# Where parts do not lie still: each is found in the frame and laid where the reference part lay (one of
+# the calibration's own), before views are cut from it. Without this table parts are taken to lie still.
+#[camera.locate]
+# How far off a part may lie: a share of the frame's width and height, and degrees.
+#max_shift = 0.1
+#max_angle = 15.0
+# How much larger or smaller it may be, as a share; 0: its size is fixed.
+#max_scale = 0.0
+# Correlation with the reference part below which nothing was found.
+#min_quality = 0.6
+# Share of the part that may lie outside of the frame.
+#max_outside = 0.05
+# x, y, width, height of what is looked for, in pixels of the reference part's frame; without it the
+# frame less a margin of max_shift.
+#box = [60, 40, 520, 400]
+
 # A region of a camera's frame, scored by Gaussians of its own. Without any [[view]] each camera is one.
 #[[view]]
 #name = "left"

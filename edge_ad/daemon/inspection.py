@@ -41,7 +41,7 @@ class PartInspector(Protocol):
 
     @property
     def stamps(self) -> Sequence[int]:
-        """Times of the last part, ns: start, preprocessed, scored, judged."""
+        """Times of the last part, ns: start, located, preprocessed, scored, judged."""
         ...
 
     def inspect_part(self, images: Sequence[Image]) -> Verdict:
@@ -66,11 +66,13 @@ class Active:
         self.inspector = inspector
         self.product = product
         self.bundle = ""
+        self.cameras: tuple[str, ...] = ()  # of the bundle
         self.views: list[tuple[int, CameraFeed, str]] = []  # place in Part.frames, feed, pixel rule
         if inspector is not None:
             names = [feed.name for feed in feeds]
             rules = inspector.bundle.manifest.preprocess.cameras
             self.bundle = inspector.bundle.sha256
+            self.cameras = tuple(inspector.cameras)
             self.views = [
                 (names.index(c), feeds[names.index(c)], rules[c].pixel_rule) for c in inspector.cameras
             ]
@@ -165,10 +167,10 @@ class InspectionLoop:
         now = self._clock()
         if verdict.decision is not Decision.FAULT and now - part.t_trigger_ns > self._deadline_ns:
             verdict = replace(verdict, decision=Decision.FAULT, reason=Reason.LATE)
-        stages = (0, 0, 0)
+        stages = (0, 0, 0, 0)
         if inspected and active.inspector is not None:
-            began, prepared, scored, judged = active.inspector.stamps
-            stages = (prepared - began, scored - prepared, judged - scored)
+            began, located, prepared, scored, judged = active.inspector.stamps
+            stages = (located - began, prepared - located, scored - prepared, judged - scored)
         with self._turn:
             if self._current is part:  # else it was answered by `take_over`
                 self._current = None
@@ -181,11 +183,11 @@ class InspectionLoop:
             left, self._current = self._current, None
             while left is not None or (left := self._parts.take(0.0)) is not None:
                 now = self._clock()
-                self._hand_over(left, fault(Reason.STOPPED), now, (now - left.t_queued_ns, 0, 0, 0))
+                self._hand_over(left, fault(Reason.STOPPED), now, (now - left.t_queued_ns, 0, 0, 0, 0))
                 left = None
 
     def _hand_over(
-        self, part: Part, verdict: Verdict, now: int, stages_ns: tuple[int, int, int, int]
+        self, part: Part, verdict: Verdict, now: int, stages_ns: tuple[int, int, int, int, int]
     ) -> None:
         self.seq += 1
         self.rejects += not verdict.passed
@@ -201,6 +203,7 @@ class InspectionLoop:
                 self.active.bundle,
                 self.rejects,
                 stages_ns,
+                self.active.cameras,
             )
         )
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from edge_ad.backbone.spec import load_backbone
-from edge_ad.bundle import Bundle, current_path, open_bundle
-from edge_ad.config import Station
+from edge_ad.bundle import Bundle, CameraRule, current_path, open_bundle
+from edge_ad.config import Locate, Station
 from edge_ad.errors import ArtifactError, ConfigError
 from edge_ad.inspector import open_inspector
 from edge_ad.preprocess.views import ViewGeometry
@@ -70,6 +70,7 @@ def check_fits(bundle: Bundle, station: Station) -> None:
     pairs = [
         ("cameras", sorted(manifest.preprocess.cameras), sorted(c.name for c in station.camera)),
         ("views", _views(manifest.views), _views(station.views)),
+        ("locate", *_locate(manifest.preprocess.cameras, station)),
     ]
     for what, have, want in pairs:
         if have != want:
@@ -77,6 +78,21 @@ def check_fits(bundle: Bundle, station: Station) -> None:
                 f"{bundle.path}: was made for {what} {have}, {where} has {want}; "
                 "calibrate again or restore the station file"
             )
+
+
+def _locate(
+    rules: Mapping[str, CameraRule], station: Station
+) -> tuple[list[tuple[object, ...]], list[tuple[object, ...]]]:
+    """How parts are found, by the bundle and by the station; a box that was worked out is no setting."""
+    have: list[tuple[object, ...]] = []
+    want: list[tuple[object, ...]] = []
+    for camera in station.camera:
+        rule, asked = rules[camera.name].locate if camera.name in rules else None, camera.locate
+        keys = [key for key in Locate.__struct_fields__ if key != "box" or (asked and asked.box)]
+        for found, values in ((have, rule), (want, asked)):
+            if values is not None:
+                found.append((camera.name, *((key, getattr(values, key)) for key in keys)))
+    return have, want
 
 
 def check_reloadable(old: Station, new: Station) -> None:

@@ -11,7 +11,7 @@ from queue import Empty, SimpleQueue
 
 from edge_ad.delivery import wire
 from edge_ad.delivery.scores import ScorePublisher
-from edge_ad.delivery.wire import VERSION, Header, ScoreBody
+from edge_ad.delivery.wire import VERSION, Header, PoseBody, ScoreBody
 from edge_ad.errors import DeviceError
 from edge_ad.metrics import Metrics
 from edge_ad.verdict import Decision, Verdict
@@ -19,7 +19,8 @@ from edge_ad.verdict import Decision, Verdict
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A judged part without its pictures. Stages in ns: queue, preprocess, engine, verdict."""
+    """A judged part without its pictures. Stages in ns: queue, locate, preprocess, engine,
+    verdict."""
 
     seq: int
     part: str
@@ -30,7 +31,17 @@ class Outcome:
     product: str
     bundle: str
     rejects: int  # parts of this epoch that did not pass, this one included
-    stages_ns: tuple[int, int, int, int]
+    stages_ns: tuple[int, int, int, int, int]
+    cameras: tuple[str, ...] = ()  # of the bundle, in the order of the verdict's poses
+
+
+def _poses(verdict: Verdict) -> list[PoseBody | None] | None:
+    """As they go over the wire; None where no camera looks for its part."""
+    if not any(verdict.poses):
+        return None
+    return [
+        None if p is None else PoseBody(p.dx, p.dy, p.angle, p.scale, p.quality) for p in verdict.poses
+    ]
 
 
 class Journal:
@@ -177,6 +188,7 @@ class Publisher:
                 distances,
                 verdict.detail,
                 verdict.box,
+                _poses(verdict),
             )
         )
         self._scores.send(header, body, rejected=verdict.decision is not Decision.PASS)
@@ -188,6 +200,9 @@ class Publisher:
             verdict.score / verdict.threshold,
             (*(ns / 1e9 for ns in outcome.stages_ns), published_s),
         )
+        for camera, pose in zip(outcome.cameras, verdict.poses, strict=False):
+            if pose is not None:
+                self._metrics.located(camera, pose)
         self.published += 1
         if self._journal is not None:
             self._write(self._journal, wire.journal_line(header, body))

@@ -34,6 +34,17 @@ class Header(msgspec.Struct, frozen=True):
     bundle: str  # sha256 of the bundle's manifest; "" without a bundle
 
 
+class PoseBody(msgspec.Struct, frozen=True):
+    """Where a part lay against the reference part: pixels to the right and down, degrees
+    counter-clockwise; quality: correlation with the reference."""
+
+    dx: float
+    dy: float
+    angle: float
+    scale: float
+    quality: float
+
+
 class ScoreBody(msgspec.Struct, frozen=True):
     """What is said about the part. Numbers that do not exist are null."""
 
@@ -47,6 +58,7 @@ class ScoreBody(msgspec.Struct, frozen=True):
     distances: list[list[float]] | None = None  # tiles x levels
     detail: str = ""
     box: tuple[int, int, int, int] | None = None  # x, y, width, height that decided, frame pixels
+    poses: list[PoseBody | None] | None = None  # per camera of the bundle
 
 
 class Request(msgspec.Struct, frozen=True):

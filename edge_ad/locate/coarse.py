@@ -57,7 +57,9 @@ class Search:
         self._apart = APART * float(self._size.min())
         # Windows that reach over the frame's edge are compared with a repeated edge.
         self._border = int(self._size.max() // 2 + 1)
-        self._templates = [Template(a, s, self._turned(plane, a, s)) for s in scales for a in angles]
+        self._templates = [
+            Template(a, s, self._turned(plane, a, s)) for s in scales for a in angles.tolist()
+        ]
         self._least = (FAINT * min(float(one.window.std()) for one in self._templates)) ** 2
         rows, columns = np.array(plane.shape) + 2 * self._border
         self._wide = np.empty((rows, columns), np.float32)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from edge_ad.bundle import Manifest, Section
 from edge_ad.bundle.describe import profile_text
-from edge_ad.bundle.views import view_texts
+from edge_ad.bundle.views import jitter_texts, view_texts
 from edge_ad.gaussian.threshold import (
     CHI2,
     confident_rate,
@@ -109,6 +109,7 @@ def _tables(manifest: Manifest, section: Section) -> str:
     names = {
         "parts": "Parts used", "unreadable": "Skipped: unreadable", "duplicate": "Skipped: duplicate",
         "size": "Skipped: another size or pixel layout", "damaged": "Skipped: kept frame damaged",
+        "position": "Skipped: not found in the frame, or lying otherwise",
         "dropped": "Dropped by a person, in all", "screened": "Dropped by screening, in all",
     }  # fmt: skip
     counts = [(names.get(key, key), str(count)) for key, count in manifest.counts.items()]
@@ -201,6 +202,7 @@ def _identity(manifest: Manifest, key: str, section: Section) -> str:
         ("Engine", f"{key}: {identity.runtime} on {identity.device}"),
         ("Preprocess", f"{rule.rule} to {rule.width} x {rule.height}"),
         ("Cameras", cameras),
+        *((f"Placing {name}", text) for name, text in jitter_texts(manifest)),
         *((f"View {name}", text) for name, text in view_texts(manifest)),
         ("edge_ad", manifest.edge_ad),
     ]

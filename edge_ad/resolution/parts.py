@@ -12,8 +12,7 @@ from edge_ad.calibrate.progress import Progress
 from edge_ad.capture.defects import Rng
 from edge_ad.capture.images import printable
 from edge_ad.errors import CaptureError, CheckFailed
-from edge_ad.frame import Image
-from edge_ad.preprocess import Roi
+from edge_ad.preprocess.views import view_region
 from edge_ad.qualify.judge import Judge, Reader
 from edge_ad.resolution.result import Unused
 from edge_ad.verdict import Decision, Verdict
@@ -60,7 +59,7 @@ def passing(
             good.unused.append(_unused(part, verdict))
             continue
         good.parts.append(part)
-        sides = [region(view.roi, images[cameras.index(view.camera)])[2:] for view in views]
+        sides = [view_region(view, images[cameras.index(view.camera)].shape)[2:] for view in views]
         before = good.regions or sides
         good.regions[:] = [
             (min(a[0], b[0]), min(a[1], b[1])) for a, b in zip(before, sides, strict=True)
@@ -85,11 +84,6 @@ def check_some(good: GoodParts, directory: Path) -> None:
     raise CheckFailed(
         f"{text}; give good parts as the line's cameras take them, or calibrate again if these are good"
     )
-
-
-def region(roi: Roi | None, image: Image) -> Roi:
-    """x, y, width, height of a view in the image."""
-    return roi if roi is not None else (0, 0, image.shape[1], image.shape[0])
 
 
 def _unused(part: Candidate, verdict: Verdict) -> Unused:

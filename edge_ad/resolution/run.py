@@ -14,12 +14,12 @@ from edge_ad.calibrate.progress import Progress, Silent
 from edge_ad.capture.insertion import ROOM
 from edge_ad.config import Station
 from edge_ad.errors import ConfigError
+from edge_ad.preprocess import pixels_per_input, tile_boxes
 from edge_ad.qualify.judge import Reader, bundle_path, open_judge
 from edge_ad.resolution.parts import check_some, passing
 from edge_ad.resolution.pictures import Examples
 from edge_ad.resolution.request import SIZES, Request
 from edge_ad.resolution.result import Resolution, Unused, View, kind_of
-from edge_ad.resolution.scale import camera_px_per_network_px
 from edge_ad.resolution.trials import run_trials
 
 
@@ -83,8 +83,10 @@ def _views(
             name=rule.name,
             width=width,
             height=height,
-            camera_px_per_network_px=camera_px_per_network_px(
-                width, height, network.width, network.height
+            camera_px_per_network_px=pixels_per_input(
+                tile_boxes((0, 0, width, height), rule.tiles, rule.overlap)[0],
+                network.height,
+                network.width,
             ),
         )
         for rule, (width, height) in zip(rules, regions, strict=True)

@@ -14,8 +14,8 @@ from edge_ad.capture.defects import Rng
 from edge_ad.capture.insertion import KINDS, draw, insert, white
 from edge_ad.frame import Image
 from edge_ad.preprocess import Roi
+from edge_ad.preprocess.views import view_region
 from edge_ad.qualify.judge import Judge, Reader
-from edge_ad.resolution.parts import region
 from edge_ad.resolution.request import Request
 from edge_ad.resolution.result import Size, tried
 from edge_ad.verdict import Decision
@@ -90,7 +90,7 @@ def alter(
     across, down = rng.random(2)
     camera = list(cameras).index(view.camera)
     image = images[camera]
-    left, top, width, height = region(view.roi, image)
+    left, top, width, height = view_region(view, image.shape)
     relief = draw(kind, rng, size, min(width, height))
     x = left + int(across * (width - relief.shape[1] + 1))
     y = top + int(down * (height - relief.shape[0] + 1))

@@ -13,7 +13,16 @@ from edge_ad.config import load_station, parse_station, tomllib
 from edge_ad.errors import ConfigError, DeviceError
 
 # Without a default, or with one that TOML cannot write: the template has an example instead.
-EXAMPLES = {"schema", "station", "camera.name", "camera.uri", "view.name", "view.camera", "view.roi"}
+EXAMPLES = {
+    "schema",
+    "station",
+    "camera.name",
+    "camera.uri",
+    "view.name",
+    "view.camera",
+    "view.roi",
+    "camera.locate.box",
+}
 
 
 def uncommented() -> dict[str, object]:
@@ -36,6 +45,7 @@ def fields(struct: type[msgspec.Struct], prefix: str = "") -> dict[str, object]:
 
 TABLES: dict[str, type[msgspec.Struct]] = {
     "camera": config.Camera,
+    "camera.locate": config.Locate,
     "view": config.View,
     "engine": config.Engine,
     "calibration": config.Calibration,

@@ -6,7 +6,6 @@ import pytest
 
 from edge_ad.qualify.statistics import lower_bound
 from edge_ad.resolution.result import View, kind_of, network_size, smallest_found, span, tried
-from edge_ad.resolution.scale import camera_px_per_network_px
 from edge_ad.resolution.table import found_cell
 
 VIEWS = [
@@ -43,7 +42,5 @@ def test_rates_and_bounds() -> None:
 
 
 def test_network_pixels() -> None:
-    assert camera_px_per_network_px(1024, 1024, 256, 256) == 4.0
-    assert camera_px_per_network_px(2048, 512, 256, 256) == 4.0  # 8 by 2: the same area
     assert network_size(6, VIEWS) == (1.5, 3.0)
     assert (span((1.5, 3.0)), span((2.04, 2.01))) == ("1.5 to 3.0", "2.0")

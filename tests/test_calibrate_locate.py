@@ -1,0 +1,237 @@
+"""Parts that lie about: found and laid straight at calibration and inspection alike."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from daemon_line import Line
+from tiny_station import edge_ad, write_station
+
+from edge_ad.bundle import current_path, open_bundle
+from edge_ad.calibrate import Request, calibrate
+from edge_ad.calibration_set import load_set, set_directory
+from edge_ad.capture.parts import Placement, part_placement, plate
+from edge_ad.config import Station
+from edge_ad.daemon.loading import build_inspector, check_fits
+from edge_ad.errors import ArtifactError, CheckFailed, ConfigError
+from edge_ad.frame import Image
+from edge_ad.inspector import Inspector, open_inspector
+from edge_ad.reference import check_reference
+from edge_ad.verdict import Decision, Reason
+
+SIZE = (320, 240)
+PLACED = "&width=320&height=240&defect_rate=0&shift=0.06&angle=8"
+LOCATE = "[camera.locate]\nmax_angle = 12.0\n"
+
+
+def part(index: int, placement: Placement | None = None, defect: str = "") -> Image:
+    placement = placement or part_placement(1, index, *SIZE, 0.06, 8)
+    return plate(1, *SIZE).render(index, defect, placement)
+
+
+def line_station(directory: Path, locate: str = LOCATE) -> Station:
+    # 96 px: a position is 53 px of the frame, and a part may lie 19 px off.
+    return write_station(directory, f"synthetic://?seed=1{PLACED}", locate, 'profile = "default"')
+
+
+@pytest.fixture(scope="module")
+def calibrated(tmp_path_factory: pytest.TempPathFactory) -> Station:
+    station = line_station(tmp_path_factory.mktemp("located"))
+    calibrate(station, Request(parts=40))
+    return station
+
+
+def bundle_path(station: Station) -> Path:
+    path = current_path(station.state_path, station.product)
+    assert path is not None
+    return path
+
+
+@pytest.fixture(scope="module")
+def inspector(calibrated: Station) -> Inspector:
+    return open_inspector(open_bundle(bundle_path(calibrated)), threads=1)
+
+
+def test_the_bundle_holds_the_part_that_others_are_laid_like(calibrated: Station) -> None:
+    bundle = open_bundle(bundle_path(calibrated))
+    rule = bundle.manifest.preprocess.cameras["top"]
+    assert rule.locate is not None
+    assert (rule.locate.reference, rule.locate.max_angle) == ("locate/top.png", 12.0)
+    assert rule.locate.box == (32, 24, 256, 192)  # the frame less a tenth on every side
+    directory = set_directory(calibrated.state_path, calibrated.product)
+    kept = load_set(directory, bundle.manifest.calibration_set.sha256).kept
+    pictures = {(directory / "frames" / r.files["top"].name).read_bytes(): r.id for r in kept}
+    chosen = pictures[(bundle.path / "locate/top.png").read_bytes()]
+    # Of the 40 it lies near the middle.
+    placement = part_placement(1, int(chosen) - 1, *SIZE, 0.06, 8)
+    assert np.hypot(placement.dx, placement.dy) < 12
+    assert abs(placement.angle) < 4
+    assert rule.jitter is not None
+    assert rule.jitter.parts == 40
+    assert 12 < rule.jitter.shift < 28  # at most 19 and 14 px to the sides
+    assert 5 < rule.jitter.angle < 12
+
+
+def test_parts_are_judged_wherever_they_lie(inspector: Inspector) -> None:
+    assert check_reference(inspector) < 1e-4
+    verdicts = [inspector.inspect(part(index)) for index in range(1000, 1040)]
+    assert sum(verdict.passed for verdict in verdicts) >= 35
+    for index, verdict in enumerate(verdicts, 1000):
+        (pose,) = verdict.poses
+        assert pose is not None
+        assert pose.quality > 0.85
+        placement = part_placement(1, index, *SIZE, 0.06, 8)
+        first = part_placement(1, 1000, *SIZE, 0.06, 8)
+        origin = verdicts[0].poses[0]
+        assert origin is not None
+        assert pose.angle - origin.angle == pytest.approx(placement.angle - first.angle, abs=3.0)
+
+
+def test_the_same_part_scores_alike_however_it_lies(inspector: Inspector) -> None:
+    """Moved and turned after it was taken, so that nothing else differs."""
+    image = part(1100, Placement())
+    score = inspector.inspect(image).score
+    for angle, move in ((5.0, (10, -6)), (-7.0, (-12, 9))):
+        turn = cv2.getRotationMatrix2D((160, 120), angle, 1.0)
+        turn[:, 2] += move
+        moved = cv2.warpAffine(image, turn, SIZE, borderMode=cv2.BORDER_REPLICATE)
+        verdict = inspector.inspect(moved)
+        assert verdict.passed
+        assert verdict.score == pytest.approx(score, abs=1.0)
+
+
+@pytest.mark.parametrize(
+    ("image", "reason", "detail"),
+    [
+        (part(1200, Placement(50, 0, 0)), Reason.OUT_OF_RANGE, "max_shift = 0.1 allows 32, 24"),
+        (part(1200, Placement(0, 0, 20)), Reason.OUT_OF_RANGE, "max_angle = 12"),
+        (part(1200, Placement(0, 0, 180)), Reason.ORIENTATION, "turned by about 180 degrees"),
+        (np.full(SIZE[::-1], 40, np.uint8), Reason.EMPTY, "of the part's contrast"),
+    ],
+)
+def test_what_lies_otherwise_is_fault_with_its_own_reason(
+    inspector: Inspector, image: Image, reason: Reason, detail: str
+) -> None:
+    verdict = inspector.inspect(image)
+    assert (verdict.decision, verdict.reason) == (Decision.FAULT, reason)
+    assert verdict.detail.startswith("camera top: ")
+    assert detail in verdict.detail
+    assert np.isnan(verdict.score)
+    assert inspector.stamps == sorted(inspector.stamps)
+
+
+def test_a_defect_is_found_on_a_part_that_lies_about(inspector: Inspector) -> None:
+    caught = [
+        inspector.inspect(part(i, defect="stain")).decision is Decision.REJECT for i in range(1300, 1320)
+    ]
+    assert sum(caught) >= 12
+
+
+def test_good_parts_that_lie_otherwise_are_listed_and_left_out(tmp_path: Path) -> None:
+    (tmp_path / "good").mkdir()
+    for index in range(30):
+        cv2.imwrite(str(tmp_path / "good" / f"{index:03d}.png"), part(index))
+    cv2.imwrite(str(tmp_path / "good" / "turned.png"), part(50, Placement(0, 0, 180)))
+    cv2.imwrite(str(tmp_path / "good" / "empty.png"), np.full(SIZE[::-1], 40, np.uint8))
+    station = write_station(tmp_path, f"folder://{tmp_path / 'good'}", LOCATE)
+    result = calibrate(station, Request(directory=tmp_path / "good"))
+    assert {one.source: one.kind for one in result.skipped} == {
+        "turned.png": "position",
+        "empty.png": "position",
+    }
+    assert "camera top: orientation: the part is turned" in result.skipped[1].detail
+    assert result.manifest.counts["position"] == 2
+    assert "not found in the frame" in result.report.read_text()
+
+
+def test_parts_that_are_no_part_are_not_calibrated_on(tmp_path: Path) -> None:
+    (tmp_path / "good").mkdir()
+    rng = np.random.default_rng(0)
+    for index in range(25):
+        noise = cv2.GaussianBlur(rng.normal(128, 300, SIZE[::-1]), (0, 0), 5)
+        image = np.clip(noise, 0, 255).astype(np.uint8)
+        cv2.imwrite(str(tmp_path / "good" / f"{index:03d}.png"), image)
+    station = write_station(tmp_path, f"folder://{tmp_path / 'good'}", LOCATE)
+    with pytest.raises(
+        CheckFailed, match=r"camera top: 1 of 25 good parts are found .*locate.max_shift"
+    ):
+        calibrate(station, Request(directory=tmp_path / "good"))
+
+
+def test_a_line_whose_parts_lie_about_is_told_so(tmp_path: Path) -> None:
+    result = calibrate(line_station(tmp_path, locate=""), Request(parts=30))
+    rule = result.manifest.preprocess.cameras["top"]
+    assert rule.locate is None
+    assert rule.jitter is not None
+    (line,) = [line for line in result.summary(3) if line.startswith("placing")]
+    assert "px for the network: [camera.locate] lays parts straight" in line
+    assert "px for the network: [camera.locate]" in result.report.read_text()
+    still = write_station(
+        tmp_path / "still", "synthetic://?seed=1&width=320&height=240&defect_rate=0", ""
+    )
+    (line,) = [x for x in calibrate(still, Request(parts=30)).summary(3) if x.startswith("placing")]
+    assert "camera.locate" not in line
+
+
+def test_bounds_that_are_nearly_reached_are_said(tmp_path: Path) -> None:
+    station = line_station(tmp_path, "[camera.locate]\nmax_shift = 0.09\nmax_angle = 12.0\n")
+    (line,) = [x for x in calibrate(station, Request(parts=40)).summary(3) if x.startswith("placing")]
+    assert "near the bound: raise locate.max_shift" in line
+
+
+def test_frames_of_any_size_cannot_be_located(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"camera\[0\].locate: needs frames of one size"):
+        line_station(tmp_path, 'frame_size = "any"\n' + LOCATE)
+
+
+def test_other_bounds_need_another_bundle(calibrated: Station, tmp_path: Path) -> None:
+    shutil.copytree(calibrated.state_path, tmp_path / "state", symlinks=True)
+    for text in ("", "[camera.locate]\nmax_angle = 20.0\n"):
+        station = line_station(tmp_path, text)
+        with pytest.raises(ArtifactError, match=r"was made for locate .*max_angle.*12.0"):
+            build_inspector(station)
+    result = calibrate(station, Request(refit=True))
+    rule = result.manifest.preprocess.cameras["top"].locate
+    assert rule is not None
+    assert rule.max_angle == 20.0
+
+
+def test_a_reference_part_that_was_taken_away_is_refused(calibrated: Station, tmp_path: Path) -> None:
+    copy = tmp_path / "state/bundles/disc"
+    shutil.copytree(bundle_path(calibrated), copy / "b")
+    (copy / "b/locate/top.png").unlink()
+    with pytest.raises(ArtifactError, match=r"lacks .*locate/top.png|locate/top.png"):
+        open_bundle(copy / "b")
+
+
+def test_the_daemon_says_where_parts_lay(calibrated: Station, tmp_path: Path) -> None:
+    bundle = open_bundle(bundle_path(calibrated))
+
+    def build(_: Station) -> Any:
+        return open_inspector(bundle, threads=1)
+
+    with Line(tmp_path, build=build) as line:
+        line.feed(part(1400), np.full(SIZE[::-1], 40, np.uint8))
+        _, body = line.verdict()
+        assert body.poses is not None
+        (pose,) = body.poses
+        assert pose is not None
+        assert pose.quality > 0.85
+        assert body.box is not None
+        _, body = line.verdict()
+        assert (body.verdict, body.reason, body.poses) == ("FAULT", "empty", None)
+        assert line.metric("edge_ad_located_shift_pixels_count", camera="top") == 1
+        assert line.metric("edge_ad_located_quality_ratio_count", camera="top") == 1
+        assert line.metric("edge_ad_stage_seconds_count", stage="locate") == 2
+        assert line.metric("edge_ad_parts_total", verdict="FAULT", reason="empty") == 1
+
+
+def test_check_says_what_would_fail(calibrated: Station, tmp_path: Path) -> None:
+    check_fits(open_bundle(bundle_path(calibrated)), calibrated)
+    done = edge_ad("bundle", "show", "-c", calibrated.path)
+    assert "placing top" in done.stdout
