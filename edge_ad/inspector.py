@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,18 +19,72 @@ from numpy.typing import NDArray
 
 from edge_ad.backbone.engine import ScoreEngine
 from edge_ad.bundle import Bundle, CameraRule, map_maker, open_bundle, tile_scale
+from edge_ad.bundle.manifest import ZONES
+from edge_ad.bundle.zones import painted, position_labels, read_label_image
 from edge_ad.errors import ArtifactError, ConfigError
+from edge_ad.findings import Finder
 from edge_ad.frame import Image
 from edge_ad.gaussian.maps import MapMaker
-from edge_ad.gaussian.view import TileScale
+from edge_ad.gaussian.scale import TileScale
+from edge_ad.gaussian.zones import ZoneScale, by_zone, on_one_scale
 from edge_ad.locate import Pose
-from edge_ad.preprocess import PartInput
+from edge_ad.preprocess import PartInput, Stitch
+from edge_ad.preprocess.zones import LabelImage
 from edge_ad.reference import check_reference, part_locator
-from edge_ad.verdict import Decision, Maps, Reason, Verdict, fault
+from edge_ad.verdict import Decision, Finding, Maps, Reason, Verdict, fault
 
 
 def _no_clock() -> int:
     return 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Places:
+    """How the distances of a part's positions become its score, its maps and its findings."""
+
+    scale: TileScale
+    maker: MapMaker
+    finder: Finder
+    zones: Sequence[ZoneScale]
+    row_scales: NDArray[np.float64]
+
+    def worst(self, rows: NDArray[np.float64]) -> tuple[float, int]:
+        """The part's score from those of its rows, and the tile that it comes from."""
+        rows = rows / self.row_scales
+        if self.zones:
+            scores = on_one_scale(by_zone(rows, self.scale.zone, len(self.zones)), self.zones)
+            zone = int(scores.argmax())
+            row = int(np.where(self.scale.zone == zone, rows, -np.inf).argmax())
+            return float(scores[zone]), int(self.scale.tile[row])
+        row = int(rows.argmax())
+        return float(rows[row]), int(self.scale.tile[row])
+
+
+class _Maps:
+    """One part's maps, made when they are asked for."""
+
+    def __init__(
+        self,
+        maker: MapMaker,
+        local: NDArray[np.float32],
+        z: NDArray[np.float64],
+        views: Sequence[tuple[slice, Stitch]],
+    ) -> None:
+        self._maker, self._local, self._z, self._views = maker, local, z, views
+        self._tiles: NDArray[np.float32] | None = None
+        self._made: Maps | None = None
+
+    def tiles(self) -> NDArray[np.float32]:
+        """[T, rows, columns]."""
+        if self._tiles is None:
+            self._tiles = self._maker.maps(self._local, self._z)
+        return self._tiles
+
+    def __call__(self) -> Maps:
+        """One map per view."""
+        if self._made is None:
+            self._made = tuple(stitch(self.tiles()[rows]) for rows, stitch in self._views)
+        return self._made
 
 
 class Inspector:
@@ -58,10 +113,10 @@ class Inspector:
         self._clock = clock
         self._rules = tuple(manifest.preprocess.cameras.values())
         self._scales = tuple(section.scales)
-        self._scale, self._maker = _positions(bundle, engine.identity.key)
+        self._places, zones = _places(bundle, engine.identity.key)
         size = (manifest.preprocess.height, manifest.preprocess.width)
         self._locator = part_locator(bundle)
-        self._part = PartInput(manifest.views, self.cameras, *size, threads)
+        self._part = PartInput(manifest.views, self.cameras, *size, threads, zones)
         self._tiles = manifest.tiles
         if len(engine.input) != len(self._tiles):
             raise ValueError(f"an engine of {len(engine.input)} rows for {len(self._tiles)} tiles")
@@ -123,50 +178,51 @@ class Inspector:
     ) -> Verdict:
         """Levels in plain floats: right after the engine, on cold caches, NumPy takes three times as
         long."""
-        scores = [sum(levels) for levels in distances.tolist()]
-        maps: Callable[[], Maps] | None = None
+        whole = [sum(levels) for levels in distances.tolist()]
         # A sum of float32 is finite exactly when all of them are.
-        finite = all(map(math.isfinite, scores))
-        if self._scale is not None and cells is not None:
+        finite = all(map(math.isfinite, whole))
+        places: _Places | None = None
+        if self._places is None or cells is None:
+            scores = [score / scale for score, scale in zip(whole, self._scales, strict=True)]
+            finite = finite and all(map(math.isfinite, scores))
+            score = max(scores)
+            tile = scores.index(score)
+        else:
+            places = self._places
             finite = finite and bool(np.isfinite(cells).all())
-            standard, z = self._scale.scores(np.array(scores), cells)
-            scores, maps = standard.tolist(), self._maps(z)
-        scores = [score / scale for score, scale in zip(scores, self._scales, strict=True)]
-        if not (finite and all(map(math.isfinite, scores))):
+            rows, z = places.scale.scores(np.array(whole), cells)
+            finite = finite and bool(np.isfinite(rows).all())
+            score, tile = places.worst(rows)
+        if not (finite and math.isfinite(score)):
             return fault(Reason.NOT_FINITE, self.threshold, "the engine's distances are not finite")
-        score = max(scores)
-        worst = scores.index(score)
-        passed = score <= self.threshold
+        passed, maps = score <= self.threshold, None
+        findings: tuple[Finding, ...] = ()
+        if places is not None:
+            maps = self._maps(places, z)
+            if not passed:
+                findings, passed = places.finder.find(
+                    rows, z, maps.tiles(), self._part, self._locator, poses
+                )
         return Verdict(
             Decision.PASS if passed else Decision.REJECT,
             Reason.NONE if passed else Reason.SCORE,
             score,
             self.threshold,
-            self._tiles[worst].view.name,
+            self._tiles[tile].view.name,
             distances.copy(),
-            box=self._part.box(worst),
+            box=self._part.box(tile),
             poses=poses,
+            findings=findings,
             map_source=maps,
         )
 
-    def _maps(self, z: NDArray[np.float64]) -> Callable[[], Maps]:
-        """What makes one map per view of the part that was judged, now or later."""
-        maker, local = self._maker, self.engine.local
-        assert maker is not None
+    def _maps(self, places: _Places, z: NDArray[np.float64]) -> _Maps:
+        """Of the part that was judged, to be made now or later."""
+        local, part = self.engine.local, self._part
         assert local is not None
-        kept, part = local.copy(), self._part
-        views = [
-            (rows, view.stitch(maker.grid)) for view, rows in zip(part.views, part.rows, strict=True)
-        ]
-        made: list[Maps] = []
-
-        def make() -> Maps:
-            if not made:
-                tiles = maker.maps(kept, z)
-                made.append(tuple(stitch(tiles[rows]) for rows, stitch in views))
-            return made[0]
-
-        return make
+        grid = places.maker.grid
+        views = [(rows, view.stitch(grid)) for view, rows in zip(part.views, part.rows, strict=True)]
+        return _Maps(places.maker, local.copy(), z, views)
 
     def _check(self, images: Sequence[Image]) -> Verdict | None:
         """A FAULT for pictures that the bundle was not made for."""
@@ -184,16 +240,28 @@ class Inspector:
         return None
 
 
-def _positions(bundle: Bundle, key: str) -> tuple[TileScale | None, MapMaker | None]:
-    """What judges positions and shows them; None for a bundle that does not localise."""
-    local, tiles = bundle.manifest.local, bundle.manifest.tiles
-    if local is None:
-        return None, None
-    combinations = [fit.combination for fit in bundle.section(key).local]
-    return (
-        tile_scale(bundle.tensors, key, tiles, combinations),
-        map_maker(bundle.tensors, key, tiles, local),
+def _places(bundle: Bundle, key: str) -> tuple[_Places | None, dict[str, tuple[LabelImage, list[int]]]]:
+    """What judges positions and shows them, None for a bundle that does not localise; and by camera what
+    is painted over."""
+    manifest, section = bundle.manifest, bundle.section(key)
+    if manifest.local is None:
+        return None, {}
+    images = {}
+    for camera in {zone.camera for zone in manifest.zones}:
+        rule = manifest.preprocess.cameras[camera]
+        file = bundle.path / ZONES / f"{camera}.png"
+        images[camera] = read_label_image(file, (rule.height, rule.width))
+    grid = (manifest.local.rows, manifest.local.columns)
+    labels = position_labels(manifest.zones, images, manifest.views, grid)
+    scale = tile_scale(bundle.tensors, key, manifest.tiles, section.local, labels)
+    places = _Places(
+        scale=scale,
+        maker=map_maker(bundle.tensors, key, manifest.tiles, manifest.local),
+        finder=Finder(manifest, section, scale, grid, labels, images),
+        zones=section.zones,
+        row_scales=np.array(section.scales)[scale.tile],
     )
+    return places, painted(manifest.zones, images)
 
 
 def _unfit(image: Image, rule: CameraRule) -> tuple[Reason, str]:

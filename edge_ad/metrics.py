@@ -87,6 +87,10 @@ class Metrics:
             "edge_ad_reload_failures", "Reloads that kept the old configuration and bundle.",
             registry=registry,
         )  # fmt: skip
+        self.allowed = Counter(
+            "edge_ad_allowed_parts", "Parts that passed because their zones excused every finding.",
+            registry=registry,
+        )  # fmt: skip
         self.journal_errors = Counter(
             "edge_ad_journal_errors", "Verdicts that the journal's disk refused.", registry=registry
         )

@@ -52,6 +52,28 @@ class Reason(str, Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that stands out. x, y: its middle in pixels of the camera's frame; area in square
+    pixels, in whole positions of 16 x 16 of the network's pixels; peak: times what may be seen there at
+    most; zone: "" for the rest of the part; allowed: excused by its zone."""
+
+    zone: str
+    view: str
+    x: float
+    y: float
+    area: float
+    area_mm2: float | None
+    peak: float
+    px_per_mm: float = 0.0
+    allowed: bool = False
+
+    @property
+    def mm(self) -> tuple[float, float] | None:
+        """x, y in millimetres from the frame's upper left, where the scale is known."""
+        return (self.x / self.px_per_mm, self.y / self.px_per_mm) if self.px_per_mm else None
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """The verdict on one part.
 
@@ -73,6 +95,7 @@ class Verdict:
     detail: str = ""
     box: tuple[int, int, int, int] | None = None  # x, y, width, height
     poses: tuple[Pose | None, ...] = ()  # per camera where the part lay, None where it is not looked for
+    findings: tuple[Finding, ...] = ()  # of a part above the threshold that localises
     map_source: Callable[[], Maps] | None = field(default=None, repr=False)
 
     @property

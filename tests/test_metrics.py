@@ -26,7 +26,7 @@ def test_part_at_the_deadline_is_within_it() -> None:
     registry = CollectorRegistry()
     metrics = Metrics(registry, 37.5)
     for seconds in (0.0375, 0.0376):
-        metrics.part(Decision.PASS, Reason.NONE, seconds, 0.5, [0.0] * 5)
+        metrics.part(Decision.PASS, Reason.NONE, seconds, 0.5, [0.0] * 6)
     assert registry.get_sample_value("edge_ad_part_seconds_bucket", {"le": "0.0375"}) == 1
 
 
@@ -45,8 +45,8 @@ def test_every_verdict_and_reason_is_there_from_the_start() -> None:
 def test_part_without_a_score_is_not_in_the_ratio() -> None:
     registry = CollectorRegistry()
     metrics = Metrics(registry, 500.0)
-    metrics.part(Decision.FAULT, Reason.LATE, 0.6, NAN, [0.0] * 5)
-    metrics.part(Decision.REJECT, Reason.SCORE, 0.1, 1.005, [0.0] * 5)
+    metrics.part(Decision.FAULT, Reason.LATE, 0.6, NAN, [0.0] * 6)
+    metrics.part(Decision.REJECT, Reason.SCORE, 0.1, 1.005, [0.0] * 6)
     assert registry.get_sample_value("edge_ad_score_ratio_count") == 1
     assert registry.get_sample_value("edge_ad_score_ratio_bucket", {"le": "1.0"}) == 0
     assert registry.get_sample_value("edge_ad_score_ratio_bucket", {"le": "1.01"}) == 1

@@ -30,6 +30,7 @@ from edge_ad.bundle.manifest import (
     Suspect,
     Tile,
     ViewRule,
+    ZoneRule,
     all_tiles,
 )
 from edge_ad.bundle.read import Bundle, kept_set_sha256, open_bundle, read_manifest
@@ -77,6 +78,7 @@ __all__ = [
     "Suspect",
     "Tile",
     "ViewRule",
+    "ZoneRule",
     "activate",
     "all_tiles",
     "bundle_id",

@@ -18,7 +18,7 @@ from edge_ad.bundle.qualification import (
 )
 from edge_ad.bundle.read import Bundle
 from edge_ad.bundle.store import Entry
-from edge_ad.bundle.views import jitter_texts, view_texts
+from edge_ad.bundle.views import jitter_texts, view_texts, zone_texts
 from edge_ad.gaussian.threshold import Promise, percent, promise_text
 
 NOT_MEASURED = "detection not measured"
@@ -208,6 +208,7 @@ def bundle_lines(bundle: Bundle) -> list[str]:
         ("cameras", cameras),
         *(("placing " + name, text) for name, text in jitter_texts(manifest)),
         *(("view " + name, text) for name, text in view_texts(manifest)),
+        *(("zone " + name, text) for name, text in zone_texts(manifest)),
         ("profile", profile_text(manifest)),
         ("levels", ", ".join(level.name for level in manifest.levels)),
         ("counts", counts),

@@ -15,6 +15,7 @@ from edge_ad.config import PAPER, Profile, Roi, Screen
 from edge_ad.errors import ArtifactError
 from edge_ad.gaussian.threshold import Promise
 from edge_ad.gaussian.view import Combination
+from edge_ad.gaussian.zones import PatchFit, ZoneScale
 from edge_ad.preprocess import tile_names
 from edge_ad.preprocess.tiles import WHOLE
 
@@ -24,6 +25,7 @@ MANIFEST_SHA = "manifest.sha256"
 TENSORS = "gaussian.safetensors"
 REPORT = "report.html"
 REFERENCE = "reference"
+ZONES = "zones"  # a label image per camera that has zones
 LOCATE = "locate"  # a picture per camera that locates
 RESTORE = "restore the bundle from a copy, 'edge-ad bundle rollback', or calibrate again"
 _Count = Annotated[int, Meta(ge=1)]
@@ -75,6 +77,7 @@ class CameraRule(_Struct, frozen=True):
     channels: Literal[1, 3]
     locate: LocateRule | None = None
     jitter: Jitter | None = None
+    px_per_mm: Annotated[float, Meta(ge=0)] = 0.0  # 0: not known
 
 
 class Preprocess(_Struct, frozen=True):
@@ -114,6 +117,19 @@ def all_tiles(views: Iterable[ViewRule]) -> list[Tile]:
     ]
 
 
+class ZoneRule(_Struct, frozen=True):
+    """A zone: pixels of `value` in its camera's label image. See `config.Zone`."""
+
+    name: str
+    camera: str
+    value: Annotated[int, Meta(ge=1, le=255)]
+    kind: Literal["ignore", "inspect"]
+    share: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    min_area: Annotated[float, Meta(ge=0)] = 0.0
+    allow: Annotated[int, Meta(ge=0)] = 0
+    allow_area: Annotated[float, Meta(ge=0)] = 0.0
+
+
 class ReductionRef(_Struct, frozen=True):
     """Which principal components were kept: "none", "pca" or "npca", and the share of variance."""
 
@@ -140,7 +156,7 @@ class LevelFit(_Struct, frozen=True):
 class LocalFit(_Struct, frozen=True):
     """The Gaussians of a tile's positions: rows k of their whitening factors, q regressors made of a
     coarse view of so many cells, weights of a sphere and of neighbouring positions in their shrinkage;
-    and how level distances and cells become one score."""
+    and how level distances and cells become one score, and those of zones in it scores of their own."""
 
     k: Annotated[int, Meta(ge=1)]
     q: Annotated[int, Meta(ge=0)]
@@ -148,6 +164,7 @@ class LocalFit(_Struct, frozen=True):
     shrinkage: float
     shared: float
     combination: Combination
+    patches: list[PatchFit] = []
 
 
 class Chi2(_Struct, frozen=True):
@@ -191,6 +208,7 @@ class Section(_Struct, frozen=True):
     reference_scores: dict[str, float]
     chi2: Chi2 | None = None
     local: list[LocalFit] = []
+    zones: list[ZoneScale] = []  # the rest, then each zone that has a share; empty where none has
     screening: Screening | None = None
 
 
@@ -206,6 +224,7 @@ class Manifest(_Struct, frozen=True, kw_only=True):
     backbone: BackboneRef
     preprocess: Preprocess
     views: list[ViewRule]
+    zones: list[ZoneRule] = []  # label images are files zones/CAMERA.png
     levels: list[Level]
     local: Local | None = None  # what the backbone gives per position; null for profile "paper"
     reduction: ReductionRef
@@ -269,6 +288,11 @@ def _check(manifest: Manifest, where: str) -> None:
             refuse(f"camera {name!r} locates by {rule.locate.reference!r}, which is not in the bundle")
         if rule.locate is not None and rule.frame_size != "fixed":
             refuse(f"camera {name!r} locates parts in frames of any size")
+    for zone in manifest.zones:
+        if f"{ZONES}/{zone.camera}.png" not in manifest.files or zone.camera not in cameras:
+            refuse(f"zone {zone.name!r} of camera {zone.camera!r} has no label image")
+        if manifest.local is None or manifest.preprocess.cameras[zone.camera].frame_size != "fixed":
+            refuse(f"zone {zone.name!r} in frames of any size, or without positions")
     for view in manifest.views:
         if view.camera not in cameras:
             refuse(f"view {view.name!r} names camera {view.camera!r}, it has {sorted(cameras)}")
@@ -292,8 +316,7 @@ def _check(manifest: Manifest, where: str) -> None:
             )
         for fit in section.local:
             _check_combination(fit.combination, manifest.local, f"section {key!r}", refuse)
-        if len({fit.combination.top for fit in section.local}) > 1:
-            refuse(f"section {key!r} averages different numbers of positions in different tiles")
+        _check_zones(manifest, section, f"section {key!r}", refuse)
         if any([fit.name for fit in fits] != names for fits in section.levels):
             refuse(f"section {key!r} does not have the levels {names} for every tile")
         numbers = [section.threshold, *section.scales]
@@ -302,6 +325,24 @@ def _check(manifest: Manifest, where: str) -> None:
         unknown = sorted(set(section.reference_scores) - set(manifest.files))
         if unknown:
             refuse(f"section {key!r} scores a reference file that is not in the bundle: {unknown[0]}")
+
+
+def _check_zones(
+    manifest: Manifest, section: Section, whose: str, refuse: Callable[[str], None]
+) -> None:
+    own = sum(zone.share > 0.0 for zone in manifest.zones)
+    if len(section.zones) != (own + 1 if own else 0):
+        refuse(f"{whose} has {len(section.zones)} scales for {own} zones with a share, and the rest")
+    for scale in section.zones:
+        if not (math.isfinite(scale.median) and math.isfinite(scale.limit - scale.median)) or (
+            scale.limit <= scale.median
+        ):
+            refuse(f"{whose} has a zone with the limit {scale.limit} and the median {scale.median}")
+    for fit in section.local:
+        for patch in fit.patches:
+            sound = math.isfinite(patch.mean) and math.isfinite(patch.spread) and patch.spread > 0
+            if not (sound and 1 <= patch.zone <= own and patch.top >= 1):
+                refuse(f"{whose} has a patch that is not sound: {patch}")
 
 
 def _check_combination(

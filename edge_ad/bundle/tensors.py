@@ -21,7 +21,9 @@ from edge_ad.gaussian.context import pooling
 from edge_ad.gaussian.local import LocalGaussian
 from edge_ad.gaussian.maps import MapMaker
 from edge_ad.gaussian.model import Gaussian
-from edge_ad.gaussian.view import Combination, TileScale
+from edge_ad.gaussian.scale import TileScale
+from edge_ad.gaussian.view import Combination
+from edge_ad.gaussian.zones import Labels, PatchFit
 
 Tensors = dict[str, NDArray[Any]]
 LOCAL = "local"  # stands where the name of a level does
@@ -40,7 +42,9 @@ def level_fits(levels: Sequence[Level], gaussians: Sequence[Gaussian]) -> list[L
     ]
 
 
-def local_fit(local: LocalGaussian, combination: Combination) -> LocalFit:
+def local_fit(
+    local: LocalGaussian, combination: Combination, patches: Sequence[PatchFit] = ()
+) -> LocalFit:
     """What the manifest says of a tile's positions."""
     return LocalFit(
         k=local.whitening.shape[1],
@@ -49,6 +53,7 @@ def local_fit(local: LocalGaussian, combination: Combination) -> LocalFit:
         shrinkage=local.shrinkage,
         combination=combination,
         shared=local.shared,
+        patches=list(patches),
     )
 
 
@@ -97,11 +102,16 @@ def local_head(tensors: Mapping[str, NDArray[Any]], key: str, tile: str) -> Loca
 
 
 def tile_scale(
-    tensors: Mapping[str, NDArray[Any]], key: str, tiles: Sequence[Tile], how: Sequence[Combination]
+    tensors: Mapping[str, NDArray[Any]],
+    key: str,
+    tiles: Sequence[Tile],
+    fits: Sequence[LocalFit],
+    labels: Labels | None = None,
 ) -> TileScale:
-    """What puts the distances of a part's tiles on the scale of good parts."""
+    """What puts the distances of a part's tiles on the scale of good parts; labels [T, P]: zones."""
     center, spread = (_of_tiles(tensors, key, tiles, what)[:, 0] for what in ("center", "spread"))
-    return TileScale.of(how, center, spread)
+    combinations, patches = [fit.combination for fit in fits], [fit.patches for fit in fits]
+    return TileScale.of(combinations, patches, labels, center, spread)
 
 
 def map_maker(

@@ -71,3 +71,20 @@ def _advice(rule: CameraRule, views: list[ViewRule], manifest: Manifest) -> str:
     if moved / finest <= STILL:
         return ""
     return f"; that is {moved / finest:.0f} px for the network: [camera.locate] lays parts straight"
+
+
+def zone_texts(manifest: Manifest) -> list[tuple[str, str]]:
+    """Per zone its name and what it does."""
+    units = {name: "mm2" if c.px_per_mm else "px2" for name, c in manifest.preprocess.cameras.items()}
+    texts = []
+    for zone in manifest.zones:
+        unit = units[zone.camera]
+        if zone.kind == "ignore":
+            texts.append((zone.name, f"camera {zone.camera}, ignored"))
+            continue
+        what = [f"camera {zone.camera}"]
+        what += [f"{zone.share:.0%} of the false rejects"] if zone.share else []
+        what += [f"findings from {zone.min_area:g} {unit} on"] if zone.min_area else []
+        what += [f"{zone.allow} of up to {zone.allow_area:g} {unit} allowed"] if zone.allow else []
+        texts.append((zone.name, ", ".join(what)))
+    return texts

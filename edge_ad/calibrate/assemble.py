@@ -19,18 +19,21 @@ from edge_ad.bundle import (
     ReductionRef,
     bundle_id,
 )
-from edge_ad.bundle.manifest import LOCATE, REFERENCE
+from edge_ad.bundle.manifest import LOCATE, REFERENCE, ZONES
 from edge_ad.calibrate.job import Job, Outcome, Skipped
 from edge_ad.calibrate.request import Request
+from edge_ad.calibrate.zoning import zone_file
 from edge_ad.calibration_set import SCREENING, CalibrationSet, Record, timestamp
 from edge_ad.config import Camera, Station
 from edge_ad.locate.locator import default_box
 from edge_ad.preprocess import RULE
 
 
-def reference_files(outcome: Outcome, directory: Path, cameras: list[str]) -> dict[str, bytes]:
-    """The kept PNGs of the reference parts, and of those that others are laid like, under their names in
-    the bundle."""
+def reference_files(
+    outcome: Outcome, directory: Path, work: Path, cameras: list[str]
+) -> dict[str, bytes]:
+    """The kept PNGs of the reference parts, and of those that others are laid like, and the label images
+    of zones, under their names in the bundle."""
     files = {}
     for score in outcome.scores:
         if score.part.id in outcome.reference:
@@ -39,6 +42,8 @@ def reference_files(outcome: Outcome, directory: Path, cameras: list[str]) -> di
                 files[name] = (directory / "frames" / stored.name).read_bytes()
     for camera, part in outcome.located.items():
         files[_located_name(camera)] = (directory / "frames" / part.files[camera].name).read_bytes()
+    for camera in {zone.camera for zone in outcome.zones}:
+        files[f"{ZONES}/{camera}.png"] = (work / zone_file(camera)).read_bytes()
     return files
 
 
@@ -103,6 +108,7 @@ def make_manifest(
             cameras={camera.name: _camera_rule(camera, outcome) for camera in station.camera},
         ),
         views=job.views,
+        zones=outcome.zones,
         levels=job.levels,
         local=job.local,
         reduction=ReductionRef(kind=job.reduction.kind, share=job.reduction.share),
@@ -119,7 +125,9 @@ def _camera_rule(camera: Camera, outcome: Outcome) -> CameraRule:
         settings = msgspec.structs.asdict(camera.locate)
         box = camera.locate.box or default_box((rule.height, rule.width), camera.locate.max_shift)
         locate = LocateRule(**{**settings, "box": box}, reference=_located_name(camera.name))
-    return msgspec.structs.replace(rule, locate=locate, jitter=outcome.jitter.get(camera.name))
+    return msgspec.structs.replace(
+        rule, locate=locate, jitter=outcome.jitter.get(camera.name), px_per_mm=camera.px_per_mm
+    )
 
 
 def _located_name(camera: str) -> str:

@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 
 from edge_ad.backbone.openvino import open_features
 from edge_ad.backbone.spec import Backbone
+from edge_ad.bundle.zones import painted
 from edge_ad.calibrate.augment import replicate
 from edge_ad.calibrate.job import Job, Part, Skipped
 from edge_ad.calibrate.screen import Tell
 from edge_ad.calibrate.stored import StoredFeatures
+from edge_ad.calibrate.zoning import Zoning
 from edge_ad.calibration_set import read_frame
 from edge_ad.errors import CaptureError
 from edge_ad.frame import Image
@@ -28,6 +30,7 @@ def extract(
     backbone: Backbone,
     parts: Sequence[Part],
     locator: PartLocator,
+    prepare: PartInput,
     store: StoredFeatures,
     tell: Tell,
 ) -> tuple[list[Part], list[Skipped]]:
@@ -42,7 +45,6 @@ def extract(
         local=local is not None,
         dim=local.dim if local is not None else 0,
     )
-    prepare = part_input(job, backbone.height, backbone.width)
     used: list[Part] = []
     left_out: list[Skipped] = []
     for i, part in enumerate(parts):
@@ -73,14 +75,15 @@ def extract(
             store.append(*row)
         used.append(part)
     tell("features", len(parts), len(parts))
-    prepare.close()
     engine.close()
     return used, left_out
 
 
-def part_input(job: Job, height: int, width: int) -> PartInput:
+def part_input(job: Job, height: int, width: int, zoning: Zoning) -> PartInput:
     """What prepares the job's parts for a network of this input size."""
-    return PartInput(job.views, [camera.name for camera in job.cameras], height, width, job.threads)
+    cameras = [camera.name for camera in job.cameras]
+    zones = painted(zoning.rules, zoning.images)
+    return PartInput(job.views, cameras, height, width, job.threads, zones)
 
 
 def read_part(job: Job, part: Part) -> list[Image]:

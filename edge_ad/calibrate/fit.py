@@ -35,6 +35,7 @@ from edge_ad.calibrate.locating import find_references
 from edge_ad.calibrate.screen import Tell, check_enough
 from edge_ad.calibrate.stored import StoredFeatures, TileFeatures, part_rows, replicate_rows
 from edge_ad.calibrate.suspects import find_suspects, scaled_scores, screening, tile_scales
+from edge_ad.calibrate.zoning import Zoning, find_zones
 from edge_ad.errors import CheckFailed
 from edge_ad.gaussian.replicates import fit_with_replicates
 from edge_ad.gaussian.score import level_sum
@@ -47,7 +48,9 @@ from edge_ad.gaussian.threshold import (
     conformal,
 )
 from edge_ad.gaussian.view import FitSettings, fit_view
+from edge_ad.gaussian.zones import REST, Labels, ZoneScale, by_zone, part_scores, zone_scales
 from edge_ad.locate import PartLocator
+from edge_ad.preprocess import PartInput
 
 REFERENCE_FRAMES = 8
 LEAST_THRESHOLD = 0.01
@@ -57,11 +60,12 @@ LEAST_THRESHOLD = 0.01
 class TileFit:
     """What is kept of one tile's fit: the fits of all tiles in float64 would not fit into memory.
 
-    outside: scores [n] of the fitted parts, each by a fit without it; method: how; expected: what NumPy
-    says of the reference parts.
+    outside: scores [n] of the fitted parts, each by a fit without it; rows: the same of the rest and of
+    each zone; method: how; expected: what NumPy says of the reference parts.
     """
 
     outside: NDArray[np.float64]
+    rows: list[NDArray[np.float64]]
     method: str
     levels: list[LevelFit]
     local: LocalFit | None
@@ -80,12 +84,14 @@ def fit(
     """Fit every tile on `parts`. Raises CheckFailed (too few parts, nothing to fit) and DeviceError."""
     with StoredFeatures(Path(job.work)) as store:
         located = find_references(job, parts, tell)
-        used, not_used = extract(job, backbone, parts, located.locator, store, tell)
+        zoning = find_zones(job, rules)
+        prepare = part_input(job, backbone.height, backbone.width, zoning)
+        used, not_used = extract(job, backbone, parts, located.locator, prepare, store, tell)
         left_out = [*skipped, *not_used]
         check_enough(len(used), left_out, job)
         features = store.tiles(part_rows(range(len(used)), job.augment))
         replicates = store.tiles(replicate_rows(len(used), job.augment)) if job.augment else None
-        settings = fit_settings(job)
+        settings = zoning.settings(fit_settings(job), len(features))
         tiles = _fit_tiles(job, features, settings, tell)
         outside = [tile.outside for tile in tiles]
         suspects = find_suspects(job, used, features, outside, settings, tell)
@@ -102,7 +108,8 @@ def fit(
             tiles = _fit_tiles(job, features, settings, tell, replicates)
     scales = tile_scales([tile.outside for tile in tiles], job.local is not None)
     scaled = scaled_scores([tile.outside for tile in tiles], scales)
-    scores = scaled.max(axis=1)
+    zones, rows, zone_of = _zone_scales(job, tiles, zoning)
+    scores = part_scores(rows, zone_of, zones) if zones else scaled.max(axis=1)
     threshold, promise, chi2 = _threshold(job, scores, tiles)
     _check_threshold(job, threshold, scores, used)
     tensors: Tensors = {}
@@ -111,7 +118,8 @@ def fit(
     engine = _open_scorer(job, backbone, tensors)
     picked = _picked(len(used))
     names = [used[i].id for i in picked]
-    answers = _reference(job, engine, located.locator, [used[i] for i in picked], tell)
+    answers = _reference(job, engine, located.locator, prepare, [used[i] for i in picked], tell)
+    prepare.close()
     check_engine(job, names, answers, joined_tiles([tile.expected for tile in tiles]))
     section = Section(
         identity=engine.identity,
@@ -122,6 +130,7 @@ def fit(
         reference_scores={},
         chi2=chi2,
         local=[tile.local for tile in tiles if tile.local is not None],
+        zones=zones,
         screening=screening(job, suspects, promise),
     )
     engine.close()
@@ -130,11 +139,12 @@ def fit(
         Score(part, float(score), where[tile].view.name, where[tile].place)
         for part, score, tile in zip(used, scores, scaled.argmax(axis=1), strict=True)
     ]
-    reference = (_tile_scores(job, answers, section, tensors) / scales).max(axis=1)
+    reference = _engine_scores(job, answers, section, tensors, zoning.labels)
     found = dict(zip(names, map(float, reference), strict=True))
     outcome = Outcome(
-        results, suspects.parts, left_out, rules, section, found, located.reference, located.jitter
-    )
+        results, suspects.parts, left_out, rules, section, found, located.reference, located.jitter,
+        zoning.rules,
+    )  # fmt: skip
     return outcome, tensors
 
 
@@ -152,7 +162,7 @@ def _picked(parts: int) -> NDArray[np.int64]:
 def _fit_tiles(
     job: Job,
     features: Sequence[TileFeatures],
-    settings: FitSettings,
+    settings: Sequence[FitSettings],
     tell: Tell,
     replicates: Sequence[TileFeatures] | None = None,
 ) -> list[TileFit]:
@@ -162,19 +172,36 @@ def _fit_tiles(
         tell("fitting", i, len(features))
         of_tile = features[i].read()
         if replicates is None:
-            fitted = fit_view(of_tile, settings)
+            fitted = fit_view(of_tile, settings[i])
         else:
-            fitted = fit_with_replicates(of_tile, replicates[i].read(), settings)
+            fitted = fit_with_replicates(of_tile, replicates[i].read(), settings[i])
         tensors = level_tensors(job.key, tile.name, job.levels, fitted.gaussians)
         local = None
         if fitted.local is not None and fitted.combination is not None:
             tensors |= local_tensors(job.key, tile.name, fitted.local)
-            local = local_fit(fitted.local, fitted.combination)
+            local = local_fit(fitted.local, fitted.combination, fitted.patches)
         levels = level_fits(job.levels, fitted.gaussians)
         expected = numpy_answers(of_tile.take(_picked(len(of_tile))), fitted)
-        tiles.append(TileFit(fitted.outside, fitted.method, levels, local, expected, tensors))
+        rows = fitted.rows or [fitted.outside]
+        tiles.append(TileFit(fitted.outside, rows, fitted.method, levels, local, expected, tensors))
     tell("fitting", len(features), len(features))
     return tiles
+
+
+def _zone_scales(
+    job: Job, tiles: Sequence[TileFit], zoning: Zoning
+) -> tuple[list[ZoneScale], NDArray[np.float64], list[int]]:
+    """What puts the zones on one scale, empty where none has a share; the scores [n, R] of all tiles'
+    rows, and which zone each row is of."""
+    rows = np.stack([row for tile in tiles for row in tile.rows], axis=1)
+    zones = []
+    for tile in tiles:
+        patches = tile.local.patches if tile.local is not None else []
+        zones += [REST, *(patch.zone for patch in patches)]
+    if not zoning.shares:
+        return [], rows, zones
+    by = by_zone(rows, zones, len(zoning.shares) + 1)
+    return zone_scales(by, zoning.shares, job.rate), rows, zones
 
 
 def _threshold(
@@ -231,10 +258,14 @@ def _open_scorer(job: Job, backbone: Backbone, tensors: Tensors) -> ScoreEngine:
 
 
 def _reference(
-    job: Job, engine: ScoreEngine, locator: PartLocator, parts: Sequence[Part], tell: Tell
+    job: Job,
+    engine: ScoreEngine,
+    locator: PartLocator,
+    prepare: PartInput,
+    parts: Sequence[Part],
+    tell: Tell,
 ) -> Answers:
     """What the engine that will inspect says of some parts."""
-    prepare = part_input(job, *engine.input.shape[1:3])
     distances, cells = [], []
     for i, part in enumerate(parts):
         tell("reference", i, len(parts))
@@ -242,16 +273,16 @@ def _reference(
         distances.append(engine.infer().copy())
         if engine.cells is not None:
             cells.append(engine.cells.copy())
-    prepare.close()
     tell("reference", len(parts), len(parts))
     return Answers(np.stack(distances), np.stack(cells) if cells else None)
 
 
-def _tile_scores(job: Job, answers: Answers, section: Section, tensors: Tensors) -> NDArray[np.float64]:
-    """Scores [m, T] as the inspector makes them, before the tiles' scales."""
+def _engine_scores(
+    job: Job, answers: Answers, section: Section, tensors: Tensors, labels: Labels | None
+) -> NDArray[np.float64]:
+    """Scores [m] of parts as the inspector makes them."""
     whole = level_sum(answers.distances)
     if answers.cells is None:
-        return whole
-    combinations = [fit.combination for fit in section.local]
-    scale = tile_scale(tensors, job.key, all_tiles(job.views), combinations)
-    return scale.scores(whole, answers.cells)[0]
+        return np.asarray((whole / section.scales).max(axis=1))
+    scale = tile_scale(tensors, job.key, all_tiles(job.views), section.local, labels)
+    return part_scores(scale.scores(whole, answers.cells)[0], scale.zone.tolist(), section.zones)

@@ -7,9 +7,9 @@ from typing import Literal
 import msgspec
 
 from edge_ad.backbone.spec import Level, Local
-from edge_ad.bundle import CameraRule, Jitter, Section, ViewRule
+from edge_ad.bundle import CameraRule, Jitter, Section, ViewRule, ZoneRule
 from edge_ad.calibration_set import StoredFile
-from edge_ad.config import Locate, Screen
+from edge_ad.config import Locate, Screen, Zone
 from edge_ad.gaussian.subspace import Reduction
 
 
@@ -62,6 +62,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     work: str
     cameras: list[CameraJob]
     views: list[ViewRule]
+    zones: list[Zone]
+    base: str
     levels: list[Level]
     local: Local | None
     regressors: int
@@ -118,6 +120,7 @@ class Outcome(msgspec.Struct, frozen=True, tag="outcome"):
     reference: dict[str, float]
     located: dict[str, Part]
     jitter: dict[str, Jitter]
+    zones: list[ZoneRule]
 
 
 Message = Update | Failed | Outcome

@@ -123,6 +123,8 @@ def plan_job(
         work=str(work),
         cameras=[_camera_job(station, camera) for camera in station.camera],
         views=view_rules(station),
+        zones=list(station.zone),
+        base=str(station.resolve(".")),
         levels=levels,
         local=choose_local(station, backbone),
         regressors=TILED_REGRESSORS if _tiled(station) else MOST,

@@ -201,12 +201,13 @@ def _fit_and_write(
         job = plan_job(station, backbone, levels, base, candidates, directory, Path(work))
         outcome = run_worker(job, progress)
         tensors: dict[str, NDArray[Any]] = load_file(Path(work) / TENSORS)
+        cameras = [camera.name for camera in station.camera]
+        files = reference_files(outcome, directory, Path(work), cameras)
     skipped = [
         *outcome.skipped,
         *(Skipped(name, "unreadable", "not there for every camera") for name in incomplete),
     ]
     parts = base.append(decisions(job, outcome, request, now()))
-    files = reference_files(outcome, directory, [camera.name for camera in station.camera])
     manifest = make_manifest(station, backbone, job, outcome, parts, skipped, now())
     files[REPORT] = render_report(
         manifest, outcome.scores, outcome.suspects, skipped, directory

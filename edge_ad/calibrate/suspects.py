@@ -51,7 +51,7 @@ def find_suspects(
     parts: Sequence[Part],
     features: Sequence[TileFeatures],
     outside: Sequence[Floats],
-    settings: FitSettings,
+    settings: Sequence[FitSettings],
     tell: Tell,
 ) -> Suspects:
     """Screen the parts of a fit without replicates; outside: per tile the scores [n] of that fit."""
@@ -66,7 +66,7 @@ def find_suspects(
         for i, of_tile in enumerate(features):
             tell("screening", done, most)
             done = min(done + 1, most)
-            fitted = fit_view(of_tile.take(~out).read(), settings)
+            fitted = fit_view(of_tile.take(~out).read(), settings[i])
             fitted_scores.append(fitted.outside)
             by_tile[out, i] = fitted.score(of_tile.take(out).read()).scores
         scales = tile_scales(fitted_scores, standard)

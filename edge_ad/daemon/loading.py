@@ -8,8 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from edge_ad.backbone.spec import load_backbone
-from edge_ad.bundle import Bundle, CameraRule, current_path, open_bundle
+from edge_ad.bundle import Bundle, CameraRule, ZoneRule, current_path, open_bundle
+from edge_ad.bundle.manifest import ZONES
+from edge_ad.bundle.zones import read_label_image
 from edge_ad.config import Locate, Station
 from edge_ad.errors import ArtifactError, ConfigError
 from edge_ad.inspector import open_inspector
@@ -78,6 +82,7 @@ def check_fits(bundle: Bundle, station: Station) -> None:
                 f"{bundle.path}: was made for {what} {have}, {where} has {want}; "
                 "calibrate again or restore the station file"
             )
+    _check_zones(bundle, station, where)
 
 
 def _locate(
@@ -93,6 +98,35 @@ def _locate(
             if values is not None:
                 found.append((camera.name, *((key, getattr(values, key)) for key in keys)))
     return have, want
+
+
+def _check_zones(bundle: Bundle, station: Station, where: str) -> None:
+    """Raise ArtifactError unless the station draws the bundle's zones. Files that they come from are
+    read again: a picture may have been painted over."""
+    manifest = bundle.manifest
+    keys = [key for key in ZoneRule.__struct_fields__ if key != "value"]
+    have, want = (
+        [tuple(getattr(zone, key) for key in keys) for zone in zones]
+        for zones in (manifest.zones, station.zone)
+    )
+    if have != want:
+        raise ArtifactError(
+            f"{bundle.path}: was made for zones {[one[0] for one in have]}, {where} has "
+            f"{[one[0] for one in want]} or other settings of them; 'edge-ad calibrate --refit'"
+        )
+    if not want:
+        return
+    from edge_ad.zones import label_images
+
+    rules = manifest.preprocess.cameras
+    shapes = {z.camera: (rules[z.camera].height, rules[z.camera].width) for z in manifest.zones}
+    for camera, image in label_images(station.zone, station.resolve("."), shapes).items():
+        old = read_label_image(bundle.path / ZONES / f"{camera}.png", shapes[camera])
+        if not np.array_equal(image, old):
+            raise ArtifactError(
+                f"{bundle.path}: zones of camera {camera!r} are drawn otherwise in {where}; 'edge-ad "
+                "calibrate --refit'"
+            )
 
 
 def check_reloadable(old: Station, new: Station) -> None:

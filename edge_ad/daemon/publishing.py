@@ -11,7 +11,7 @@ from queue import Empty, SimpleQueue
 
 from edge_ad.delivery import wire
 from edge_ad.delivery.scores import ScorePublisher
-from edge_ad.delivery.wire import VERSION, Header, PoseBody, ScoreBody
+from edge_ad.delivery.wire import VERSION, FindingBody, Header, PoseBody, ScoreBody
 from edge_ad.errors import DeviceError
 from edge_ad.metrics import Metrics
 from edge_ad.verdict import Decision, Verdict
@@ -41,6 +41,15 @@ def _poses(verdict: Verdict) -> list[PoseBody | None] | None:
         return None
     return [
         None if p is None else PoseBody(p.dx, p.dy, p.angle, p.scale, p.quality) for p in verdict.poses
+    ]
+
+
+def _findings(verdict: Verdict) -> list[FindingBody] | None:
+    if not verdict.findings:
+        return None
+    return [
+        FindingBody(f.zone, f.view, f.x, f.y, f.area, f.peak, f.mm, f.area_mm2, f.allowed)
+        for f in verdict.findings
     ]
 
 
@@ -189,6 +198,7 @@ class Publisher:
                 verdict.detail,
                 verdict.box,
                 _poses(verdict),
+                _findings(verdict),
             )
         )
         self._scores.send(header, body, rejected=verdict.decision is not Decision.PASS)
@@ -200,6 +210,8 @@ class Publisher:
             verdict.score / verdict.threshold,
             (*(ns / 1e9 for ns in outcome.stages_ns), published_s),
         )
+        if verdict.passed and verdict.findings:
+            self._metrics.allowed.inc()
         for camera, pose in zip(outcome.cameras, verdict.poses, strict=False):
             if pose is not None:
                 self._metrics.located(camera, pose)

@@ -45,6 +45,21 @@ class PoseBody(msgspec.Struct, frozen=True):
     quality: float
 
 
+class FindingBody(msgspec.Struct, frozen=True):
+    """One thing that stands out. x, y in pixels of the camera's frame, `mm` the same in millimetres,
+    area in square pixels, peak in times what the zone may show; allowed: excused by its zone."""
+
+    zone: str
+    view: str
+    x: float
+    y: float
+    area: float
+    peak: float
+    mm: tuple[float, float] | None = None
+    area_mm2: float | None = None
+    allowed: bool = False
+
+
 class ScoreBody(msgspec.Struct, frozen=True):
     """What is said about the part. Numbers that do not exist are null."""
 
@@ -59,6 +74,7 @@ class ScoreBody(msgspec.Struct, frozen=True):
     detail: str = ""
     box: tuple[int, int, int, int] | None = None  # x, y, width, height that decided, frame pixels
     poses: list[PoseBody | None] | None = None  # per camera of the bundle
+    findings: list[FindingBody] | None = None  # of a part above the threshold
 
 
 class Request(msgspec.Struct, frozen=True):

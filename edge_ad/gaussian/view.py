@@ -16,9 +16,8 @@ twice as unusual. (On development data the sum of both, or both at full weight, 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -26,15 +25,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_ad.errors import CheckFailed
-from edge_ad.gaussian.context import MOST, Grid, LocalFeatures
+from edge_ad.gaussian.context import MOST, Grid, LocalFeatures, pooling
 from edge_ad.gaussian.local import LocalGaussian, fit_local
 from edge_ad.gaussian.maps import anomaly_map
 from edge_ad.gaussian.model import NONE, Gaussian, Level, fit_levels
 from edge_ad.gaussian.out_of_sample import out_of_sample_distances
 from edge_ad.gaussian.score import level_distances, level_sum
 from edge_ad.gaussian.subspace import Reduction
+from edge_ad.gaussian.zones import (
+    IGNORED,
+    REST,
+    Labels,
+    PatchFit,
+    fit_patches,
+    patch_largest,
+    top_count,
+    top_mean,
+)
 
-TOP = 0.01  # share of positions whose mean is a part's local score
 GLOBAL_WEIGHT = 0.5
 
 Floats = NDArray[np.float64]
@@ -62,13 +70,15 @@ class Features:
 @dataclass(frozen=True, slots=True)
 class FitSettings:
     """What is fitted. grid: rows and columns of the local features; None is profile "paper"; regressors:
-    how many at most are taken from the part as a whole."""
+    how many at most are taken from the part as a whole; labels [P]: zones of the positions (see
+    `zones`), None where all of them are one."""
 
     levels: Sequence[Level]
     reduction: Reduction = NONE
     folds: int = 20
     grid: Grid | None = None
     regressors: int = MOST
+    labels: Labels | None = None
 
 
 class Combination(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -86,44 +96,7 @@ class Combination(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return _combined(self, global_, z)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class TileScale:
-    """What puts the distances of one part's T tiles on the scale of good parts: combinations as arrays
-    [T] with `top` in common; center and spread [T, P] of distances given the whole."""
-
-    top: int
-    global_mean: Floats
-    global_spread: Floats
-    local_mean: Floats
-    local_spread: Floats
-    center: Floats
-    spread: Floats
-
-    @classmethod
-    def of(cls, tiles: Sequence[Combination], center: Floats, spread: Floats) -> TileScale:
-        """Of at least one tile."""
-
-        def each(name: str) -> Floats:
-            return np.array([getattr(one, name) for one in tiles], np.float64)
-
-        return cls(
-            top=tiles[0].top,
-            global_mean=each("global_mean"),
-            global_spread=each("global_spread"),
-            local_mean=each("local_mean"),
-            local_spread=each("local_spread"),
-            center=center,
-            spread=spread,
-        )
-
-    def scores(self, global_: NDArray[Any], cells: NDArray[Any]) -> tuple[Floats, Floats]:
-        """Scores [..., T] and z [..., T, P] from sums of level distances [..., T] and distances of
-        positions [..., T, P]. NaN and Inf stay NaN or Inf."""
-        z = (cells - self.center) / self.spread
-        return _combined(self, global_, z), z
-
-
-def _combined(how: Combination | TileScale, global_: NDArray[Any], z: NDArray[Any]) -> Floats:
+def _combined(how: Combination, global_: NDArray[Any], z: NDArray[Any]) -> Floats:
     local = (top_mean(z, how.top) - how.local_mean) / how.local_spread
     whole = GLOBAL_WEIGHT * (np.asarray(global_, np.float64) - how.global_mean) / how.global_spread
     return np.asarray(np.maximum(local, whole))
@@ -141,7 +114,8 @@ class Scored:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ViewFit:
-    """One tile's fit. outside: scores [n] of the fitted parts, each by a fit without it; method: how."""
+    """One tile's fit. outside: scores [n] of the fitted parts, each by a fit without it, of the zone
+    that is the worst; rows: the same of the rest, then of each zone in `patches`; method: how."""
 
     settings: FitSettings
     gaussians: list[Gaussian]
@@ -149,6 +123,8 @@ class ViewFit:
     combination: Combination | None
     outside: Floats
     method: str
+    patches: list[PatchFit] = field(default_factory=list)
+    rows: list[Floats] = field(default_factory=list)
 
     def score(self, features: Features) -> Scored:
         """Scores of parts that were not fitted: the NumPy reference of every engine."""
@@ -156,12 +132,19 @@ class ViewFit:
         if self.local is None or self.combination is None or features.local is None:
             return Scored(level_sum(distances), distances, None)
         z = self.local.z(np.sqrt(self.local.d2(features.local)))
-        scores = self.combination.scores(level_sum(distances), z[:, 0])
+        labels = self.settings.labels
+        scores = self.combination.scores(level_sum(distances), _of_rest(z[:, 0], labels))
+        for patch in self.patches:
+            assert labels is not None
+            largest, _ = patch_largest(z[:, 0], labels, patch.zone)
+            scores = np.maximum(scores, (largest - patch.mean) / patch.spread)
         return Scored(scores, distances, anomaly_map(z[:, 0], z[:, 1], self.local.grid))
 
 
 def fit_view(features: Features, settings: FitSettings) -> ViewFit:
     """Fit one tile. Raises CheckFailed (too few parts, or all the same); errors name the level."""
+    if settings.labels is not None and (settings.labels == IGNORED).all():
+        return _nothing(features, settings)
     distances, method = out_of_sample_distances(
         features.pooled, settings.levels, settings.reduction, settings.folds
     )
@@ -172,10 +155,17 @@ def fit_view(features: Features, settings: FitSettings) -> ViewFit:
     if features.local is None:
         raise ValueError("profile default needs local features")
     local, z = fit_local(features.local, settings.grid, settings.regressors)
-    top = max(1, math.ceil(TOP * z.shape[1]))
-    largest = top_mean(z, top)
+    labels = settings.labels
+    rest = _of_rest(z, labels)
+    top = top_count(rest.shape[1])
+    largest = top_mean(rest, top)
+    empty = bool(np.isneginf(rest).all())  # the tile is all zones: only the part as a whole is left
     combination = Combination(
-        top, float(whole.mean()), float(whole.std()), float(largest.mean()), float(largest.std())
+        top,
+        float(whole.mean()),
+        float(whole.std()),
+        0.0 if empty else float(largest.mean()),
+        1.0 if empty else float(largest.std()),
     )
     if not (combination.global_spread > 0.0 and combination.local_spread > 0.0):
         raise CheckFailed(
@@ -183,11 +173,37 @@ def fit_view(features: Features, settings: FitSettings) -> ViewFit:
         )
     # On the scale of all parts, as a new one will be: what one part adds to a scale moves all alike.
     # Each on a scale without it seems further out than a new one: 0.6 times the promised rate.
-    outside = combination.scores(whole, z)
-    return ViewFit(settings, gaussians, local, combination, outside, method)
+    outside = combination.scores(whole, rest)
+    patches, scores = fit_patches(z, labels) if labels is not None else ([], [])
+    rows = [outside, *scores]
+    worst = np.asarray(np.max(rows, axis=0))
+    return ViewFit(settings, gaussians, local, combination, worst, method, patches, rows)
 
 
-def top_mean(z: NDArray[Any], top: int) -> Floats:
-    """Mean of the `top` largest of [..., P]; NaN where one is."""
-    largest = np.partition(z, z.shape[-1] - top, axis=-1)[..., -top:]
-    return np.asarray(largest.mean(axis=-1, dtype=np.float64))
+def _of_rest(z: NDArray[Any], labels: Labels | None) -> NDArray[Any]:
+    """z [n, P] of positions in no zone of their own; [n, 1] of minus infinity where there are none."""
+    if labels is None:
+        return z
+    inside = labels == REST
+    return z[:, inside] if inside.any() else np.full((len(z), 1), -np.inf)
+
+
+def _nothing(features: Features, settings: FitSettings) -> ViewFit:
+    """Of a tile that is ignored, where all parts are the same: it has no distance to anything."""
+    assert features.local is not None
+    assert settings.grid is not None
+    n, positions, d = features.local.shape
+    coarse = len(pooling(settings.grid)) * d
+    flat = [
+        Gaussian(np.zeros(level.dim), np.zeros((1, level.dim)), 1.0, 1.0, n) for level in settings.levels
+    ]
+    square = np.zeros((positions, d, d))
+    local = LocalGaussian(
+        grid=settings.grid, context_mean=np.zeros(coarse), context=np.zeros((0, coarse)),
+        mean=np.zeros((positions, d)), coefficients=np.zeros((positions, d, 0)), whitening=square,
+        alone=square, center=np.zeros((2, positions)), spread=np.ones((2, positions)), shrinkage=1.0,
+        shared=0.0, n=n,
+    )  # fmt: skip
+    outside = np.zeros(n)
+    how = Combination(1, 0.0, 1.0, 0.0, 1.0)
+    return ViewFit(settings, flat, local, how, outside, "leave-one-out", rows=[outside])

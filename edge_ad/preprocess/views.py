@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Protocol
@@ -14,6 +14,7 @@ from edge_ad.errors import ConfigError
 from edge_ad.frame import Image
 from edge_ad.preprocess.resize import Preprocessor, Roi, inside
 from edge_ad.preprocess.tiles import WHOLE, Stitch, Tiles, pixels_per_input, tile_boxes
+from edge_ad.preprocess.zones import PAINT, LabelImage, Mask, tile_masks
 
 TILES_PER_THREAD = 3  # fewer are resized sooner than a thread is woken
 
@@ -76,8 +77,19 @@ def count_tiles(views: Sequence[ViewGeometry]) -> int:
 class ViewInput:
     """One view's tiles. Owns scratch memory for `workers` threads: not thread safe otherwise."""
 
-    def __init__(self, view: ViewGeometry, height: int, width: int, workers: int = 1) -> None:
+    def __init__(
+        self,
+        view: ViewGeometry,
+        height: int,
+        width: int,
+        workers: int = 1,
+        zones: LabelImage | None = None,
+        ignored: Sequence[int] = (),
+    ) -> None:
         self.view = view
+        self._size = (height, width)
+        self._zones, self._ignored = zones, tuple(ignored)
+        self._masks: list[Mask | None] = []
         self._preprocessors = [Preprocessor(height, width) for _ in range(workers)]
         self._shape: tuple[int, ...] = ()
         self.boxes: tuple[Roi, ...] = ()  # of the last frame
@@ -87,16 +99,28 @@ class ViewInput:
     def fit(self, shape: tuple[int, ...]) -> None:
         """Lay the tiles out in frames of this shape, the first time that it comes. Raises ConfigError
         when they do not fit."""
-        if shape != self._shape:
-            self.boxes = view_boxes(self.view, shape)
-            self._shape = shape
+        if shape == self._shape:
+            return
+        self.boxes = view_boxes(self.view, shape)
+        self._masks = [None] * len(self.boxes)
+        if self._zones is not None and self._ignored:
+            if self._zones.shape != shape[:2]:
+                raise ConfigError(
+                    f"view {self.view.name}: zones of {self._zones.shape[1]} x {self._zones.shape[0]} "
+                    f"px in a frame of {shape[1]} x {shape[0]} px; draw them for this frame"
+                )
+            self._masks = tile_masks(self._zones, self.boxes, self._size, self._ignored)
+        self._shape = shape
 
     def fill(self, image: Image, rows: NDArray[np.uint8], worker: int = 0) -> None:
         """Write the tiles of `image` (uint8, H x W grey or H x W x 3 BGR) that are the worker's into
         `rows`, [tiles, height, width, 3]; `fit` was called with its shape."""
         prepare, step = self._preprocessors[worker].prepare, len(self._preprocessors)
-        for box, row in zip(self.boxes[worker::step], rows[worker::step], strict=True):
+        tiles = zip(self.boxes[worker::step], self._masks[worker::step], rows[worker::step], strict=True)
+        for box, mask, row in tiles:
             prepare(image, box, row)
+            if mask is not None:
+                row[mask] = PAINT
 
     def stitch(self, grid: tuple[int, int]) -> Stitch:
         """What lays maps of such a grid, one per tile, onto one map of the last frame's region."""
@@ -120,9 +144,14 @@ class PartInput:
         height: int,
         width: int,
         threads: int = 1,
+        zones: Mapping[str, tuple[LabelImage, Sequence[int]]] | None = None,
     ) -> None:
+        """zones: by camera a label image, and which of its values are ignored."""
         workers = max(1, min(threads, count_tiles(views) // TILES_PER_THREAD))
-        self.views = tuple(ViewInput(view, height, width, workers) for view in views)
+        zones = zones or {}
+        self.views = tuple(
+            ViewInput(view, height, width, workers, *zones.get(view.camera, ())) for view in views
+        )
         self.cameras = tuple(cameras.index(view.camera) for view in views)
         ends = np.cumsum([count_tiles([view]) for view in views]).tolist()
         self.rows = tuple(slice(a, b) for a, b in pairwise([0, *ends]))

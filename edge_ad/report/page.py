@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from edge_ad.bundle import Manifest, Section
 from edge_ad.bundle.describe import profile_text
-from edge_ad.bundle.views import jitter_texts, view_texts
+from edge_ad.bundle.views import jitter_texts, view_texts, zone_texts
 from edge_ad.gaussian.threshold import (
     CHI2,
     confident_rate,
@@ -204,6 +204,7 @@ def _identity(manifest: Manifest, key: str, section: Section) -> str:
         ("Cameras", cameras),
         *((f"Placing {name}", text) for name, text in jitter_texts(manifest)),
         *((f"View {name}", text) for name, text in view_texts(manifest)),
+        *((f"Zone {name}", text) for name, text in zone_texts(manifest)),
         ("edge_ad", manifest.edge_ad),
     ]
     return '<div class="identity">' + table(["", ""], rows, numbers_from=2) + "</div>"

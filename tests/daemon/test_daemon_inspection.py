@@ -50,7 +50,7 @@ def test_engine_that_returns_while_its_parts_are_answered_gives_no_second_verdic
         @property
         def stamps(self) -> list[int]:
             loop.take_over()
-            return [0, 0, 0, 0]
+            return [0, 0, 0, 0, 0]
 
     loop.active.inspector = Late()
     feed(parts, 2)

@@ -10,7 +10,8 @@ from edge_ad.gaussian.maps import anomaly_map
 from edge_ad.gaussian.model import fit_levels
 from edge_ad.gaussian.score import level_distances
 from edge_ad.gaussian.threshold import conformal
-from edge_ad.gaussian.view import Features, FitSettings, fit_view, top_mean
+from edge_ad.gaussian.view import Features, FitSettings, fit_view
+from edge_ad.gaussian.zones import top_mean
 
 LEVELS = [Level("low", "a", 4, 4, 0), Level("high", "b", 6, 16, 4)]
 GRID = (3, 4)

@@ -1,0 +1,183 @@
+"""What was found on a part that scores above the threshold: where, how large, and whether it matters.
+
+A position stands out where its z on the map exceeds what its zone may show. Neighbouring ones are one
+finding. Where every finding of a part is excused by its zone (too small, or of the few small ones that
+are cosmetic), the part passes: that only ever makes false rejects rarer than promised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_ad.bundle import Manifest, Section, ZoneRule
+from edge_ad.bundle.zones import Images, own_zones
+from edge_ad.gaussian.scale import TileScale
+from edge_ad.gaussian.zones import Labels
+from edge_ad.locate import Pose
+from edge_ad.locate.part import PartLocator
+from edge_ad.locate.pose import matrix
+from edge_ad.preprocess import PartInput, Roi
+from edge_ad.preprocess.views import ViewInput
+from edge_ad.verdict import Finding
+
+MOST = 50  # findings of a part that are listed, those that stand out most
+LEAST_Z = 0.1  # what a zone's limit on z is taken to be at least
+
+Floats = NDArray[np.float64]
+
+
+class Finder:
+    """Findings by one section of a bundle. labels [T, P]: zones of the positions, None without zones."""
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        section: Section,
+        scale: TileScale,
+        grid: tuple[int, int],
+        labels: Labels | None,
+        images: Images,
+    ) -> None:
+        self._rules = manifest.zones
+        self._scale, self._grid = scale, grid
+        self._labels, self._images = labels, images
+        self._px_per_mm = {name: c.px_per_mm for name, c in manifest.preprocess.cameras.items()}
+        limits = [one.median + section.threshold * (one.limit - one.median) for one in section.zones]
+        of_row = (
+            [limits[zone] for zone in scale.zone.tolist()]
+            if limits
+            else [section.threshold * section.scales[tile] for tile in scale.tile.tolist()]
+        )
+        self._limit = np.array(of_row)  # [R], of the rows' scores
+        self._z_limit = np.maximum(scale.local_mean + scale.local_spread * self._limit, LEAST_Z)
+        self._own = {zone.name: i for i, zone in enumerate(own_zones(self._rules), 1)}
+
+    def find(
+        self,
+        rows: Floats,
+        z: Floats,
+        maps: NDArray[np.float32],
+        part: PartInput,
+        locator: PartLocator,
+        poses: Sequence[Pose | None],
+    ) -> tuple[tuple[Finding, ...], bool]:
+        """Findings of a part from its rows' scores [R], z given the whole [T, P] and maps [T, rows,
+        columns], the most striking first; and whether all that is wrong with it is excused."""
+        excess = self._excess(z, maps)
+        found: list[Finding] = []
+        for view, span, camera in zip(part.views, part.rows, part.cameras, strict=True):
+            whole = view.stitch(self._grid)(excess[span])
+            for one in self._of_view(view, whole):
+                found.append(_in_frame(one, locator, camera, poses))
+        found = self._excused(found)
+        found.sort(key=lambda one: -one.peak)
+        local = self._scale.local_scores(z)
+        # The part as a whole is no place, and nothing excuses it.
+        unplaced = bool(((rows > self._limit) & (local <= self._limit)).any())
+        return tuple(found[:MOST]), not unplaced and bool(found) and all(one.allowed for one in found)
+
+    def _excess(self, z: Floats, maps: NDArray[np.float32]) -> NDArray[np.float32]:
+        """[T, rows, columns]: above 1 where a position stands out; 0 where it is ignored."""
+        tiles, positions = z.shape
+        limit = np.full((tiles, positions), np.inf)
+        local = self._scale.local_scores(z)
+        excess = np.zeros((tiles, positions))
+        for row, (tile, zone) in enumerate(
+            zip(self._scale.tile.tolist(), self._scale.zone.tolist(), strict=True)
+        ):
+            inside = np.ones(positions, np.bool_) if self._labels is None else self._labels[tile] == zone
+            if not inside.any():
+                continue
+            limit[tile, inside] = self._z_limit[row]
+            seen = maps[tile].ravel()[inside] / self._z_limit[row]
+            excess[tile, inside] = seen
+            if local[row] > self._limit[row] and not (seen > 1).any():
+                # The score looks at z given the whole alone; the map must show what decided.
+                at = np.flatnonzero(inside)[int(np.argmax(z[tile, inside]))]
+                excess[tile, at] = max(1.001, z[tile, at] / self._z_limit[row])
+        return excess.reshape(tiles, *self._grid).astype(np.float32)
+
+    def _of_view(self, view: ViewInput, excess: NDArray[np.float32]) -> list[Finding]:
+        """In pixels of the frame as the part was laid."""
+        x, y, width, height = _region(view.boxes)
+        rows, columns = excess.shape
+        size = np.array([width / columns, height / rows])
+        count, marks, stats, _ = cv2.connectedComponentsWithStats((excess > 1).astype(np.uint8))
+        found = []
+        for mark in range(1, count):
+            inside = marks == mark
+            at = np.argwhere(inside)[:, ::-1]
+            weights = excess[inside].astype(np.float64)
+            middle = (at + 0.5).T @ weights / weights.sum() * size + (x, y) - 0.5
+            peak = at[int(np.argmax(weights))]
+            spot = ((peak + 0.5) * size + (x, y)).astype(int)
+            rule = self._zone_at(view.view.camera, spot)
+            found.append(
+                self._finding(view, rule, middle, float(stats[mark, cv2.CC_STAT_AREA] * size.prod()),
+                              float(weights.max()))
+            )  # fmt: skip
+        return found
+
+    def _finding(
+        self, view: ViewInput, rule: ZoneRule | None, middle: Any, area: float, peak: float
+    ) -> Finding:
+        scale = self._px_per_mm[view.view.camera]
+        return Finding(
+            zone="" if rule is None else rule.name,
+            view=view.view.name,
+            x=float(middle[0]),
+            y=float(middle[1]),
+            area=area,
+            area_mm2=area / scale**2 if scale else None,
+            peak=peak,
+            px_per_mm=scale,
+        )
+
+    def _zone_at(self, camera: str, spot: Any) -> ZoneRule | None:
+        image = self._images.get(camera)
+        if image is None:
+            return None
+        x, y = np.clip(spot, 0, np.array(image.shape[::-1]) - 1)
+        value = int(image[y, x])
+        return next((z for z in self._rules if z.camera == camera and z.value == value), None)
+
+    def _excused(self, found: Sequence[Finding]) -> list[Finding]:
+        """With what their zones allow."""
+        result = []
+        for name in dict.fromkeys(one.zone for one in found):
+            of_zone = [one for one in found if one.zone == name]
+            rule = next((zone for zone in self._rules if zone.name == name), None)
+            if rule is None:
+                result += of_zone
+                continue
+            counted = [one for one in of_zone if _size(one) >= rule.min_area]
+            small = [one for one in counted if _size(one) <= rule.allow_area]
+            cosmetic = small if len(small) <= rule.allow else []
+            result += [replace(one, allowed=one not in counted or one in cosmetic) for one in of_zone]
+        return result
+
+
+def _size(one: Finding) -> float:
+    """In the unit that zones are given in."""
+    return one.area if one.area_mm2 is None else one.area_mm2
+
+
+def _region(boxes: Sequence[Roi]) -> Roi:
+    first, last = boxes[0], boxes[-1]
+    return first[0], first[1], last[0] + last[2] - first[0], last[1] + last[3] - first[1]
+
+
+def _in_frame(one: Finding, locator: PartLocator, camera: int, poses: Sequence[Pose | None]) -> Finding:
+    """Where it is in the frame as the camera took it."""
+    pose = poses[camera] if camera < len(poses) else None
+    finder = locator.locators[camera]
+    if pose is None or finder is None:
+        return one
+    x, y = matrix(pose, finder.middle) @ (one.x, one.y, 1.0)
+    return replace(one, x=float(x), y=float(y))
