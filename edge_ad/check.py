@@ -43,6 +43,8 @@ def check_station(station: Station, wall_s: Callable[[], float] = time.time) -> 
         yield _guard(f"camera {camera.name}", lambda c=camera: _camera(station, c, status, shapes))  # type: ignore[misc]
     for view in station.views:
         yield _guard(f"view {view.name}", lambda v=view: _view(station, v, shapes))  # type: ignore[misc]
+    for name in dict.fromkeys(zone.camera for zone in station.zone):
+        yield _guard(f"zones {name}", lambda n=name: _zones(station, n, shapes))  # type: ignore[misc]
     yield _guard("backbone", lambda: _backbone(station))
     yield _guard("engine", lambda: _engine(station))
     yield _guard("bundle", lambda: _bundle(station))
@@ -139,6 +141,27 @@ def _view(station: Station, view: View, shapes: dict[str, tuple[int, ...]]) -> F
         enough = rows * columns <= MOST_TILES and max(rows, columns) <= MOST_SIDE
         text += f"; tiles = [{rows}, {columns}] would show every camera pixel" if enough else ""
     return Finding(name, "ok", text)
+
+
+def _zones(station: Station, camera: str, shapes: dict[str, tuple[int, ...]]) -> Finding:
+    """Whether the zones of a camera fit into its frame, and how much of it each one is."""
+    import numpy as np
+
+    from edge_ad.zones import label_images
+
+    name = f"zones {camera}"
+    shape = shapes.get(camera) or _calibrated_shape(station, camera)
+    if shape is None:
+        return Finding(name, "ok", f"they are read once camera {camera!r} gives a frame")
+    base = Path(station.path).parent if station.path else Path()
+    labels = label_images(station.zone, base, {camera: shape}, station.path)[camera]
+    own = [zone for zone in station.zone if zone.camera == camera]
+    counts = np.bincount(labels.reshape(-1), minlength=len(own) + 1)[1:].tolist()
+    texts = [
+        f"{zone.name} {100 * count / labels.size:.3g} %{' (ignored)' * (zone.kind == 'ignore')}"
+        for zone, count in zip(own, counts, strict=True)
+    ]
+    return Finding(name, "ok", f"of {shape[1]} x {shape[0]} px: {', '.join(texts)}")
 
 
 def _calibrated_shape(station: Station, camera: str) -> tuple[int, ...] | None:

@@ -6,6 +6,7 @@ bound. An unknown key is an error. Nothing else in the package invents a default
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from pathlib import Path
@@ -27,6 +28,9 @@ _Place = Annotated[int, Meta(ge=0)]
 _Side = Annotated[int, Meta(ge=8)]
 MOST_SIDE = 32  # rows or columns of tiles
 _Tiles = Annotated[int, Meta(ge=1, le=MOST_SIDE)]
+MOST_ZONES = 250  # each has a grey value of its own in an 8-bit image
+MOST_CORNERS = 10_000  # of one polygon
+LABEL_IMAGES = (".png", ".bmp", ".tif", ".tiff")  # without loss: grey values are labels
 Roi = tuple[_Place, _Place, _Side, _Side]
 
 EMBEDDED_BACKBONE = Path(__file__).parent / "backbone" / "embedded"
@@ -81,6 +85,8 @@ class Camera(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     stale_ms: Annotated[float, Meta(ge=50, le=600_000)] = 5000.0
     # Frames with more pixels than this are refused. Megapixels.
     max_megapixels: Annotated[float, Meta(gt=0, le=400)] = MAX_MEGAPIXELS
+    # How many pixels of the frame a millimetre of the part is; 0: not known, areas are given in px^2.
+    px_per_mm: Annotated[float, Meta(ge=0, le=100_000)] = 0.0
     # Absent: parts lie still.
     locate: Locate | None = None
 
@@ -103,6 +109,29 @@ class View(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     tiles: tuple[_Tiles, _Tiles] = (1, 1)
     # Frame pixels that neighbouring tiles share at least.
     overlap: Annotated[int, Meta(ge=0, le=4096)] = 0
+
+
+class Zone(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[[zone]]`: a part of one camera's frame that is ignored, or inspected by rules of its own. Where
+    the camera locates, coordinates are those of the reference part's frame."""
+
+    name: Name
+    camera: Name
+    kind: Literal["ignore", "inspect"] = "inspect"
+    # One of the two. The corners, [x, y] in frame pixels: 0, 0 is the upper left corner of the first
+    # pixel, whose middle is at 0.5, 0.5.
+    polygon: Annotated[tuple[tuple[float, float], ...], Meta(min_length=3, max_length=MOST_CORNERS)] = ()
+    # Or a drawing of the frame's size: a label image (grey, 8 or 16 bit), or LabelMe's or COCO's JSON.
+    file: str = ""
+    # What of the file: a grey value of the image, a label or category name of the JSON.
+    label: Annotated[int, Meta(ge=0, le=65_535)] | str | None = None
+    # Of the false rejects that the station accepts; 0: none of its own, it belongs to the rest.
+    share: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    # Findings that are smaller do not count. mm^2 where the camera has px_per_mm, else px^2.
+    min_area: Annotated[float, Meta(ge=0)] = 0.0
+    # So many findings of at most allow_area (in the unit of min_area) are cosmetic.
+    allow: Annotated[int, Meta(ge=0, le=1000)] = 0
+    allow_area: Annotated[float, Meta(ge=0)] = 0.0
 
 
 class Engine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -183,6 +212,7 @@ class Station(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     join_ms: Annotated[float, Meta(gt=0, le=600_000)] = 200.0
     camera: Annotated[tuple[Camera, ...], Meta(min_length=1, max_length=64)]
     view: Annotated[tuple[View, ...], Meta(max_length=256)] = ()
+    zone: Annotated[tuple[Zone, ...], Meta(max_length=MOST_ZONES)] = ()
     engine: Engine = msgspec.field(default_factory=Engine)
     calibration: Calibration = msgspec.field(default_factory=Calibration)
     scores: Scores = msgspec.field(default_factory=Scores)
@@ -286,7 +316,12 @@ def _explain(error: msgspec.ValidationError, data: dict[str, Any]) -> str:
 def _check_references(station: Station, where: str) -> None:
     """What one key says of another: names are unique, views name cameras, joins are possible."""
     cameras = [c.name for c in station.camera]
-    for kind, names in (("camera", cameras), ("view", [v.name for v in station.view])):
+    named = (
+        ("camera", cameras),
+        ("view", [v.name for v in station.view]),
+        ("zone", [z.name for z in station.zone]),
+    )
+    for kind, names in named:
         twice = sorted({n for n in names if names.count(n) > 1})
         if twice:
             raise ConfigError(f"{where}: {kind} name {twice[0]!r} is used twice; names are unique")
@@ -312,3 +347,51 @@ def _check_references(station: Station, where: str) -> None:
                 )
     if station.calibration.pca and station.calibration.npca:
         raise ConfigError(f"{where}: calibration.pca and calibration.npca exclude each other")
+    for i, zone in enumerate(station.zone):
+        problem = _zone_problem(zone, cameras)
+        if problem:
+            raise ConfigError(f"{where}: zone[{i}].{problem}")
+    shares = math.fsum(zone.share for zone in station.zone)
+    if shares >= 1:
+        raise ConfigError(
+            f"{where}: zone: the shares add up to {shares:g}; what is left to 1 is for the rest of the "
+            "part, so give less"
+        )
+
+
+def _zone_problem(zone: Zone, cameras: list[str]) -> str:
+    """The key of a zone that contradicts another, and how; "" when none does."""
+    if zone.camera not in cameras:
+        return f"camera: no camera is named {zone.camera!r}; have {cameras}"
+    if bool(zone.polygon) == bool(zone.file):
+        have = "both polygon and file" if zone.file else "neither polygon nor file"
+        return f"polygon: zone {zone.name!r} has {have}; give one of them"
+    for key in ("share", "min_area", "allow_area"):
+        if not math.isfinite(getattr(zone, key)):
+            return f"{key}: must be a finite number (found {getattr(zone, key)!r})"
+    rules = [key for key in ("share", "min_area", "allow", "allow_area") if getattr(zone, key)]
+    if zone.kind == "ignore" and rules:
+        return f"{rules[0]}: zone {zone.name!r} is ignored, so it has no rules; remove it"
+    if bool(zone.allow) != bool(zone.allow_area):
+        return (
+            f"allow: {zone.allow} findings of at most {zone.allow_area:g} allow nothing; give allow and "
+            "allow_area together"
+        )
+    return _label_problem(zone)
+
+
+def _label_problem(zone: Zone) -> str:
+    """Whether the label is of the kind that the zone's file has."""
+    if not zone.file:
+        return "" if zone.label is None else "label: belongs to file; remove it beside a polygon"
+    suffix = Path(zone.file).suffix.lower()
+    if suffix != ".json" and suffix not in LABEL_IMAGES:
+        return (
+            f"file: expected a label image ({', '.join(LABEL_IMAGES)}) or the JSON of LabelMe or COCO "
+            f"(.json) (found {zone.file!r})"
+        )
+    if suffix == ".json" and not isinstance(zone.label, str):
+        return f"label: {zone.file} has names; give one, label = 'logo' (found {zone.label!r})"
+    if suffix != ".json" and not isinstance(zone.label, int):
+        return f"label: {zone.file} has grey values; give one, label = 3 (found {zone.label!r})"
+    return ""

@@ -57,3 +57,66 @@ def test_several_cameras_may_not_skip() -> None:
     cameras = [{"name": n, "uri": "v4l2:///dev/video0", "overflow": "skip"} for n in ("a", "b")]
     with pytest.raises(ConfigError, match="different parts"):
         parse_station({**MINIMAL, "camera": cameras}, "line.toml")
+
+
+POLYGON = [[1.0, 1.0], [9.0, 1.0], [9.0, 9.0]]
+ZONE = {"name": "z", "camera": "top"}
+
+
+@pytest.mark.parametrize(
+    ("zone", "expected"),
+    [
+        ({"camera": "side", "polygon": POLYGON}, r"camera: no camera is named 'side'; have \['top'\]"),
+        ({}, "polygon: zone 'z' has neither polygon nor file; give one"),
+        (
+            {"polygon": POLYGON, "file": "z.png", "label": 3},
+            "polygon: zone 'z' has both",
+        ),
+        ({"polygon": POLYGON[:2]}, "polygon: Expected `array` of length >= 3"),
+        ({"polygon": [*POLYGON, [1.0]]}, r"polygon\[3\]: .* length 2"),
+        ({"polygon": POLYGON, "label": 3}, "label: belongs to file"),
+        ({"polygon": POLYGON, "kind": "mask"}, "kind: Invalid enum value 'mask'"),
+        ({"file": "z.png"}, r"label: z.png has grey values; give one, label = 3 \(found None\)"),
+        ({"file": "z.png", "label": "logo"}, r"label: z.png has grey values.*\(found 'logo'\)"),
+        ({"file": "z.png", "label": True}, "label: Expected `int | str | null`, got `bool`"),
+        ({"file": "z.json", "label": 3}, r"label: z.json has names.*'logo' \(found 3\)"),
+        ({"file": "z.jpg", "label": 3}, r"file: expected a label image .*\(found 'z.jpg'\)"),
+        ({"polygon": POLYGON, "share": 1.0}, r"share: .*< 1.0.*found 1.0"),
+        ({"polygon": POLYGON, "share": float("nan")}, "share: .*found nan"),
+        ({"polygon": POLYGON, "min_area": -1.0}, r"min_area: .*>= 0.*found -1.0"),
+        ({"polygon": POLYGON, "min_area": float("inf")}, "min_area: .*found inf"),
+        ({"polygon": POLYGON, "allow": 2}, "allow: 2 findings of at most 0 allow nothing"),
+        ({"polygon": POLYGON, "allow_area": 2.0}, "allow: 0 findings of at most 2 allow nothing"),
+        ({"polygon": POLYGON, "kind": "ignore", "min_area": 2.0}, "min_area: zone 'z' is ignored"),
+        ({"polygon": POLYGON, "kind": "ignore", "share": 0.1}, "share: zone 'z' is ignored"),
+    ],
+)
+def test_a_zone_that_contradicts_itself_is_refused(zone: dict[str, object], expected: str) -> None:
+    good = {**ZONE, "name": "good", "polygon": POLYGON}
+    expected = expected.replace("| ", r"\| ")
+    with pytest.raises(ConfigError, match=rf"line.toml: zone\[1\].{expected}") as caught:
+        parse_station({**MINIMAL, "zone": [good, {**ZONE, **zone}]}, "line.toml")
+    assert "\n" not in str(caught.value)
+
+
+def test_zones_as_they_are_meant() -> None:
+    zones = [
+        {**ZONE, "polygon": [[0, 0], [9, 0], [9, 9]], "share": 0.5, "allow": 2, "allow_area": 4},
+        {**ZONE, "name": "y", "kind": "ignore", "file": "zones.json", "label": "logo"},
+    ]
+    camera = {**MINIMAL["camera"][0], "px_per_mm": 12}  # type: ignore[index]
+    station = parse_station({**MINIMAL, "camera": [camera], "zone": zones}, "line.toml")
+    assert station.zone[0].polygon == ((0.0, 0.0), (9.0, 0.0), (9.0, 9.0))
+    assert [z.kind for z in station.zone] == ["inspect", "ignore"]
+    assert station.camera[0].px_per_mm == 12.0
+
+
+def test_names_and_shares_of_zones_together() -> None:
+    zones = [{**ZONE, "name": n, "polygon": POLYGON, "share": 0.5} for n in ("a", "b")]
+    with pytest.raises(ConfigError, match="zone: the shares add up to 1; what is left"):
+        parse_station({**MINIMAL, "zone": zones}, "line.toml")
+    with pytest.raises(ConfigError, match="zone name 'a' is used twice"):
+        parse_station({**MINIMAL, "zone": [zones[0], zones[0]]}, "line.toml")
+    many = [{**ZONE, "name": f"z{i}", "polygon": POLYGON} for i in range(251)]
+    with pytest.raises(ConfigError, match=r"zone: .*length <= 250"):
+        parse_station({**MINIMAL, "zone": many}, "line.toml")

@@ -28,6 +28,7 @@ FORBIDDEN = {
         "cli",
         "calibrate",
     },
+    "zones": {"gaussian", "backbone", "bundle", "inspector", "delivery", "daemon", "cli", "calibrate"},
     "preprocess": {"gaussian", "backbone", "bundle", "inspector", "delivery", "daemon", "cli"},
     "delivery": {"gaussian", "backbone", "capture", "bundle", "inspector", "daemon", "cli"},
     "bundle": {"capture", "inspector", "delivery", "daemon", "cli", "calibrate"},

@@ -24,10 +24,10 @@ from typing import Any
 import cv2
 import numpy as np
 from common import parser, report, table
-from edge_ad.capture.insertion import KINDS, draw, insert, white
 
 from edge_ad.bundle import open_bundle
 from edge_ad.calibrate import Request, calibrate
+from edge_ad.capture.insertion import KINDS, draw, insert, white
 from edge_ad.capture.parts import Plate, plate
 from edge_ad.config import load_station
 from edge_ad.evaluate.metrics import auroc, lowest_threshold

@@ -52,6 +52,8 @@ uri = "v4l2:///dev/video0"
 #stale_ms = 5000.0
 # Larger frames and files are refused, megapixels.
 #max_megapixels = 64.0
+# How many pixels of the frame a millimetre of the part is; 0: not known, areas are given in px^2.
+#px_per_mm = 0.0
 
 # Where parts do not lie still: each is found in the frame and laid where the reference part lay (one of
 # the calibration's own), before views are cut from it. Without this table parts are taken to lie still.
@@ -80,6 +82,33 @@ uri = "v4l2:///dev/video0"
 #tiles = [1, 1]
 # Frame pixels that neighbouring tiles share, so that nothing lies at the edge of every tile.
 #overlap = 0
+
+# A part of a camera's frame that is inspected by rules of its own, or ignored; one [[zone]] or more.
+# 'edge-ad camera grab -c FILE --overlay -o FILE.png' shows where views and zones lie.
+#[[zone]]
+#name = "logo"
+#camera = "top"
+# "inspect": by the rules below. "ignore": nothing that lies in it counts; it wins where zones overlap.
+#kind = "inspect"
+# The corners, [x, y] in frame pixels; where the camera locates, of the reference part's frame.
+#polygon = [[200, 150], [330, 150], [330, 240], [200, 240]]
+# The zone's own share of false_reject_rate; those of all zones add up to less than 1. 0: the zone
+# belongs to the rest of the part.
+#share = 0.0
+# Smaller findings do not count; mm^2 where the camera has px_per_mm, else px^2.
+#min_area = 0.0
+# So many findings of at most allow_area (in the unit of min_area) are cosmetic.
+#allow = 0
+#allow_area = 0.0
+# Instead of a polygon: a drawing of the frame's size. A label image (.png, grey of 8 or 16 bit), of
+# which label is a grey value, or the JSON of LabelMe or COCO, of which it is a name, all shapes of it
+# being one zone.
+#[[zone]]
+#name = "clamp"
+#camera = "top"
+#kind = "ignore"
+#file = "zones.png"
+#label = 3
 
 [engine]
 #kind = "openvino"

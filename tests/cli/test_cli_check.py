@@ -100,6 +100,37 @@ def test_how_finely_a_view_is_seen_and_what_would_be_enough(tmp_path: Path) -> N
     )
 
 
+ZONE = """[[zone]]
+name = "a"
+camera = "top"
+polygon = [[0, 0], [32, 0], [32, 48], [0, 48]]
+[[zone]]
+name = "b"
+camera = "top"
+kind = "ignore"
+polygon = [[40, 0], [41, 0], [41, 24], [40, 24]]
+"""
+
+
+def test_zones_are_said_with_their_share_of_the_frame(tmp_path: Path) -> None:
+    _, found = check(write_line(tmp_path, more=ZONE))
+    assert found["zones top"] == ("ok", "of 64 x 48 px: a 50 %, b 0.781 % (ignored)")
+    assert not any(name.startswith("zones") for name in check(write_line(tmp_path))[1])
+
+
+def test_zones_that_do_not_fit_fail_the_check(tmp_path: Path) -> None:
+    path = write_line(tmp_path, more=ZONE.replace("41, 24", "65, 24"))
+    done, found = check(path)
+    assert isinstance(done.exception, CheckFailed) and "zones top" in str(done.exception)
+    state, text = found["zones top"]
+    assert state == "fail"
+    assert text.startswith(
+        f"{path}: zone[1].polygon: corner 2 at 65, 24 is outside of the frame of 64 x"
+    )
+    _, found = check(write_line(tmp_path, "v4l2:///dev/video96", ZONE))
+    assert found["zones top"] == ("ok", "they are read once camera 'top' gives a frame")
+
+
 def test_a_blank_picture_is_a_warning(tmp_path: Path) -> None:
     import cv2
     import numpy as np

@@ -22,6 +22,11 @@ EXAMPLES = {
     "view.camera",
     "view.roi",
     "camera.locate.box",
+    "zone.name",
+    "zone.camera",
+    "zone.polygon",
+    "zone.file",
+    "zone.label",
 }
 
 
@@ -47,6 +52,7 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "camera": config.Camera,
     "camera.locate": config.Locate,
     "view": config.View,
+    "zone": config.Zone,
     "engine": config.Engine,
     "calibration": config.Calibration,
     "scores": config.Scores,
@@ -59,7 +65,8 @@ def flat(data: dict[str, object], prefix: str = "") -> dict[str, object]:
     found: dict[str, object] = {}
     for key, value in data.items():
         if isinstance(value, list) and value and isinstance(value[0], dict):
-            value = value[0]
+            # What several tables of a list show, the first that shows a key.
+            value = {k: v for table in reversed(value) for k, v in table.items()}
         if isinstance(value, dict):
             found |= flat(value, f"{prefix}{key}.")
         else:
