@@ -111,6 +111,9 @@ class View(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     overlap: Annotated[int, Meta(ge=0, le=4096)] = 0
 
 
+_Corners = Annotated[tuple[tuple[float, float], ...], Meta(min_length=3, max_length=MOST_CORNERS)]
+
+
 class Zone(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[[zone]]`: a part of one camera's frame that is ignored, or inspected by rules of its own. Where
     the camera locates, coordinates are those of the reference part's frame."""
@@ -120,7 +123,7 @@ class Zone(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     kind: Literal["ignore", "inspect"] = "inspect"
     # One of the two. The corners, [x, y] in frame pixels: 0, 0 is the upper left corner of the first
     # pixel, whose middle is at 0.5, 0.5.
-    polygon: Annotated[tuple[tuple[float, float], ...], Meta(min_length=3, max_length=MOST_CORNERS)] = ()
+    polygon: _Corners | None = None
     # Or a drawing of the frame's size: a label image (grey, 8 or 16 bit), or LabelMe's or COCO's JSON.
     file: str = ""
     # What of the file: a grey value of the image, a label or category name of the JSON.

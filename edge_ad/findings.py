@@ -177,7 +177,8 @@ def _in_frame(one: Finding, locator: PartLocator, camera: int, poses: Sequence[P
     """Where it is in the frame as the camera took it."""
     pose = poses[camera] if camera < len(poses) else None
     finder = locator.locators[camera]
-    if pose is None or finder is None:
-        return one
-    x, y = matrix(pose, finder.middle) @ (one.x, one.y, 1.0)
-    return replace(one, x=float(x), y=float(y))
+    x, y = one.x, one.y
+    if pose is not None and finder is not None:
+        x, y = matrix(pose, finder.middle) @ (x, y, 1.0)
+    # From the first pixel's middle to its corner, where zones and regions are counted from.
+    return replace(one, x=float(x) + 0.5, y=float(y) + 0.5)

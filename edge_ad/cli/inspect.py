@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -30,6 +31,7 @@ class Line(msgspec.Struct):
     threshold: float | None
     view: str
     box: tuple[int, int, int, int] | None
+    findings: list[dict[str, Any]]
     distances: list[list[float]] | None
     detail: str
 
@@ -99,6 +101,7 @@ def _line(file: Path, verdict: Verdict) -> Line:
         verdict.threshold,
         verdict.view,
         verdict.box,
+        [asdict(finding) for finding in verdict.findings],
         None if verdict.distances is None else verdict.distances.tolist(),
         verdict.detail,
     )

@@ -84,7 +84,7 @@ def zone_pixels(zone: Zone, base: Path, shape: tuple[int, int], place: str) -> N
         if isinstance(zone.label, int):
             return read_label(path, zone.label, shape)
         if zone.label is None:
-            outlines = [("", list(zone.polygon))]
+            outlines = [("", list(zone.polygon or ()))]
         else:
             outlines = read_outlines(path, zone.label, shape)
     except ConfigError as error:
