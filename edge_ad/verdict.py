@@ -54,8 +54,8 @@ class Reason(str, Enum):
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One thing that stands out. x, y: its middle in pixels from the upper left corner of the camera's
-    frame; area in square pixels, in whole positions of 16 x 16 of the network's pixels; peak: times what may be seen there at
-    most; zone: "" for the rest of the part; allowed: excused by its zone."""
+    frame; area in square pixels, in whole positions of 16 x 16 of the network's pixels; peak: times what
+    may be seen there at most; zone: "" for the rest of the part; allowed: excused by its zone."""
 
     zone: str
     view: str
