@@ -213,6 +213,9 @@ class Station(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     # How long a part waits for the frames of its other cameras. Milliseconds; less than the time
     # between two parts where cameras run free, or frames of different parts are joined.
     join_ms: Annotated[float, Meta(gt=0, le=600_000)] = 200.0
+    # What tells which frames of several cameras are one part's: the order and time of their triggers, or
+    # the key that every source gives the part.
+    join_by: Literal["trigger", "key"] = "trigger"
     camera: Annotated[tuple[Camera, ...], Meta(min_length=1, max_length=64)]
     view: Annotated[tuple[View, ...], Meta(max_length=256)] = ()
     zone: Annotated[tuple[Zone, ...], Meta(max_length=MOST_ZONES)] = ()

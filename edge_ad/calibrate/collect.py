@@ -138,6 +138,12 @@ def _directly(station: Station, parts: int, directory: Path, progress: Progress)
             if any(frame is None for frame in frames):
                 progress.note(f"the source ended after {done} of {parts} parts")
                 break
+            keys = {frame.part_key for frame in frames if frame is not None}
+            if station.join_by == "key" and len(keys) > 1:
+                raise CaptureError(
+                    f"the cameras show different parts ({', '.join(map(str, sorted(map(str, keys))))}); "
+                    "start the daemon, which joins them by their keys, and collect again"
+                )
             images = [_image(frame) for frame in frames]
             if any(image is None for image in images):
                 faulty += 1

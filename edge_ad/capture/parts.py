@@ -19,6 +19,7 @@ from edge_ad.frame import Image
 Rng = np.random.Generator
 Point = NDArray[np.float64]
 
+SIDE = 100_003  # from one side's stream of grain and light to the next one's
 _MARGIN = 64  # px that the stores of grain and noise are larger than a frame, so that pieces differ
 _BELT, _SHADOW, _EDGE, _FACE, _BORE, _CHAMFER, _COUNTERSINK = 40, 24, 192, 150, 30, 180, 114
 
@@ -54,12 +55,26 @@ def render_part(
     good_first: int = 0,
     shift: float = 0.0,
     angle: float = 0.0,
+    cameras: int = 1,
+    camera: int = 0,
 ) -> tuple[Image, str]:
     """Part `index` of the stream `seed`: uint8 height x width, and its defect of `DEFECTS`, "" for a
-    good part. The first `good_first` parts are good. See `part_placement` for shift and angle."""
+    good part. The first `good_first` parts are good. See `part_placement` for shift and angle; of
+    several cameras each sees another side, and one of them the defect."""
     defect = part_defect(seed, index, defect_rate, good_first)
     placement = part_placement(seed, index, width, height, shift, angle)
-    return plate(seed, width, height).render(index, defect, placement), defect
+    seen = defect if defect and part_side(seed, index, cameras) == camera else ""
+    return plate(seed + SIDE * camera, width, height).render(index, seen, placement), defect
+
+
+def part_side(seed: int, index: int, cameras: int) -> int:
+    """Which of several cameras a part's defect shows to."""
+    return int(np.random.default_rng((seed, index, 4)).integers(cameras))
+
+
+def part_lost(seed: int, index: int, camera: int, share: float) -> bool:
+    """Whether a camera misses this part."""
+    return bool(np.random.default_rng((seed, index, 5, camera)).random() < share)
 
 
 def part_placement(

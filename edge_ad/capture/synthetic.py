@@ -1,10 +1,12 @@
 """`synthetic://?seed=1&width=640&height=480&defect_rate=0.05&good_first=0&parts=0&fps=0&pool=0&shift=0
-&angle=0`: rendered parts, where no camera is at hand.
+&angle=0&cameras=1&camera=0&lose=0`: rendered parts, where no camera is at hand.
 
 parts: end after so many (0: never). fps: pace (0: as fast as they are read). pool: render so many parts
 once and cycle through them (0: a new part each time), where rendering must not cost anything.
 good_first: the first so many parts have no defect, so that a line can be calibrated on them. shift,
 angle: parts lie up to so much of the frame's width and height and so many degrees off, either way.
+cameras, camera: one of several that see the same parts from different sides; a defect is on one side.
+lose: share of the parts that this camera misses.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from __future__ import annotations
 import threading
 import time
 
-from edge_ad.capture.parts import part_key, render_part
+from edge_ad.capture.parts import part_key, part_lost, render_part
 from edge_ad.capture.pixels import pixel_rule
 from edge_ad.capture.source import Clock, Pacer, Stamper, parse_uri
 from edge_ad.config import Camera
@@ -22,6 +24,7 @@ from edge_ad.frame import Frame, Image
 _DEFAULTS: dict[str, int | float | str] = {
     "seed": 1, "width": 640, "height": 480, "defect_rate": 0.05, "good_first": 0, "parts": 0, "fps": 0.0,
     "pool": 0, "shift": 0.0, "angle": 0.0,
+    "cameras": 1, "camera": 0, "lose": 0.0,
 }  # fmt: skip
 
 
@@ -45,6 +48,9 @@ class SyntheticSource:
         self._width, self._height = uri.integer("width"), uri.integer("height")
         self._rate, self._good_first = uri.number("defect_rate"), uri.integer("good_first")
         self._shift, self._angle = uri.number("shift"), uri.number("angle")
+        self._cameras, self._camera = uri.integer("cameras"), uri.integer("camera")
+        self._lose = uri.number("lose")
+        self._next = 0  # number of the part that comes next
         self._check(camera)
         self._pool_size = uri.integer("pool")
         self._pool: list[Image] = []
@@ -62,6 +68,8 @@ class SyntheticSource:
             raise ConfigError(f"{where}: defect_rate is 0 to 1")
         if not (0 <= self._shift <= 1 and 0 <= self._angle <= 180):
             raise ConfigError(f"{where}: shift is 0 to 1, angle 0 to 180 degrees")
+        if not (self._camera < self._cameras <= 16 and self._lose < 1):
+            raise ConfigError(f"{where}: camera is 0 to cameras - 1, cameras at most 16, lose below 1")
 
     def open(self) -> None:
         """Render the pool, if there is one."""
@@ -71,17 +79,22 @@ class SyntheticSource:
 
     def read(self) -> Frame | None:
         """The next part."""
-        index = self._stamper.count
-        if self._closed.is_set() or (self._parts and index >= self._parts):
-            return None
-        image = self._pool[index % len(self._pool)] if self._pool else self._render(index)
-        self._pacer.pace()
-        return self._stamper.frame(image, part_key(index))
+        while True:
+            index = self._next
+            if self._closed.is_set() or (self._parts and index >= self._parts):
+                return None
+            self._next += 1
+            if self._lose and part_lost(self._seed, index, self._camera, self._lose):
+                self._pacer.pace()  # it passed this camera all the same
+                continue
+            image = self._pool[index % len(self._pool)] if self._pool else self._render(index)
+            self._pacer.pace()
+            return self._stamper.frame(image, part_key(index))
 
     def _render(self, index: int) -> Image:
         image, _ = render_part(
             self._seed, index, self._width, self._height, self._rate, self._good_first, self._shift,
-            self._angle,
+            self._angle, self._cameras, self._camera,
         )  # fmt: skip
         image.flags.writeable = False
         return image

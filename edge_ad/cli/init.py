@@ -25,6 +25,9 @@ station = "line1"
 #deadline_ms = 500.0
 # How long a part waits for the frames of its other cameras, milliseconds.
 #join_ms = 200.0
+# What tells which frames are one part's: the order and time of their "trigger", or the "key" that every
+# source gives the part.
+#join_by = "trigger"
 
 # Where frames come from; one [[camera]] or more. 'edge-ad camera list' shows this machine's.
 [[camera]]

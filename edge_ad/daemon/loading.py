@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Build = Callable[[Station], "PartInspector | None"]
 
 # Bound to sockets, threads, histograms and the epoch; everything else is taken over by a reload.
-FIXED_KEYS = ("station", "state_dir", "deadline_ms", "camera", "scores", "control", "metrics")
+FIXED_KEYS = ("station", "state_dir", "deadline_ms", "join_by", "camera", "scores", "control", "metrics")
 
 
 def build_inspector(station: Station) -> PartInspector | None:

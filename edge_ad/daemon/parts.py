@@ -4,6 +4,9 @@ Frames of a part are joined by their index. Where cameras run free, the time of 
 the index cannot: a frame more than `join_ms` after the part's first one belongs to a later part (its
 camera missed a trigger), and from then on that camera counts one further. So `join_ms` must be less than
 the time between two parts. A view that does not come in time is missing; the others do not wait longer.
+
+Where sources know the part (a bar code, a trigger that counts) its key can join instead, `by_key`: the
+frames of one key within `join_ms` are one part, whatever else was missed.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from dataclasses import dataclass
 from edge_ad.frame import Frame
 
 _LONG = 3600.0  # seconds
+REMEMBERED = 256  # parts whose late frames are known as such
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +67,17 @@ class PartQueue:
     """
 
     def __init__(
-        self, lanes: Sequence[Lane], join_ns: int, timed: bool, clock: Callable[[], int]
+        self,
+        lanes: Sequence[Lane],
+        join_ns: int,
+        timed: bool,
+        clock: Callable[[], int],
+        by_key: bool = False,
     ) -> None:
         self.lanes = lanes
         self.join_ns = join_ns
+        self._by_key = by_key
+        self._judged: deque[str] = deque(maxlen=REMEMBERED)  # keys of the last parts
         self._timed = timed
         self._clock = clock
         self._lock = threading.Lock()
@@ -134,6 +145,8 @@ class PartQueue:
         if len(self.lanes) == 1:
             entries = self.lanes[0].entries
             return (_part([entries.popleft()]), 0.0) if entries else (None, _LONG)
+        if self._by_key:
+            return self._assemble_key(now)
         waiting = [lane for lane in self.lanes if self._align(lane)]
         if not waiting:
             return None, _LONG
@@ -152,6 +165,40 @@ class PartQueue:
         self._next = number + 1
         self._last_trigger_ns = first_ns
         return _part([lane.entries.popleft() if lane in members else None for lane in self.lanes]), 0.0
+
+    def _assemble_key(self, now: int) -> tuple[Part | None, float]:
+        """The same by the parts' keys. A frame without one is a part that the other views miss."""
+        for lane in self.lanes:
+            while lane.entries and lane.entries[0].frame.part_key in self._judged:
+                lane.entries.popleft()  # too late for its part
+                lane.unmatched += 1
+                self._room.notify_all()
+        waiting = [lane for lane in self.lanes if lane.entries]
+        if not waiting:
+            return None, _LONG
+        first = self._oldest(waiting)
+        frame = first.entries[0].frame
+        key = frame.part_key
+        members = [
+            lane
+            for lane in waiting
+            if lane is first or (key is not None and lane.entries[0].frame.part_key == key)
+        ]
+        age_ns = now - frame.t_trigger_ns
+        # A lane that shows another part has missed this one: parts come in the same order everywhere.
+        silent = any(not (lane.entries or lane.down or lane.ended) for lane in self.lanes)
+        if silent and not (self._timed and age_ns >= self.join_ns):
+            return None, (self.join_ns - age_ns) / 1e9 if self._timed else _LONG
+        if key is not None:
+            self._judged.append(key)
+        return _part([lane.entries.popleft() if lane in members else None for lane in self.lanes]), 0.0
+
+    def _oldest(self, waiting: Sequence[Lane]) -> Lane:
+        """The lane whose head is of the oldest part: the one that was triggered first, but none that
+        another lane has queued behind an older one."""
+        behind = {e.frame.part_key for lane in waiting for e in list(lane.entries)[1:]} - {None}
+        heads = [lane for lane in waiting if lane.entries[0].frame.part_key not in behind]
+        return min(heads or waiting, key=lambda lane: lane.entries[0].frame.t_trigger_ns)
 
     def _align(self, lane: Lane) -> bool:
         """Give the lane's oldest frame its part number, dropping frames that come too late for theirs.

@@ -83,7 +83,9 @@ class Daemon:
         lanes = [
             _lane(camera, alive, len(live)) for camera, alive in zip(station.camera, live, strict=True)
         ]
-        self._parts = PartQueue(lanes, int(station.join_ms * 1e6), any(live), clock)
+        self._parts = PartQueue(
+            lanes, int(station.join_ms * 1e6), any(live), clock, station.join_by == "key"
+        )
         rng = rng or random.Random()
         self.feeds = [
             CameraFeed(

@@ -11,7 +11,14 @@ import pytest
 from edge_ad.capture.defects import DEFECTS
 from edge_ad.capture.folder import FolderSource
 from edge_ad.capture.opencv import LiveSource
-from edge_ad.capture.parts import part_defect, part_placement, plate, render_part
+from edge_ad.capture.parts import (
+    SIDE,
+    part_defect,
+    part_placement,
+    part_side,
+    plate,
+    render_part,
+)
 from edge_ad.capture.source import Source, open_source
 from edge_ad.config import Camera
 from edge_ad.errors import CaptureError, ConfigError
@@ -333,4 +340,30 @@ def test_rendered_parts_lie_where_they_are_asked_to() -> None:
 @pytest.mark.parametrize("query", ["shift=1.5", "angle=190"])
 def test_placements_beyond_the_frame_are_refused(query: str) -> None:
     with pytest.raises(ConfigError, match="shift is 0 to 1, angle 0 to 180 degrees"):
+        open_source(Camera(name="c", uri=f"synthetic://?{query}"), Path())
+
+
+def test_several_cameras_see_the_same_parts_from_several_sides() -> None:
+    """The same keys and placement, another grain, the defect on one side, and some parts lost."""
+    query = "synthetic://?width=160&height=120&defect_rate=1&parts=12&cameras=2&lose=0.3&camera="
+    seen: list[dict[str, np.ndarray]] = []
+    for camera in (0, 1):
+        source = open_source(Camera(name="c", uri=f"{query}{camera}"), Path())
+        source.open()
+        frames = iter(source.read, None)
+        seen.append({f.part_key: f.image for f in frames if f.part_key and f.image is not None})
+    assert set(seen[0]) != set(seen[1])
+    assert all(len(found) < 12 for found in seen)
+    for key in set(seen[0]) & set(seen[1]):
+        index, sides = int(key[1:]), [plate(1 + SIDE * camera, 160, 120) for camera in (0, 1)]
+        assert not np.array_equal(seen[0][key], seen[1][key])
+        for camera, found in enumerate(seen):
+            with_it = part_side(1, index, 2) == camera
+            expected = sides[camera].render(index, part_defect(1, index, 1.0) if with_it else "")
+            np.testing.assert_array_equal(found[key], expected)
+
+
+@pytest.mark.parametrize("query", ["cameras=2&camera=2", "cameras=17", "lose=1"])
+def test_cameras_that_there_are_not_are_refused(query: str) -> None:
+    with pytest.raises(ConfigError, match="camera is 0 to cameras - 1"):
         open_source(Camera(name="c", uri=f"synthetic://?{query}"), Path())

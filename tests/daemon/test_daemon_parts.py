@@ -161,3 +161,91 @@ def test_whatever_is_missed_no_part_mixes_and_every_part_comes_once(
             made.append({c: f.t_wall_ns for c, f in enumerate(part.frames) if f is not None})
     expected = [{c: n for c, s in enumerate(cs) if s} for n, cs in enumerate(seen) if any(cs)]
     assert made == expected
+
+
+def keyed(lanes: int, timed: bool = True) -> tuple[PartQueue, Clock]:
+    clock = Clock()
+    return PartQueue([Lane(8, False) for _ in range(lanes)], JOIN, timed, clock, by_key=True), clock
+
+
+def test_keys_join_whatever_was_missed() -> None:
+    """Camera 0 misses part B, camera 1 part C; time alone would pair A's with B's."""
+    parts, clock = keyed(2)
+    for place, key, at in (
+        (0, "A", 0),
+        (0, "C", 20),
+        (0, "D", 30),
+        (1, "A", 2),
+        (1, "B", 10),
+        (1, "D", 31),
+    ):
+        parts.put(parts.lanes[place], frame(0, at, key), 1)
+    clock.now = 40 * MS
+    found = []
+    while (part := parts.take(0)) is not None:
+        found.append((part.key, [f.part_key if f else None for f in part.frames]))
+    assert found == [
+        ("A", ["A", "A"]),
+        ("B", [None, "B"]),
+        ("C", ["C", None]),
+        ("D", ["D", "D"]),
+    ]
+
+
+def test_a_keyed_view_is_waited_for_as_long_as_parts_are_joined_and_late_ones_are_counted() -> None:
+    parts, clock = keyed(2)
+    parts.put(parts.lanes[0], frame(0, 0, "A"), 1)
+    clock.now = JOIN - 1
+    assert parts.take(0) is None
+    clock.now = JOIN
+    part = parts.take(0)
+    assert part is not None
+    assert [f is None for f in part.frames] == [False, True]
+    parts.put(parts.lanes[1], frame(0, 1, "A"), 1)  # late: its part has its verdict
+    parts.put(parts.lanes[1], frame(1, 60, "B"), 1)
+    parts.put(parts.lanes[0], frame(1, 61, "B"), 1)
+    part = parts.take(0)
+    assert part is not None
+    assert (part.key, None in part.frames) == ("B", False)
+    assert parts.lanes[1].unmatched == 1
+
+
+def test_a_frame_without_a_key_is_a_part_of_its_own() -> None:
+    parts, _ = keyed(2, timed=False)
+    parts.put(parts.lanes[0], frame(0, 0, None), 1)
+    parts.put(parts.lanes[1], frame(0, 1, None), 1)
+    for lane in parts.lanes:
+        parts.end(lane)
+    assert [indices(parts.take(0)) for _ in range(2)] == [[0, None], [None, 0]]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=30))
+def test_keyed_parts_never_mix_and_come_once(seen: list[tuple[bool, bool]]) -> None:
+    parts, clock = keyed(2)
+    for number, cameras in enumerate(seen):
+        for place, there in enumerate(cameras):
+            if there:
+                parts.put(parts.lanes[place], frame(number, number * 60.0, str(number)), 1)
+        clock.now = int((number * 60 + 59) * MS)
+        part = parts.take(0)
+        if any(cameras):
+            assert part is not None
+            assert part.key == str(number)
+            assert [f is not None for f in part.frames] == list(cameras)
+        else:
+            assert part is None
+
+
+def test_what_is_queued_behind_another_part_is_not_older() -> None:
+    """Camera 0 missed part A and shows B already; camera 1 is a little later, but shows both."""
+    parts, _ = keyed(2)
+    parts.put(parts.lanes[0], frame(0, 10, "B"), 1)
+    parts.put(parts.lanes[1], frame(0, 12, "A"), 1)
+    parts.put(parts.lanes[1], frame(1, 14, "B"), 1)
+    found = [parts.take(0), parts.take(0)]
+    assert [part.key for part in found if part] == ["A", "B"]
+    assert [[f is None for f in part.frames] for part in found if part] == [
+        [True, False],
+        [False, False],
+    ]
