@@ -354,7 +354,7 @@ def _check_references(station: Station, where: str) -> None:
     if station.calibration.pca and station.calibration.npca:
         raise ConfigError(f"{where}: calibration.pca and calibration.npca exclude each other")
     for i, zone in enumerate(station.zone):
-        problem = _zone_problem(zone, cameras)
+        problem = _zone_problem(zone, station.camera)
         if problem:
             raise ConfigError(f"{where}: zone[{i}].{problem}")
     shares = math.fsum(zone.share for zone in station.zone)
@@ -365,10 +365,13 @@ def _check_references(station: Station, where: str) -> None:
         )
 
 
-def _zone_problem(zone: Zone, cameras: list[str]) -> str:
+def _zone_problem(zone: Zone, cameras: tuple[Camera, ...]) -> str:
     """The key of a zone that contradicts another, and how; "" when none does."""
-    if zone.camera not in cameras:
-        return f"camera: no camera is named {zone.camera!r}; have {cameras}"
+    sizes = {camera.name: camera.frame_size for camera in cameras}
+    if zone.camera not in sizes:
+        return f"camera: no camera is named {zone.camera!r}; have {list(sizes)}"
+    if sizes[zone.camera] == "any":
+        return f"camera: zones need frames of one size; set frame_size = 'fixed' of {zone.camera!r}"
     if bool(zone.polygon) == bool(zone.file):
         have = "both polygon and file" if zone.file else "neither polygon nor file"
         return f"polygon: zone {zone.name!r} has {have}; give one of them"

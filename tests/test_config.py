@@ -111,6 +111,12 @@ def test_zones_as_they_are_meant() -> None:
     assert station.camera[0].px_per_mm == 12.0
 
 
+def test_zones_need_frames_of_one_size() -> None:
+    camera = {**MINIMAL["camera"][0], "frame_size": "any"}  # type: ignore[index]
+    with pytest.raises(ConfigError, match=r"zone\[0\].camera: .* set frame_size = 'fixed' of 'top'"):
+        parse_station({**MINIMAL, "camera": [camera], "zone": [{**ZONE, "polygon": POLYGON}]}, "l.toml")
+
+
 def test_names_and_shares_of_zones_together() -> None:
     zones = [{**ZONE, "name": n, "polygon": POLYGON, "share": 0.5} for n in ("a", "b")]
     with pytest.raises(ConfigError, match="zone: the shares add up to 1; what is left"):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import click
 
 from edge_ad.config import Camera, PixelFormat, Station, load_station
 from edge_ad.errors import ConfigError, DeviceError
+
+if TYPE_CHECKING:
+    from edge_ad.frame import Image
 
 _OTHERS = """
 Other sources, for the key `uri` of [[camera]]:
@@ -45,6 +48,7 @@ def list_command() -> None:
     "--pixel-format", type=click.Choice(get_args(PixelFormat)), default="auto", show_default=True
 )
 @click.option("--bit-depth", type=click.IntRange(0, 16), default=0, help="Of mono10, mono12, mono16.")
+@click.option("--overlay", is_flag=True, help="Draw the station file's views, tiles and zones on it.")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), metavar="FILE.png")
 def grab_command(
     uri: str | None,
@@ -52,6 +56,7 @@ def grab_command(
     name: str | None,
     pixel_format: str,
     bit_depth: int,
+    overlay: bool,
     output: Path,
 ) -> None:
     """Take one picture with --uri, or as -c FILE [--camera NAME] says, and write it losslessly."""
@@ -63,7 +68,11 @@ def grab_command(
         raise ConfigError("camera grab: give either --uri URI or -c FILE")
     if output.suffix.lower() != ".png":
         raise ConfigError(f"-o {output}: pictures are kept losslessly; give a name that ends in .png")
-    base = Path()
+    if overlay and config is None:
+        raise ConfigError(
+            "camera grab: --overlay draws what a station file has; give -c FILE, not --uri"
+        )
+    station, base = None, Path()
     if config is not None:
         station = load_station(config)
         camera, base = _choose(station, name), Path(station.path).parent
@@ -76,7 +85,8 @@ def grab_command(
             bit_depth=bit_depth,
         )
     image, rule = grab(camera, base)
-    _, data = cv2.imencode(".png", image)
+    picture, drawn = _overlay(station, camera, image) if overlay and station else (image, "")
+    _, data = cv2.imencode(".png", picture)
     try:
         output.write_bytes(data.tobytes())
     except OSError as error:
@@ -87,8 +97,40 @@ def grab_command(
     clipped = 100 * float((image == 255).mean())
     click.echo(
         f"{output}: {image.shape[1]} x {image.shape[0]} {kind}, pixel rule {rule}, "
-        f"mean {image.mean():.0f}, {clipped:.1f} % saturated"
+        f"mean {image.mean():.0f}, {clipped:.1f} % saturated{drawn}"
     )
+
+
+def _overlay(station: Station, camera: Camera, image: Image) -> tuple[Image, str]:
+    """The picture with what the station file says of the camera drawn on it, and what that is."""
+    from edge_ad.locate.locator import default_box
+    from edge_ad.preprocess.resize import inside
+    from edge_ad.preprocess.views import count_tiles
+    from edge_ad.report.overlay import draw_overlay
+    from edge_ad.zones import label_images
+
+    views = [view for view in station.views if view.camera == camera.name]
+    zones = [zone for zone in station.zone if zone.camera == camera.name]
+    base = Path(station.path).parent
+    labels = label_images(station.zone, base, {camera.name: image.shape}, station.path)
+    locate, box = camera.locate, None
+    tiles = count_tiles(views)
+    text = (
+        f"\ndrawn: {_count(len(views), 'view')}, {_count(tiles, 'tile')}, {_count(len(zones), 'zone')}"
+    )
+    if locate is not None:
+        box = locate.box or default_box(image.shape, locate.max_shift)
+        if not inside(box, image.shape):
+            raise ConfigError(
+                f"{station.path}: camera {camera.name!r}: locate.box {list(box)} (x, y, width, height) "
+                f"is outside of {image.shape[1]} x {image.shape[0]} px; correct it"
+            )
+        text += ", the box of the part (all where the reference part lies, this one may lie elsewhere)"
+    return draw_overlay(image, views, zones, labels.get(camera.name), box), text
+
+
+def _count(number: int, name: str) -> str:
+    return f"{number} {name}{'s' * (number != 1)}"
 
 
 def _choose(station: Station, name: str | None) -> Camera:

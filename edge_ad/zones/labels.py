@@ -31,7 +31,8 @@ def label_images(
     the station file.
 
     Raises ConfigError, naming the zone, its file and the remedy: for a source that cannot be read, does
-    not fit the frame or is no area, for zones to inspect that overlap, and for a zone without a pixel.
+    not fit the frame or is no area, for zones to inspect that overlap (a zone to ignore over them does
+    not help), and for a zone without a pixel.
     """
     front = f"{where}: " if where else ""
     images = {}
@@ -60,8 +61,8 @@ def _label_image(own: Sequence[tuple[str, Zone]], base: Path, shape: tuple[int, 
             other, first = own[number - 1]
             shared &= labels == number
             raise ConfigError(
-                f"{place}: zone {zone.name!r} and {other}, {first.name!r}, {_overlap(shared)}; a pixel "
-                "is inspected by the rules of one zone, so draw them apart"
+                f"{_source(zone, place)}: zone {zone.name!r} and {other}, {first.name!r}, "
+                f"{_overlap(shared)}; a pixel is inspected by the rules of one zone, so draw them apart"
             )
         labels[pixels] = k
     labels = np.where(ignored > 0, ignored, labels)
@@ -69,8 +70,8 @@ def _label_image(own: Sequence[tuple[str, Zone]], base: Path, shape: tuple[int, 
     for (place, zone), count in zip(own, left.tolist(), strict=True):
         if not count:
             raise ConfigError(
-                f"{place}: zone {zone.name!r} has no pixel left, zones to ignore cover it; remove it or "
-                "draw it larger"
+                f"{_source(zone, place)}: zone {zone.name!r} has no pixel left, zones to ignore cover "
+                "it; remove it or draw it larger"
             )
     return labels
 
@@ -78,7 +79,7 @@ def _label_image(own: Sequence[tuple[str, Zone]], base: Path, shape: tuple[int, 
 def zone_pixels(zone: Zone, base: Path, shape: tuple[int, int], place: str) -> NDArray[np.bool_]:
     """A zone's pixels as its source has them, bool [H, W], at least one. Raises ConfigError that begins
     with `place`, such as "zone[2]"."""
-    here = f"{place}.file: {printable(Path(zone.file))}" if zone.file else f"{place}.polygon"
+    here = _source(zone, place)
     try:
         path = find(zone.file, base)
         if isinstance(zone.label, int):
@@ -92,12 +93,17 @@ def zone_pixels(zone: Zone, base: Path, shape: tuple[int, int], place: str) -> N
     pixels = np.zeros(shape, np.bool_)
     for part, outline in outlines:
         try:
-            pixels |= fill(corners(outline, shape), shape)
+            fill(corners(outline, shape), pixels)
         except ConfigError as error:
             raise ConfigError(f"{here}: {part}{': ' if part else ''}{error}") from error
     if not pixels.any():
         raise ConfigError(f"{here}: zone {zone.name!r} has no pixel's middle in it; draw it larger")
     return pixels
+
+
+def _source(zone: Zone, place: str) -> str:
+    """The key that a zone is drawn by, and its file."""
+    return f"{place}.file: {printable(Path(zone.file))}" if zone.file else f"{place}.polygon"
 
 
 def _overlap(shared: NDArray[np.bool_]) -> str:

@@ -97,11 +97,13 @@ def find_crossing(points: Points) -> tuple[int, int] | None:
     return None
 
 
-def fill(points: Points, shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """The polygon's pixels, bool [H, W]. `points` as `corners` gives them."""
-    height, width = shape
+def fill(points: Points, pixels: NDArray[np.bool_]) -> None:
+    """Set the polygon's pixels in `pixels`, bool [H, W]. `points` as `corners` gives them."""
+    low, high = points.min(axis=0).tolist(), points.max(axis=0).tolist()
+    left, right = low[0] // UNIT, _ceil(high[0], UNIT)
+    top, bottom = low[1] // UNIT, _ceil(high[1], UNIT)
     # Where each row of middles meets the outline: from there to the right, inside and outside change.
-    change = np.zeros((height, width + 1), np.uint8)
+    change = np.zeros((bottom - top, right - left + 1), np.uint8)
     for (x0, y0), (x1, y1) in zip(points.tolist(), np.roll(points, -1, axis=0).tolist(), strict=True):
         if y0 > y1:  # neighbours that share the edge compute the same
             x0, y0, x1, y1 = x1, y1, x0, y0
@@ -109,12 +111,10 @@ def fill(points: Points, shape: tuple[int, int]) -> NDArray[np.bool_]:
         if not len(rows):
             continue
         across = (UNIT * rows + _HALF - y0) * (x1 - x0) + (x0 - _HALF) * (y1 - y0)
-        # The first pixel whose middle is not left of the edge; an outer edge may lie right of them all.
-        change[rows, -(-across // (UNIT * (y1 - y0)))] ^= 1
-    left, right = int(points[:, 0].min()) // UNIT, -(-int(points[:, 0].max()) // UNIT)
-    inside = np.zeros(shape, np.bool_)
-    inside[:, left:right] = np.bitwise_xor.accumulate(change[:, left:right], axis=1)
-    return inside
+        # The first pixel whose middle is not left of the edge.
+        change[rows - top, -(-across // (UNIT * (y1 - y0))) - left] ^= 1
+    inside = np.bitwise_xor.accumulate(change, axis=1)[:, :-1]
+    pixels[top:bottom, left:right] |= inside > 0
 
 
 def _ceil(a: int, b: int) -> int:

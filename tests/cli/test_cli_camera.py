@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from edge_ad.capture.devices import list_devices
 from edge_ad.capture.parts import render_part
@@ -86,3 +86,67 @@ def test_grab_by_station_file_needs_the_cameras_name_when_there_are_two(tmp_path
 def test_grab_says_what_is_wrong(arguments: list[str], kind: type[Exception], message: str) -> None:
     done = CliRunner().invoke(command, ["grab", *arguments])
     assert isinstance(done.exception, kind) and message in str(done.exception)
+
+
+ZONES = """
+[[view]]
+name = "left"
+camera = "top"
+roi = [0, 0, 300, 480]
+tiles = [2, 3]
+[[view]]
+name = "right"
+camera = "top"
+roi = [300, 0, 340, 480]
+[[view]]
+name = "other"
+camera = "side"
+[[zone]]
+name = "far"
+camera = "side"
+polygon = [[0, 0], [9000, 0], [0, 9000]]
+[[zone]]
+name = "bore"
+camera = "top"
+polygon = [[250, 200], [400, 200], [400, 300]]
+"""
+
+
+def overlaid(tmp_path: Path, text: str) -> tuple[Result, Path]:
+    config, out = tmp_path / "line.toml", tmp_path / "a.png"
+    config.write_text(text)
+    return CliRunner().invoke(
+        command, ["grab", "-c", str(config), "--camera", "top", "--overlay", "-o", str(out)]
+    ), out
+
+
+def test_overlay_draws_what_the_camera_has_and_says_so(tmp_path: Path) -> None:
+    plain = TWO.replace("width=64&height=48", "width=640&height=480&defect_rate=0")
+    done, out = overlaid(tmp_path, plain + ZONES)
+    assert done.exit_code == 0, done.exception
+    assert "640 x 480 grey" in done.output
+    assert "drawn: 2 views, 7 tiles, 1 zone\n" in done.output
+    picture = cv2.imread(str(out), cv2.IMREAD_UNCHANGED)
+    assert picture.shape == (480, 640, 3)
+    before = cv2.cvtColor(render_part(1, 0, 640, 480, 0.0)[0], cv2.COLOR_GRAY2BGR)
+    same = (picture == before).all(axis=2)
+    assert not same[210:250, 340:380].any() and same[350:450, 420:600].all()
+    located = plain.replace('[[camera]]\nname = "side"', '[camera.locate]\n[[camera]]\nname = "side"')
+    done, _ = overlaid(tmp_path, located + ZONES)
+    assert "1 zone, the box of the part (all where the reference part lies" in done.output
+
+
+def test_overlay_says_what_is_wrong(tmp_path: Path) -> None:
+    refused = CliRunner().invoke(command, ["grab", "--uri", "synthetic://", "--overlay", "-o", "a.png"])
+    assert isinstance(refused.exception, ConfigError) and "give -c FILE" in str(refused.exception)
+    plain = TWO.replace("width=64&height=48", "width=320&height=480")
+    done, out = overlaid(tmp_path, plain + ZONES)
+    assert isinstance(done.exception, ConfigError) and not out.exists()
+    assert "line.toml: zone[1].polygon: corner 1 at 400, 200 is outside" in str(done.exception)
+    box = "[camera.locate]\nbox = [0, 0, 700, 20]\n"
+    done, _ = overlaid(
+        tmp_path, TWO.replace('[[camera]]\nname = "side"', f'{box}[[camera]]\nname = "side"')
+    )
+    assert "locate.box [0, 0, 700, 20] (x, y, width, height) is outside of 64 x 48" in str(
+        done.exception
+    )

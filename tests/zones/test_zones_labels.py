@@ -65,15 +65,25 @@ def test_of_two_ignored_the_first_has_the_pixels_of_both(tmp_path: Path) -> None
 
 def test_two_inspected_zones_that_overlap_are_refused() -> None:
     text = refusal([zone("a"), zone("far", polygon=moved(0, 5)), zone("b", polygon=moved(3, 2))])
-    assert "zone[2]: zone 'b' and zone[0], 'a', overlap in 6 px at x 5 to 7, y 4 to 5; " in text
+    assert "zone[2].polygon: zone 'b' and zone[0], 'a', overlap in 6 px at x 5 to 7, y 4 to 5; " in text
     assert "draw them apart" in text
+
+
+def test_an_overlap_in_files_names_the_file(tmp_path: Path) -> None:
+    grey = np.zeros(SHAPE, np.uint8)
+    grey[5, 3:6] = 9
+    cv2.imwrite(str(tmp_path / "z.png"), grey)
+    text = refusal([zone("a"), zone("b", file="z.png", label=9)], tmp_path)
+    assert (
+        "zone[1].file: z.png: zone 'b' and zone[0], 'a', overlap in 3 px at x 3 to 5, y 5 to 5" in text
+    )
 
 
 def test_a_zone_without_a_pixel_is_refused() -> None:
     thin = zone("thin", polygon=((1.6, 1.6), (1.9, 1.6), (1.9, 9.0)))
     assert "zone[0].polygon: zone 'thin' has no pixel's middle in it; draw it larger" in refusal([thin])
     covered = [zone("a"), zone("b", kind="ignore", polygon=((0, 0), (16, 0), (16, 12), (0, 12)))]
-    assert "zone[0]: zone 'a' has no pixel left, zones to ignore cover it" in refusal(covered)
+    assert "zone[0].polygon: zone 'a' has no pixel left, zones to ignore cover it" in refusal(covered)
 
 
 def test_polygons_are_refused_by_their_key() -> None:
@@ -85,16 +95,16 @@ def test_polygons_are_refused_by_their_key() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "suffix"),
+    ("suffix", "kind"),
     [
-        (np.uint8, ".png"),
-        (np.uint8, ".tif"),
-        (np.uint8, ".bmp"),
-        (np.uint16, ".png"),
-        (np.uint16, ".tif"),
+        (".png", np.uint8),
+        (".png", np.uint16),
+        (".tif", np.uint8),
+        (".tif", np.uint16),
+        (".bmp", np.uint8),
     ],
 )
-def test_a_label_image_by_grey_value(kind: type[np.generic], suffix: str, tmp_path: Path) -> None:
+def test_a_label_image_by_grey_value(suffix: str, kind: type[np.generic], tmp_path: Path) -> None:
     high = 60_000 if kind is np.uint16 else 200
     drawn = np.zeros(SHAPE, kind)
     drawn[2:5, 3:9], drawn[8:, 10:] = 3, high

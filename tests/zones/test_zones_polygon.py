@@ -14,7 +14,9 @@ Outline = list[tuple[float, float]]
 
 
 def pixels(outline: Outline, shape: tuple[int, int] = SHAPE) -> NDArray[np.bool_]:
-    return fill(corners(outline, shape), shape)
+    found = np.zeros(shape, bool)
+    fill(corners(outline, shape), found)
+    return found
 
 
 def naive(outline: Outline, shape: tuple[int, int]) -> NDArray[np.bool_]:
