@@ -206,6 +206,8 @@ class Station(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     schema: Literal[1]
     station: Name
     product: Name = "default"
+    # All products that the line changes between; their bundles are kept loaded. Empty: `product` alone.
+    products: Annotated[tuple[Name, ...], Meta(max_length=64)] = ()
     # Bundles, backbones, kept calibration sets and sockets live here.
     state_dir: str = "state"
     # From trigger to verdict. A verdict that is later is FAULT. Milliseconds.
@@ -225,6 +227,11 @@ class Station(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     control: Control = msgspec.field(default_factory=Control)
     metrics: MetricsEndpoint = msgspec.field(default_factory=MetricsEndpoint)
     path: str = ""
+
+    @property
+    def known_products(self) -> tuple[str, ...]:
+        """`product` first, then the others."""
+        return tuple(dict.fromkeys((self.product, *self.products)))
 
     @property
     def views(self) -> tuple[View, ...]:
@@ -296,6 +303,18 @@ def with_false_reject_rate(station: Station, rate: float) -> Station:
         raise ConfigError(f"false_reject_rate: {error} (found {rate!r})") from error
     settings = msgspec.structs.replace(station.calibration, false_reject_rate=rate)
     return msgspec.structs.replace(station, calibration=settings)
+
+
+def with_product(station: Station, product: str) -> Station:
+    """The station making another of its products. Raises ConfigError for one that it does not know."""
+    if product not in station.known_products:
+        raise ConfigError(
+            f"{station.path or 'configuration'}: product {product!r} is not among its products "
+            f"{list(station.known_products)}; add it to the key products"
+        )
+    return msgspec.structs.replace(
+        station, product=product, products=tuple(p for p in station.known_products if p != product)
+    )
 
 
 def with_screen(station: Station, screen: Screen) -> Station:

@@ -31,6 +31,8 @@ class Reason(str, Enum):
     NONE = ""  # the part passed
     SCORE = "score"  # REJECT: score above threshold
     UNCALIBRATED = "uncalibrated"  # no bundle is active
+    UNKNOWN_PRODUCT = "unknown_product"  # the line was told to make what this station does not know
+    CHANGEOVER = "changeover"  # the part was triggered before another product was announced
     CALIBRATING = "calibrating"  # the part was collected for a calibration
     NOT_FINITE = "not_finite"  # NaN or Inf anywhere in the distances
     LATE = "late"  # the verdict was not ready before the deadline

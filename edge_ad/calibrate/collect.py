@@ -17,7 +17,7 @@ from edge_ad.capture.source import open_source
 from edge_ad.config import Station
 from edge_ad.delivery.control import ControlClient
 from edge_ad.delivery.lock import StateLock, running_pid
-from edge_ad.errors import CaptureError, DeliveryError, DeviceError
+from edge_ad.errors import CaptureError, ConfigError, DeliveryError, DeviceError
 from edge_ad.frame import Frame
 
 POLL_S = 0.25
@@ -76,6 +76,12 @@ def _by_daemon(
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
     with ControlClient(station.control_endpoint) as client:
+        made = client.request("status").get("product", station.product)
+        if made != station.product:
+            raise ConfigError(
+                f"the daemon makes product {made!r}, parts of {station.product!r} are to be collected; "
+                f"'edge-ad product {station.product}' changes over"
+            )
         _end_orphan(client, progress)
         client.request("collect", parts=parts, directory=str(directory))
         try:

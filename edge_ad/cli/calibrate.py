@@ -31,6 +31,7 @@ LISTED = 10
     type=click.Choice(get_args(Screen)),
     help="Parts separated from the rest: list them, or leave them out.  [default: the station file's]",
 )
+@click.option("--product", help="Of the station's products.  [default: the station file's `product`]")
 @click.option("--person", default=None, help="Who decides this.  [default: the user's name]")
 @click.option("--reason", default="", help="Why parts are added or dropped; kept in the set's list.")
 def command(
@@ -42,6 +43,7 @@ def command(
     refit: bool,
     false_reject_rate: float | None,
     screen: Screen | None,
+    product: str | None,
     person: str | None,
     reason: str,
 ) -> None:
@@ -52,7 +54,7 @@ def command(
     takes the new bundle between two parts. Exit code 1: too few parts; the active bundle then stays.
     """
     from edge_ad.calibrate import Request, calibrate, open_progress
-    from edge_ad.config import load_station, with_false_reject_rate, with_screen
+    from edge_ad.config import load_station, with_false_reject_rate, with_product, with_screen
     from edge_ad.errors import DeliveryError
 
     # Ended in order, as by Ctrl-C: a daemon that collects for this command must go back to inspecting.
@@ -60,6 +62,8 @@ def command(
     station = load_station(config)
     if false_reject_rate is not None:
         station = with_false_reject_rate(station, false_reject_rate)
+    if product is not None:
+        station = with_product(station, product)
     if screen is not None:
         station = with_screen(station, screen)
     ids = tuple(one for text in drop for one in text.replace(",", " ").split())

@@ -19,6 +19,9 @@ station = "line1"
 
 # What is being made now; it names the bundle that parts are judged by.
 #product = "default"
+# All products that the line changes between, kept loaded ('edge-ad product NAME' changes over); empty:
+# the one above alone.
+#products = []
 # Bundles, kept good parts and sockets live here.
 #state_dir = "state"
 # From trigger to verdict, milliseconds; a later verdict is FAULT, never PASS.

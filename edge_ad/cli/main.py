@@ -20,6 +20,7 @@ COMMANDS = {
     "demo": ("demo", "A rendered production line, end to end."),
     "camera": ("camera", "List cameras, take a picture."),
     "run": ("run", "The inspection daemon."),
+    "product": ("product", "Change over to another product."),
     "calibrate": ("calibrate", "Fit the Gaussians of good parts and activate them."),
     "qualify": ("qualify", "Detection rates on known-bad parts, with their bounds."),
     "resolution": ("resolution", "The smallest defect that is found: rendered ones in good parts."),

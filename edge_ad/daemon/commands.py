@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Desk:
-    """Answers commands for a daemon: status, collect, collect_cancel, reload, sync, stop."""
+    """Answers commands for a daemon: status, product, collect, collect_cancel, reload, sync, stop."""
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
@@ -34,6 +34,8 @@ class Desk:
             raise DeliveryError(f"{command}: the daemon is {daemon.state}; ask again later")
         if command == "reload":
             return daemon.reload()
+        if command == "product":
+            return self._product(args)
         if command == "sync":
             daemon.publisher.sync(str(args.get("token", "")))
             return {}
@@ -54,6 +56,7 @@ class Desk:
             "state": daemon.state,
             "station": daemon.station.station,
             "product": daemon.station.product,
+            "products": list(daemon.station.known_products),
             "epoch": daemon.epoch,
             "pid": os.getpid(),
             "version": __version__,
@@ -71,6 +74,17 @@ class Desk:
                 "collect": self._progress(),
             }
         return answer
+
+    def _product(self, args: dict[str, Any]) -> Future[Answer]:
+        name = args.get("name")
+        if not isinstance(name, str) or not name:
+            raise DeliveryError(f"product: needs the name of a product, got {args}")
+        collector = self._daemon.loop.collector
+        if collector is not None and collector.active:
+            raise DeliveryError(
+                "product: good parts are being collected; 'collect_cancel' ends that first"
+            )
+        return self._daemon.change_product(name)
 
     def _collect(self, args: dict[str, Any]) -> Answer:
         loop = self._daemon.loop

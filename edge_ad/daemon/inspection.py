@@ -58,13 +58,21 @@ class PartInspector(Protocol):
 
 
 class Active:
-    """What parts are judged by, swapped as one: the inspector (None without a bundle), the product."""
+    """What parts are judged by, swapped as one: the inspector (None without a bundle), the product.
+    `known`: the station has such a product; `since_ns`: parts triggered earlier are another's."""
 
     def __init__(
-        self, inspector: PartInspector | None, product: str, feeds: Sequence[CameraFeed]
+        self,
+        inspector: PartInspector | None,
+        product: str,
+        feeds: Sequence[CameraFeed],
+        known: bool = True,
+        since_ns: int = 0,
     ) -> None:
         self.inspector = inspector
         self.product = product
+        self.known = known
+        self.since_ns = since_ns
         self.bundle = ""
         self.cameras: tuple[str, ...] = ()  # of the bundle
         self.views: list[tuple[int, CameraFeed, str]] = []  # place in Part.frames, feed, pixel rule
@@ -211,6 +219,10 @@ class InspectionLoop:
         """The verdict but for its lateness, and whether the inspector was asked."""
         if self._abandoned:
             return fault(Reason.STOPPED), False
+        if not active.known:
+            return fault(Reason.UNKNOWN_PRODUCT, detail=f"product {active.product!r}"), False
+        if part.t_trigger_ns < active.since_ns:
+            return fault(Reason.CHANGEOVER, detail=f"now {active.product!r} is made"), False
         collector = self.collector
         collecting = collector is not None and collector.active
         if active.inspector is None and not collecting:

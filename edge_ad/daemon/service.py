@@ -17,7 +17,7 @@ import cv2
 from prometheus_client.registry import CollectorRegistry
 
 from edge_ad.capture.source import Source, open_source
-from edge_ad.config import Camera, Station, load_station
+from edge_ad.config import Camera, Station, load_station, with_product
 from edge_ad.daemon import process
 from edge_ad.daemon.cameras import BACKOFF_S, CameraFeed
 from edge_ad.daemon.commands import Desk
@@ -78,6 +78,8 @@ class Daemon:
         self._inbox: SimpleQueue[tuple[str, str]] = SimpleQueue()  # put is safe in signal handlers
         self._closing = ExitStack()
         self._reloader = ThreadPoolExecutor(1, "reload")
+        self._stock: dict[str, Active] = {}  # other products, ready; of the reload thread
+        self._named = station.product  # by the station file
         base = Path(station.path).parent if station.path else Path()
         live = [make_source(camera, base).live for camera in station.camera]
         lanes = [
@@ -137,6 +139,14 @@ class Daemon:
         """
         return self._reloader.submit(self._reload, "")
 
+    def change_product(self, product: str) -> Future[Answer]:
+        """Make another product from now on: swap its bundle in between two parts, and say which.
+
+        Parts triggered before this call are FAULT `changeover`. The future fails for a product that the
+        station does not know; its parts are FAULT `unknown_product` then.
+        """
+        return self._reloader.submit(self._change, product, self.clock())
+
     @property
     def state(self) -> str:
         """STARTING, LEARNING, COLLECTING, RUNNING or STOPPING."""
@@ -192,6 +202,7 @@ class Daemon:
         self._inspection.start()
         for feed in self.feeds:
             feed.go()
+        self._reloader.submit(self._fill_stock)
         log.info(
             "%s: scores %s, control %s, metrics %s",
             station.station, self.scores.endpoint, control.endpoint, self.http.url,
@@ -252,6 +263,7 @@ class Daemon:
             self.loop.collector.cancel()
             self.loop.collector.join(2.0)
         self._closing.close()
+        self._clear_stock()
         if not self._inspection.is_alive() and self.loop.active.inspector is not None:
             self.loop.active.inspector.close()
         while not self._inbox.empty():  # it is too late for orders
@@ -266,7 +278,7 @@ class Daemon:
         try:
             if not why and not self.station.path:
                 raise ConfigError("the configuration is not from a file; restart to change it")
-            station = self.station if why else load_station(self.station.path)
+            station = self.station if why else self._read_again()
             check_reloadable(self.station, station)
             active = Active(self._build(station), station.product, self.feeds)
             old = self.loop.active.inspector
@@ -283,11 +295,73 @@ class Daemon:
             self._rebuilding = False
         if old is not None:
             old.close()
+        self._clear_stock()
+        self._reloader.submit(self._fill_stock)
         self.station = station
         self._parts.join_ns = int(station.join_ms * 1e6)
         describe(self.metrics, active)
         log.info("reloaded: product %s, bundle %s", station.product, active.bundle[:12] or "none")
         return {"state": self.state, "product": station.product, "bundle": active.bundle}
+
+    def _read_again(self) -> Station:
+        """The station file, still making what was announced last unless the file names another product
+        than before."""
+        station = load_station(self.station.path)
+        named, self._named = self._named, station.product
+        if station.product == named and self.station.product in station.known_products:
+            return with_product(station, self.station.product)
+        return station
+
+    def _change(self, product: str, now_ns: int) -> Answer:
+        """In the reload thread."""
+        current = self.loop.active
+        if current.known and current.product == product:
+            return {"state": self.state, "product": product, "bundle": current.bundle}
+        known = product in self.station.known_products
+        station = with_product(self.station, product) if known else self.station
+        try:
+            active = self._stock.pop(product, None)
+            if active is None:
+                active = Active(self._build(station) if known else None, product, self.feeds, known)
+        except Exception as error:  # noqa: BLE001 - its parts are FAULT, which is said
+            # What is being made has no bundle that can be used: nothing may pass by the old one.
+            active = Active(None, product, self.feeds)
+            self._tell("error", f"product {product}: {error}; its parts are FAULT uncalibrated")
+        active.since_ns = now_ns
+        old = self.loop.active
+        if not self.loop.swap(active, timeout_s=30.0):
+            if known:
+                self._stock[product] = active
+            raise DeliveryError("the inspection thread is busy or stopping and did not change over")
+        if old.known:
+            self._stock[old.product] = old
+        self.station = station
+        describe(self.metrics, active)
+        log.info("product %s, bundle %s", product, active.bundle[:12] or "none")
+        if not known:
+            raise DeliveryError(
+                f"product {product!r} is not among {list(self.station.known_products)}; its parts are "
+                "FAULT unknown_product until another is announced"
+            )
+        return {"state": self.state, "product": product, "bundle": active.bundle}
+
+    def _fill_stock(self) -> None:
+        """Load the products that are not being made. In the reload thread."""
+        for product in self.station.known_products:
+            if product in self._stock or product == self.loop.active.product or self._stopping:
+                continue
+            try:
+                inspector = self._build(with_product(self.station, product))
+                self._stock[product] = Active(inspector, product, self.feeds)
+            except Exception as error:  # noqa: BLE001 - said now, and again when it is announced
+                self._tell("error", f"product {product} cannot be loaded: {error}")
+
+    def _clear_stock(self) -> None:
+        """Close what was loaded. In the reload thread, or after its end."""
+        while self._stock:
+            _, active = self._stock.popitem()
+            if active.inspector is not None:
+                active.inspector.close()
 
     def _tell(self, level: str, text: str) -> None:
         """Have the main thread log a line, for threads that must not wait for the log."""
