@@ -57,8 +57,9 @@ class Locate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     max_scale: Annotated[float, Meta(ge=0, le=0.2)] = 0.0
     # Correlation with the reference part below which nothing was found.
     min_quality: Annotated[float, Meta(gt=0, lt=1)] = 0.6
-    # Share of the part that may lie outside of the frame.
-    max_outside: Annotated[float, Meta(ge=0, le=0.5)] = 0.05
+    # Share of the box that may lie outside of the frame. A box that is not given has corners of plain
+    # background, which a turned part takes there.
+    max_outside: Annotated[float, Meta(ge=0, le=0.5)] = 0.2
     # x, y, width, height of what is looked for, in pixels of the reference part's frame; absent: the
     # frame less a margin of max_shift.
     box: Roi | None = None

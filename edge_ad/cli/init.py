@@ -71,8 +71,8 @@ uri = "v4l2:///dev/video0"
 #max_scale = 0.0
 # Correlation with the reference part below which nothing was found.
 #min_quality = 0.6
-# Share of the part that may lie outside of the frame.
-#max_outside = 0.05
+# Share of the box that may lie outside of the frame.
+#max_outside = 0.2
 # x, y, width, height of what is looked for, in pixels of the reference part's frame; without it the
 # frame less a margin of max_shift.
 #box = [60, 40, 520, 400]
