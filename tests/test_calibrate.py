@@ -151,6 +151,7 @@ def test_an_engine_that_differs_at_one_position_is_refused(factor: float) -> Non
     cells = np.sqrt(view.local.d2(few.local))[:, None, 0].astype(np.float32)
     job = Job(
         backbone="", directory="", work="", cameras=[], views=[ViewRule(name="top", camera="top")],
+        zones=[], base="",
         levels=levels, local=None, regressors=400, reduction=Reduction(), rate=0.01,
         threshold="conformal", folds=20, augment=0, min_parts=2, screen="report", screened=0, key=KEY,
         precision="f16", threads=1,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -225,6 +226,10 @@ def test_the_daemon_says_where_parts_lay(calibrated: Station, tmp_path: Path) ->
         assert body.box is not None
         _, body = line.verdict()
         assert (body.verdict, body.reason, body.poses) == ("FAULT", "empty", None)
+        for _ in range(100):  # it is counted once it has been published
+            if line.metric("edge_ad_stage_seconds_count", stage="locate") == 2:
+                break
+            time.sleep(0.02)
         assert line.metric("edge_ad_located_shift_pixels_count", camera="top") == 1
         assert line.metric("edge_ad_located_quality_ratio_count", camera="top") == 1
         assert line.metric("edge_ad_stage_seconds_count", stage="locate") == 2

@@ -59,9 +59,10 @@ def measure(args: argparse.Namespace, shift: float, angle: float, locate: bool) 
         good.mkdir()
         for i in range(args.parts):
             cv2.imwrite(str(good / f"{i:05d}.png"), rendered(args, i, shift, angle, ""))
-        # What was asked for, the little that every rendered part is off by, and what the reference, which
-        # is one of them, is off by.
-        bounds = f"[camera.locate]\nmax_shift = {1.3 * shift + 0.03}\nmax_angle = {1.3 * angle + 3}\n"
+        # What was asked for, the little that every rendered part is off by, and what the reference,
+        # which is one of them, is off by.
+        reach = f"max_shift = {1.3 * shift + 0.03}\nmax_angle = {1.3 * angle + 3}\n"
+        bounds = f"[camera.locate]\n{reach}"
         line = Path(directory) / "line.toml"
         line.write_text(
             STATION.format(good=good, locate=bounds if locate else "", backbone=args.backbone or "")
