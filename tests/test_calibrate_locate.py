@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 import pytest
 from daemon_line import Line
-from tiny_station import edge_ad, write_station
+from tiny_station import active_bundle, edge_ad, write_station
 
-from edge_ad.bundle import current_path, open_bundle
+from edge_ad.bundle import open_bundle
 from edge_ad.calibrate import Request, calibrate
 from edge_ad.calibration_set import load_set, set_directory
 from edge_ad.capture.parts import Placement, part_placement, plate
@@ -47,19 +47,13 @@ def calibrated(tmp_path_factory: pytest.TempPathFactory) -> Station:
     return station
 
 
-def bundle_path(station: Station) -> Path:
-    path = current_path(station.state_path, station.product)
-    assert path is not None
-    return path
-
-
 @pytest.fixture(scope="module")
 def inspector(calibrated: Station) -> Inspector:
-    return open_inspector(open_bundle(bundle_path(calibrated)), threads=1)
+    return open_inspector(open_bundle(active_bundle(calibrated)), threads=1)
 
 
 def test_the_bundle_holds_the_part_that_others_are_laid_like(calibrated: Station) -> None:
-    bundle = open_bundle(bundle_path(calibrated))
+    bundle = open_bundle(active_bundle(calibrated))
     rule = bundle.manifest.preprocess.cameras["top"]
     assert rule.locate is not None
     assert (rule.locate.reference, rule.locate.max_angle) == ("locate/top.png", 12.0)
@@ -204,14 +198,14 @@ def test_other_bounds_need_another_bundle(calibrated: Station, tmp_path: Path) -
 
 def test_a_reference_part_that_was_taken_away_is_refused(calibrated: Station, tmp_path: Path) -> None:
     copy = tmp_path / "state/bundles/disc"
-    shutil.copytree(bundle_path(calibrated), copy / "b")
+    shutil.copytree(active_bundle(calibrated), copy / "b")
     (copy / "b/locate/top.png").unlink()
     with pytest.raises(ArtifactError, match=r"lacks .*locate/top.png|locate/top.png"):
         open_bundle(copy / "b")
 
 
 def test_the_daemon_says_where_parts_lay(calibrated: Station, tmp_path: Path) -> None:
-    bundle = open_bundle(bundle_path(calibrated))
+    bundle = open_bundle(active_bundle(calibrated))
 
     def build(_: Station) -> Any:
         return open_inspector(bundle, threads=1)
@@ -237,6 +231,6 @@ def test_the_daemon_says_where_parts_lay(calibrated: Station, tmp_path: Path) ->
 
 
 def test_check_says_what_would_fail(calibrated: Station, tmp_path: Path) -> None:
-    check_fits(open_bundle(bundle_path(calibrated)), calibrated)
+    check_fits(open_bundle(active_bundle(calibrated)), calibrated)
     done = edge_ad("bundle", "show", "-c", calibrated.path)
     assert "placing top" in done.stdout

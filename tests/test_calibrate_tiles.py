@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 import pytest
 from tiny_backbone import write_tiny_backbone
-from tiny_station import edge_ad, part_image, write_parts, write_station
+from tiny_station import active_bundle, edge_ad, part_image, write_parts, write_station
 
-from edge_ad.bundle import current_path, open_bundle
+from edge_ad.bundle import open_bundle
 from edge_ad.bundle.describe import bundle_lines
 from edge_ad.calibrate import Request, calibrate
 from edge_ad.config import Station
@@ -52,14 +52,8 @@ def calibrated(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     return station
 
 
-def bundle_path(station: Station) -> Path:
-    path = current_path(station.state_path, station.product)
-    assert path is not None
-    return path
-
-
 def test_every_tile_has_gaussians_of_its_own_under_one_threshold(calibrated: Station) -> None:
-    bundle = open_bundle(bundle_path(calibrated))
+    bundle = open_bundle(active_bundle(calibrated))
     section = bundle.section(KEY)
     names = [tile.name for tile in bundle.manifest.tiles]
     assert names == [f"all/{row}.{column}" for row in (1, 2) for column in (1, 2, 3)]
@@ -79,7 +73,7 @@ def test_every_tile_has_gaussians_of_its_own_under_one_threshold(calibrated: Sta
 
 
 def test_the_daemon_judges_as_the_calibration_does(calibrated: Station) -> None:
-    inspector = open_inspector(open_bundle(bundle_path(calibrated)), threads=1)
+    inspector = open_inspector(open_bundle(active_bundle(calibrated)), threads=1)
     assert check_reference(inspector) < 1e-5
     passed = sum(inspector.inspect(big_part(number)).passed for number in range(1000, 1060))
     assert passed > 50  # 40 parts promise 2.4 %
@@ -87,7 +81,7 @@ def test_the_daemon_judges_as_the_calibration_does(calibrated: Station) -> None:
 
 
 def test_a_defect_is_found_in_the_tile_where_it_is(calibrated: Station) -> None:
-    inspector = open_inspector(open_bundle(bundle_path(calibrated)), threads=1)
+    inspector = open_inspector(open_bundle(active_bundle(calibrated)), threads=1)
     for x, y in ((20, 20), (90, 100), (150, 30)):
         image = big_part(2000)
         image[y - 6 : y + 6, x - 6 : x + 6] = 255
@@ -114,7 +108,7 @@ def test_a_defect_is_found_in_the_tile_where_it_is(calibrated: Station) -> None:
 
 
 def test_a_frame_of_another_size_is_fault(calibrated: Station) -> None:
-    inspector = open_inspector(open_bundle(bundle_path(calibrated)), threads=1)
+    inspector = open_inspector(open_bundle(active_bundle(calibrated)), threads=1)
     verdict = inspector.inspect(big_part(1)[:, :150])
     assert (verdict.decision, verdict.reason) == (Decision.FAULT, Reason.FRAME_SIZE)
     inspector.close()
@@ -134,7 +128,7 @@ def test_inspect_says_which_region_decided(calibrated: Station, tmp_path: Path) 
     image = big_part(2001)
     image[90:110, 30:50] = 255
     cv2.imwrite(str(tmp_path / "bad.png"), image)
-    done = edge_ad("inspect", "-b", bundle_path(calibrated), tmp_path / "bad.png", "--json", "-")
+    done = edge_ad("inspect", "-b", active_bundle(calibrated), tmp_path / "bad.png", "--json", "-")
     line = json.loads(done.stdout)
     x, y, width, height = line["box"]
     assert x <= 40 < x + width
@@ -182,7 +176,7 @@ def test_fewer_features_per_position_where_there_are_tiles(tmp_path: Path) -> No
     write_tiny_backbone(tmp_path / "net", widths=(8, 12, 48, 48), dim=96)
     station = tiled_station(tmp_path)
     calibrate(station, Request(directory=tmp_path / "good"))
-    bundle = open_bundle(bundle_path(station))
+    bundle = open_bundle(active_bundle(station))
     local = bundle.manifest.local
     assert local is not None
     assert (local.dim, local.narrowed_from) == (64, 96)

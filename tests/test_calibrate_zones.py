@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 import pytest
 from daemon_line import Line
-from tiny_station import edge_ad, write_station
+from tiny_station import active_bundle, edge_ad, write_station
 
-from edge_ad.bundle import current_path, open_bundle
+from edge_ad.bundle import open_bundle
 from edge_ad.bundle.describe import bundle_lines
 from edge_ad.calibrate import Request, calibrate
 from edge_ad.capture.parts import plate
@@ -53,12 +53,6 @@ def made(directory: Path, zones: str = ZONES, camera: str = "", calibration: str
     return station
 
 
-def bundle_path(station: Station) -> Path:
-    path = current_path(station.state_path, station.product)
-    assert path is not None
-    return path
-
-
 @pytest.fixture(scope="module")
 def station(tmp_path_factory: pytest.TempPathFactory) -> Station:
     return made(tmp_path_factory.mktemp("zones"), camera="px_per_mm = 4.0\n")
@@ -66,11 +60,11 @@ def station(tmp_path_factory: pytest.TempPathFactory) -> Station:
 
 @pytest.fixture(scope="module")
 def inspector(station: Station) -> Inspector:
-    return open_inspector(open_bundle(bundle_path(station)), threads=1)
+    return open_inspector(open_bundle(active_bundle(station)), threads=1)
 
 
 def test_the_bundle_holds_the_zones(station: Station) -> None:
-    bundle = open_bundle(bundle_path(station))
+    bundle = open_bundle(active_bundle(station))
     section = bundle.section(KEY)
     assert [(zone.name, zone.kind, zone.value) for zone in bundle.manifest.zones] == [
         ("badge", "ignore", 1),
@@ -126,9 +120,9 @@ def test_small_findings_and_a_few_cosmetic_ones_are_excused(tmp_path: Path) -> N
         '[[zone]]\nname = "face"\ncamera = "top"\n{}polygon = [[0, 0], [320, 0], [320, 240], [0, 240]]\n'
     )
     station = made(tmp_path, VIEW + whole.format(rules))
-    inspector = open_inspector(open_bundle(bundle_path(station)), threads=1)
+    inspector = open_inspector(open_bundle(active_bundle(station)), threads=1)
     plain = made(tmp_path / "plain", VIEW)
-    strict = open_inspector(open_bundle(bundle_path(plain)), threads=1)
+    strict = open_inspector(open_bundle(active_bundle(plain)), threads=1)
     seen = {}
     for name, spots in {
         "one": [(105, 75)],  # in the middle of a position
@@ -157,7 +151,7 @@ def test_a_zone_may_cover_whole_tiles(tmp_path: Path) -> None:
         "polygon = [[160, 120], [320, 120], [320, 240], [160, 240]]\n"
     )
     station = made(tmp_path, zones)
-    inspector = open_inspector(open_bundle(bundle_path(station)), threads=1)
+    inspector = open_inspector(open_bundle(active_bundle(station)), threads=1)
     assert check_reference(inspector) < 1e-5
     image = part(1400)
     assert inspector.inspect(image).passed
@@ -221,7 +215,7 @@ def test_zones_that_cannot_be_had(
 
 
 def test_the_daemon_says_what_was_found(station: Station, tmp_path: Path) -> None:
-    bundle = open_bundle(bundle_path(station))
+    bundle = open_bundle(active_bundle(station))
 
     def build(_: Station) -> Any:
         return open_inspector(bundle, threads=1)
@@ -239,6 +233,6 @@ def test_the_daemon_says_what_was_found(station: Station, tmp_path: Path) -> Non
 
 def test_inspect_lists_findings(station: Station, tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "bad.png"), spot(part(1600), 80, 165, 12))
-    done = edge_ad("inspect", "-b", bundle_path(station), tmp_path / "bad.png", "--json", "-")
+    done = edge_ad("inspect", "-b", active_bundle(station), tmp_path / "bad.png", "--json", "-")
     (first, *_) = json.loads(done.stdout)["findings"]
     assert first["zone"] == "seal"

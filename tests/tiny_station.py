@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tiny_backbone import write_tiny_backbone
 
+from edge_ad.bundle import current_path
 from edge_ad.config import Station, load_station
 
 ENTRY = [sys.executable, "-c", "from edge_ad.cli.main import main; main()"]
@@ -61,6 +62,13 @@ port = 0
 """
     )
     return load_station(directory / "line.toml")
+
+
+def active_bundle(station: Station) -> Path:
+    """The directory of the bundle in use."""
+    path = current_path(station.state_path, station.product)
+    assert path is not None
+    return path
 
 
 def edge_ad(*arguments: Any, timeout: float = 120) -> subprocess.CompletedProcess[str]:
