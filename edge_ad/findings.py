@@ -1,8 +1,9 @@
 """What was found on a part that scores above the threshold: where, how large, and whether it matters.
 
 A position stands out where its z on the map exceeds what its zone may show. Neighbouring ones are one
-finding. Where every finding of a part is excused by its zone (too small, or of the few small ones that
-are cosmetic), the part passes: that only ever makes false rejects rarer than promised.
+finding, of the zone of the one that stands out most. A zone excuses findings that lie in it whole and are
+too small, or of the few small ones that are cosmetic. Where every finding of a part is excused, it
+passes: that only ever makes false rejects rarer than promised.
 """
 
 from __future__ import annotations
@@ -60,26 +61,25 @@ class Finder:
 
     def find(
         self,
-        rows: Floats,
+        whole: Floats,
         z: Floats,
         maps: NDArray[np.float32],
         part: PartInput,
         locator: PartLocator,
         poses: Sequence[Pose | None],
     ) -> tuple[tuple[Finding, ...], bool]:
-        """Findings of a part from its rows' scores [R], z given the whole [T, P] and maps [T, rows,
-        columns], the most striking first; and whether all that is wrong with it is excused."""
+        """Findings of a part from its sums of level distances [T], z given the whole [T, P] and maps
+        [T, rows, columns], the most striking first; and whether all that is wrong with it is excused."""
         excess = self._excess(z, maps)
-        found: list[Finding] = []
+        seen: list[tuple[Finding, bool]] = []
         for view, span, camera in zip(part.views, part.rows, part.cameras, strict=True):
-            whole = view.stitch(self._grid)(excess[span])
-            for one in self._of_view(view, whole):
-                found.append(_in_frame(one, locator, camera, poses))
-        found = self._excused(found)
+            stitched = view.stitch(self._grid)(excess[span])
+            for one, inside in self._of_view(view, stitched):
+                seen.append((_in_frame(one, locator, camera, poses), inside))
+        found = self._excused(seen)
         found.sort(key=lambda one: -one.peak)
-        local = self._scale.local_scores(z)
         # The part as a whole is no place, and nothing excuses it.
-        unplaced = bool(((rows > self._limit) & (local <= self._limit)).any())
+        unplaced = bool((self._scale.whole_scores(whole) > self._limit).any())
         return tuple(found[:MOST]), not unplaced and bool(found) and all(one.allowed for one in found)
 
     def _excess(self, z: Floats, maps: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -103,8 +103,8 @@ class Finder:
                 excess[tile, at] = max(1.001, z[tile, at] / self._z_limit[row])
         return excess.reshape(tiles, *self._grid).astype(np.float32)
 
-    def _of_view(self, view: ViewInput, excess: NDArray[np.float32]) -> list[Finding]:
-        """In pixels of the frame as the part was laid."""
+    def _of_view(self, view: ViewInput, excess: NDArray[np.float32]) -> list[tuple[Finding, bool]]:
+        """In pixels of the frame as the part was laid; and whether all of it is in its zone."""
         x, y, width, height = _region(view.boxes)
         rows, columns = excess.shape
         size = np.array([width / columns, height / rows])
@@ -115,13 +115,14 @@ class Finder:
             at = np.argwhere(inside)[:, ::-1]
             weights = excess[inside].astype(np.float64)
             middle = (at + 0.5).T @ weights / weights.sum() * size + (x, y) - 0.5
-            peak = at[int(np.argmax(weights))]
-            spot = ((peak + 0.5) * size + (x, y)).astype(int)
-            rule = self._zone_at(view.view.camera, spot)
-            found.append(
-                self._finding(view, rule, middle, float(stats[mark, cv2.CC_STAT_AREA] * size.prod()),
-                              float(weights.max()))
-            )  # fmt: skip
+            spots = ((at + 0.5) * size + (x, y)).astype(int)
+            rules = [self._zone_at(view.view.camera, spot) for spot in spots]
+            rule = rules[int(np.argmax(weights))]
+            # What reaches out of a zone is not the zone's to excuse.
+            inside_it = all(one is rule for one in rules)
+            area = float(stats[mark, cv2.CC_STAT_AREA] * size.prod())
+            one = self._finding(view, rule, middle, area, float(weights.max()))
+            found.append((one, inside_it))
         return found
 
     def _finding(
@@ -147,19 +148,25 @@ class Finder:
         value = int(image[y, x])
         return next((z for z in self._rules if z.camera == camera and z.value == value), None)
 
-    def _excused(self, found: Sequence[Finding]) -> list[Finding]:
-        """With what their zones allow."""
+    def _excused(self, found: Sequence[tuple[Finding, bool]]) -> list[Finding]:
+        """With what their zones allow: of findings that lie in them as a whole."""
         result = []
-        for name in dict.fromkeys(one.zone for one in found):
-            of_zone = [one for one in found if one.zone == name]
+        for name in dict.fromkeys(one.zone for one, _ in found):
             rule = next((zone for zone in self._rules if zone.name == name), None)
+            of_zone = [(one, inside) for one, inside in found if one.zone == name]
             if rule is None:
-                result += of_zone
+                result += [one for one, _ in of_zone]
                 continue
-            counted = [one for one in of_zone if _size(one) >= rule.min_area]
-            small = [one for one in counted if _size(one) <= rule.allow_area]
-            cosmetic = small if len(small) <= rule.allow else []
-            result += [replace(one, allowed=one not in counted or one in cosmetic) for one in of_zone]
+            tiny = [inside and _size(one) < rule.min_area for one, inside in of_zone]
+            small = [
+                inside and not least and _size(one) <= rule.allow_area
+                for (one, inside), least in zip(of_zone, tiny, strict=True)
+            ]
+            few = sum(small) <= rule.allow
+            result += [
+                replace(one, allowed=least or (cosmetic and few))
+                for (one, _), least, cosmetic in zip(of_zone, tiny, small, strict=True)
+            ]
         return result
 
 

@@ -201,7 +201,7 @@ class Inspector:
             maps = self._maps(places, z)
             if not passed:
                 findings, passed = places.finder.find(
-                    rows, z, maps.tiles(), self._part, self._locator, poses
+                    np.array(whole), z, maps.tiles(), self._part, self._locator, poses
                 )
         return Verdict(
             Decision.PASS if passed else Decision.REJECT,

@@ -236,3 +236,33 @@ def test_inspect_lists_findings(station: Station, tmp_path: Path) -> None:
     done = edge_ad("inspect", "-b", active_bundle(station), tmp_path / "bad.png", "--json", "-")
     (first, *_) = json.loads(done.stdout)["findings"]
     assert first["zone"] == "seal"
+
+
+LOOSE = '[[zone]]\nname = "loose"\ncamera = "top"\nallow = 9\nallow_area = 1e6\n'
+
+
+@pytest.fixture(scope="module")
+def lenient(tmp_path_factory: pytest.TempPathFactory) -> Inspector:
+    """The left half excuses whatever is found there."""
+    zone = LOOSE + "polygon = [[0, 0], [160, 0], [160, 240], [0, 240]]\n"
+    station = made(tmp_path_factory.mktemp("lenient"), VIEW + zone)
+    return open_inspector(open_bundle(active_bundle(station)), threads=1)
+
+
+def test_what_reaches_out_of_a_zone_is_not_excused(lenient: Inspector) -> None:
+    inside = lenient.inspect(spot(part(1700), 90, 60, 12))
+    assert inside.decision is Decision.PASS
+    assert inside.score > inside.threshold
+    assert {(f.zone, f.allowed) for f in inside.findings} == {("loose", True)}
+    across = part(1700)
+    cv2.line(across, (90, 60), (230, 60), 255, 14)
+    verdict = lenient.inspect(across)
+    assert verdict.decision is Decision.REJECT
+    assert False in {finding.allowed for finding in verdict.findings}
+
+
+def test_the_part_as_a_whole_is_not_excused(lenient: Inspector) -> None:
+    """The left half blackened: its findings would be excused, but the part is no part any more."""
+    image = part(1701)
+    image[:, :150] = 0
+    assert lenient.inspect(image).decision is Decision.REJECT

@@ -77,6 +77,12 @@ class TileScale:
         parts = GLOBAL_WEIGHT * (whole - self.global_mean) / self.global_spread
         return np.where(np.isinf(self.global_spread), local, np.maximum(local, parts)), z
 
+    def whole_scores(self, global_: NDArray[Any]) -> Floats:
+        """[R] of the part as a whole, from sums of level distances [T]; minus infinity for a zone."""
+        whole = np.asarray(global_, np.float64)[self.tile]
+        parts = GLOBAL_WEIGHT * (whole - self.global_mean) / self.global_spread
+        return np.where(np.isinf(self.global_spread), -np.inf, parts)
+
     def local_scores(self, z: Floats) -> Floats:
         """[R] of one part's z [T, P], without the part as a whole."""
         rows = z if self.outside is None else z[self.tile] + self.outside

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from itertools import pairwise
 from typing import Protocol
 
@@ -178,7 +178,10 @@ class PartInput:
             self._fill(images, out, 0)
             return
         others = [self._pool.submit(self._fill, images, out, i) for i in range(1, self._workers)]
-        self._fill(images, out, 0)
+        try:
+            self._fill(images, out, 0)
+        finally:  # nobody writes there any more when this returns, however it does
+            wait(others)
         for one in others:
             one.result()
 
