@@ -1,8 +1,8 @@
 """What was found on a part that scores above the threshold: where, how large, and whether it matters.
 
 A position stands out where its z on the map exceeds what its zone may show. Neighbouring ones are one
-finding, of the zone of the one that stands out most. A zone excuses findings that lie in it whole and are
-too small, or of the few small ones that are cosmetic. Where every finding of a part is excused, it
+finding, of the zone of the one that stands out most. A zone excuses findings that lie in it whole and
+are too small, or of the few small ones that are cosmetic. Where every finding of a part is excused, it
 passes: that only ever makes false rejects rarer than promised.
 """
 
