@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_ad.bundle import Manifest, Section, ZoneRule
-from edge_ad.bundle.zones import Images, own_zones
+from edge_ad.bundle.zones import Images
 from edge_ad.gaussian.scale import TileScale
 from edge_ad.gaussian.zones import Labels
 from edge_ad.locate import Pose
@@ -57,7 +57,6 @@ class Finder:
         )
         self._limit = np.array(of_row)  # [R], of the rows' scores
         self._z_limit = np.maximum(scale.local_mean + scale.local_spread * self._limit, LEAST_Z)
-        self._own = {zone.name: i for i, zone in enumerate(own_zones(self._rules), 1)}
 
     def find(
         self,
@@ -85,7 +84,6 @@ class Finder:
     def _excess(self, z: Floats, maps: NDArray[np.float32]) -> NDArray[np.float32]:
         """[T, rows, columns]: above 1 where a position stands out; 0 where it is ignored."""
         tiles, positions = z.shape
-        limit = np.full((tiles, positions), np.inf)
         local = self._scale.local_scores(z)
         excess = np.zeros((tiles, positions))
         for row, (tile, zone) in enumerate(
@@ -94,7 +92,6 @@ class Finder:
             inside = np.ones(positions, np.bool_) if self._labels is None else self._labels[tile] == zone
             if not inside.any():
                 continue
-            limit[tile, inside] = self._z_limit[row]
             seen = maps[tile].ravel()[inside] / self._z_limit[row]
             excess[tile, inside] = seen
             if local[row] > self._limit[row] and not (seen > 1).any():

@@ -69,7 +69,8 @@ def pixels_per_input(box: Roi, height: int, width: int) -> float:
 
 
 class Stitch:
-    """Lays the maps of a view's tiles onto one map of its region, with cells of the same size.
+    """Lays the maps of a view's tiles onto one map of its region, with cells of about the same size: no
+    larger, so that every cell of a tile is on it.
 
     Where tiles overlap, a cell is as unusual as the tile says that finds it more so: a part is judged by
     all of its cells, and the map must show why.
@@ -98,7 +99,7 @@ def _along(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """For every cell of the map along one axis the tiles that cover its middle, and which of their cells
     does: both [k, map cells], k 1 or 2."""
-    count = max(1, round(side * cells / length))
+    count = -(-side * cells // length)
     middle = (np.arange(count) + 0.5) * side / count
     begin = np.asarray(starts)
     within = (begin[:, None] <= middle) & (middle < begin[:, None] + length)

@@ -83,8 +83,7 @@ def test_a_cell_of_a_tile_comes_to_lie_where_the_tile_lies(tiles: tuple[int, int
             whole = stitch(maps)
             assert whole.shape == stitch.shape
             hot = np.argwhere(whole > 0)
-            if not len(hot):
-                continue  # between the middles of two cells of the map
+            assert len(hot)
             # Middle of the hot cells in frame pixels, against the middle of the tile's cell.
             size = np.array([REGION[3], REGION[2]]) / whole.shape
             found = (hot.mean(axis=0) + 0.5) * size + [REGION[1], REGION[0]]
@@ -110,6 +109,27 @@ def test_every_cell_of_the_map_is_a_cell_of_a_tile_and_where_tiles_overlap_the_l
                 if b[0] <= middle[0] < b[0] + b[2] and b[1] <= middle[1] < b[1] + b[3]
             ]
             assert whole[row, column] == max(covering)
+
+
+@given(
+    st.integers(16, 300),
+    st.integers(16, 300),
+    st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    st.integers(0, 30),
+)
+def test_no_cell_of_a_tile_is_left_out(
+    width: int, height: int, tiles: tuple[int, int], overlap: int
+) -> None:
+    """Or what stands out there alone could not be found."""
+    region = (0, 0, width, height)
+    try:
+        boxes = tile_boxes(region, tiles, overlap)
+    except ConfigError:
+        return
+    numbers = np.arange(len(boxes) * 12, dtype=np.float32).reshape(-1, 3, 4)
+    stitch = Stitch(region, boxes, tiles, (3, 4))
+    for number in numbers.ravel():
+        assert (stitch((numbers == number).astype(np.float32)) > 0).any()
 
 
 def test_nan_is_not_hidden_by_a_neighbour() -> None:
