@@ -2,8 +2,9 @@
 
 A position stands out where its z on the map exceeds what its zone may show. Neighbouring ones are one
 finding, of the zone of the one that stands out most. A zone excuses findings that lie in it whole and
-are too small, or of the few small ones that are cosmetic. Where every finding of a part is excused, it
-passes: that only ever makes false rejects rarer than promised.
+are too small, or of the few small ones that are cosmetic. Where every finding of a part is excused, and
+what is left of it scores below the threshold, it passes: that only ever makes false rejects rarer than
+promised.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ MOST = 50  # findings of a part that are listed, those that stand out most
 LEAST_Z = 0.1  # what a zone's limit on z is taken to be at least
 
 Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 
 
 class Finder:
@@ -71,15 +73,21 @@ class Finder:
         [T, rows, columns], the most striking first; and whether all that is wrong with it is excused."""
         excess = self._excess(z, maps)
         seen: list[tuple[Finding, bool]] = []
+        cells = []  # of each finding, places in z
         for view, span, camera in zip(part.views, part.rows, part.cameras, strict=True):
-            stitched = view.stitch(self._grid)(excess[span])
-            for one, inside in self._of_view(view, stitched):
+            stitch = view.stitch(self._grid)
+            for one, inside, mask in self._of_view(view, stitch(excess[span])):
                 seen.append((_in_frame(one, locator, camera, poses), inside))
+                cells.append(stitch.cells_of(mask) + span.start * z.shape[1])
         found = self._excused(seen)
-        found.sort(key=lambda one: -one.peak)
-        # The part as a whole is no place, and nothing excuses it.
-        unplaced = bool((self._scale.whole_scores(whole) > self._limit).any())
-        return tuple(found[:MOST]), not unplaced and bool(found) and all(one.allowed for one in found)
+        excused = bool(found) and all(one.allowed for one in found)
+        if excused:
+            # What is left must pass by itself. The part as a whole is no place, and nothing excuses it.
+            rest = z.copy()
+            rest.reshape(-1)[np.concatenate(cells)] = -np.inf
+            left = np.maximum(self._scale.local_scores(rest), self._scale.whole_scores(whole))
+            excused = bool((left <= self._limit).all())
+        return tuple(sorted(found, key=lambda one: -one.peak)[:MOST]), excused
 
     def _excess(self, z: Floats, maps: NDArray[np.float32]) -> NDArray[np.float32]:
         """[T, rows, columns]: above 1 where a position stands out; 0 where it is ignored."""
@@ -100,8 +108,9 @@ class Finder:
                 excess[tile, at] = max(1.001, z[tile, at] / self._z_limit[row])
         return excess.reshape(tiles, *self._grid).astype(np.float32)
 
-    def _of_view(self, view: ViewInput, excess: NDArray[np.float32]) -> list[tuple[Finding, bool]]:
-        """In pixels of the frame as the part was laid; and whether all of it is in its zone."""
+    def _of_view(self, view: ViewInput, excess: NDArray[np.float32]) -> list[tuple[Finding, bool, Mask]]:
+        """In pixels of the frame as the part was laid; whether all of it is in its zone; where it is on
+        the map."""
         x, y, width, height = _region(view.boxes)
         rows, columns = excess.shape
         size = np.array([width / columns, height / rows])
@@ -119,7 +128,7 @@ class Finder:
             inside_it = all(one is rule for one in rules)
             area = float(stats[mark, cv2.CC_STAT_AREA] * size.prod())
             one = self._finding(view, rule, middle, area, float(weights.max()))
-            found.append((one, inside_it))
+            found.append((one, inside_it, inside))
         return found
 
     def _finding(

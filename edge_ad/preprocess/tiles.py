@@ -89,6 +89,10 @@ class Stitch:
         # [at most 4, rows of the map, columns of the map], places in the tiles' cells one after another
         self._places = (tile * (grid[0] * grid[1]) + cell).reshape(-1, *self.shape)
 
+    def cells_of(self, mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Places in the tiles' cells, one after another, of a mask [rows, columns] on the map."""
+        return np.unique(self._places[:, mask])
+
     def __call__(self, maps: NDArray[np.float32]) -> NDArray[np.float32]:
         """[rows, columns] of the region from [tiles, rows, columns]. NaN where one of the cells is."""
         return np.asarray(maps.reshape(-1)[self._places].max(axis=0))
