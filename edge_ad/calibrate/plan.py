@@ -44,11 +44,11 @@ def choose_levels(station: Station, backbone: Backbone) -> list[Level]:
             f"{where}: calibration.threshold: 'chi2' is for distances of pooled features; set "
             f"calibration.profile = {PAPER!r} or use 'conformal'"
         )
-    if station.calibration.threshold == "chi2" and (len(wanted) > 1 or len(station.views) > 1):
+    if station.calibration.threshold == "chi2" and (len(wanted) > 1 or count_tiles(station.views) > 1):
         raise ConfigError(
             f"{where}: calibration.threshold: 'chi2' holds for one level of one view, there are "
-            f"{len(wanted)} levels and {len(station.views)} views; name one in calibration.levels or "
-            "use 'conformal'"
+            f"{len(wanted)} levels and {count_tiles(station.views)} views or tiles; name one in "
+            "calibration.levels or use 'conformal'"
         )
     return [level for level in backbone.levels if level.name in wanted]
 

@@ -66,6 +66,7 @@ class Desk:
         }
         if daemon.state != "STARTING":
             answer |= {
+                "product": daemon.loop.active.product,
                 "bundle": daemon.loop.active.bundle,
                 "parts": daemon.loop.seq,
                 "rejects": daemon.loop.rejects,

@@ -199,6 +199,8 @@ class InspectionLoop:
     ) -> None:
         self.seq += 1
         self.rejects += not verdict.passed
+        # A verdict that waits must not hold the features that its maps would be made of.
+        verdict = replace(verdict, map_source=None)
         self._publisher.offer(
             Outcome(
                 self.seq,

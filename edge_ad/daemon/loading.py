@@ -82,6 +82,13 @@ def check_fits(bundle: Bundle, station: Station) -> None:
                 f"{bundle.path}: was made for {what} {have}, {where} has {want}; "
                 "calibrate again or restore the station file"
             )
+    for camera in station.camera:
+        have_mm = manifest.preprocess.cameras[camera.name].px_per_mm
+        if have_mm != camera.px_per_mm:
+            raise ArtifactError(
+                f"{bundle.path}: was made with px_per_mm = {have_mm:g} of camera {camera.name!r}, "
+                f"{where} has {camera.px_per_mm:g}; 'edge-ad calibrate --refit'"
+            )
     _check_zones(bundle, station, where)
 
 

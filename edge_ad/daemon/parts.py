@@ -182,7 +182,12 @@ class PartQueue:
         members = [
             lane
             for lane in waiting
-            if lane is first or (key is not None and lane.entries[0].frame.part_key == key)
+            if lane is first
+            or (
+                key is not None
+                and lane.entries[0].frame.part_key == key
+                and not (self._timed and self._apart(lane.entries[0].frame, frame))
+            )
         ]
         age_ns = now - frame.t_trigger_ns
         # A lane that shows another part has missed this one: parts come in the same order everywhere.
@@ -192,6 +197,10 @@ class PartQueue:
         if key is not None:
             self._judged.append(key)
         return _part([lane.entries.popleft() if lane in members else None for lane in self.lanes]), 0.0
+
+    def _apart(self, one: Frame, other: Frame) -> bool:
+        """Whether two frames are too far from each other in time to be of one pass of a part."""
+        return abs(one.t_trigger_ns - other.t_trigger_ns) > self.join_ns
 
     def _oldest(self, waiting: Sequence[Lane]) -> Lane:
         """The lane whose head is of the oldest part: the one that was triggered first, but none that

@@ -137,7 +137,7 @@ class Daemon:
 
         The future fails with the reason in words when the old configuration and bundle stay in use.
         """
-        return self._reloader.submit(self._reload, "")
+        return self._reloader.submit(self._reload, "", self.clock())
 
     def change_product(self, product: str) -> Future[Answer]:
         """Make another product from now on: swap its bundle in between two parts, and say which.
@@ -227,7 +227,7 @@ class Daemon:
             log.error("%s; building the inspector anew", text)
             if not self._rebuilding:
                 self._rebuilding = True
-                self._reloader.submit(self._reload, text)
+                self._reloader.submit(self._reload, text, self.clock())
         elif order == "stop":
             return 0
         elif order == "ended":
@@ -273,15 +273,24 @@ class Daemon:
         log.info("stopped after %d parts, %d rejected", self.loop.seq, self.loop.rejects)
         return code
 
-    def _reload(self, why: str) -> Answer:
+    def _reload(self, why: str, now_ns: int) -> Answer:
         """In the reload thread. `why` is set where only the engine is built anew."""
+        before = self.loop.active
         try:
             if not why and not self.station.path:
                 raise ConfigError("the configuration is not from a file; restart to change it")
             station = self.station if why else self._read_again()
             check_reloadable(self.station, station)
-            active = Active(self._build(station), station.product, self.feeds)
-            old = self.loop.active.inspector
+            product, known = station.product, True
+            if not before.known and station.product == self.station.product:
+                # What was announced last is still what is made, whether the file knows it by now or not.
+                product, known = before.product, before.product in station.known_products
+                station = with_product(station, product) if known else station
+            # Parts that wait are of what was made when they were triggered.
+            since_ns = before.since_ns if product == before.product else now_ns
+            inspector = self._build(station) if known else None
+            active = Active(inspector, product, self.feeds, known, since_ns)
+            old = before.inspector
             if not self.loop.swap(active, timeout_s=30.0):
                 raise DeliveryError(
                     "the inspection thread is busy or stopping and did not take the bundle"
@@ -300,8 +309,8 @@ class Daemon:
         self.station = station
         self._parts.join_ns = int(station.join_ms * 1e6)
         describe(self.metrics, active)
-        log.info("reloaded: product %s, bundle %s", station.product, active.bundle[:12] or "none")
-        return {"state": self.state, "product": station.product, "bundle": active.bundle}
+        log.info("reloaded: product %s, bundle %s", product, active.bundle[:12] or "none")
+        return {"state": self.state, "product": product, "bundle": active.bundle}
 
     def _read_again(self) -> Station:
         """The station file, still making what was announced last unless the file names another product

@@ -36,7 +36,7 @@ def _most(image: LabelImage, grid: tuple[int, int], meaning: Mapping[int, int]) 
     for value, means in meaning.items():
         of_pixels[value] = means
     meant = of_pixels[image]
-    for label in np.unique(meant).tolist():
+    for label in np.unique(meant).tolist()[::-1]:  # where as much is ignored as not, it is looked at
         share = (meant == label).astype(np.float32)
         share = cv2.resize(share, (columns, rows), interpolation=cv2.INTER_AREA)
         better = share > best

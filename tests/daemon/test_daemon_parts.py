@@ -249,3 +249,13 @@ def test_what_is_queued_behind_another_part_is_not_older() -> None:
         [True, False],
         [False, False],
     ]
+
+
+def test_a_key_that_comes_again_much_later_is_another_pass() -> None:
+    parts, clock = keyed(2)
+    parts.put(parts.lanes[0], frame(0, 0, "A"), 1)
+    parts.put(parts.lanes[1], frame(0, 10_000, "A"), 1)
+    clock.now = 10_000 * MS
+    part = parts.take(0)
+    assert part is not None
+    assert [f is None for f in part.frames] == [False, True]

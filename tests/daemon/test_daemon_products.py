@@ -169,3 +169,17 @@ def test_a_line_that_changes_over_and_calibrates_again(tmp_path: Path) -> None:
             assert (unknown.returncode, "unknown_product" in unknown.stderr) == (5, True)
         finally:
             daemon.terminate()
+
+
+def test_a_reload_does_not_bring_the_old_product_back(state: Path) -> None:
+    """Of an unknown product every part stays FAULT, whatever else is read again."""
+    with Line(state, options=PRODUCTS) as line:
+        with pytest.raises(DeliveryError, match="unknown_product"):
+            change(line, "cap")
+        line.daemon._reloader.submit(line.daemon._reload, "the engine", line.daemon.clock()).result(10)
+        line.feed(good(0))
+        assert line.verdicts(1) == ["FAULT unknown_product"]
+        assert line.control.request("status")["product"] == "cap"
+        change(line, "all")
+        line.feed(good(1))
+        assert line.verdicts(1) == ["PASS"]
