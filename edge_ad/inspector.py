@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 
 from edge_ad.backbone.engine import ScoreEngine
 from edge_ad.bundle import Bundle, CameraRule, map_maker, open_bundle, tile_scale
-from edge_ad.bundle.manifest import ZONES
-from edge_ad.bundle.zones import painted, position_labels, read_label_image
+from edge_ad.bundle.zones import painted, position_labels, read_label_images
 from edge_ad.errors import ArtifactError, ConfigError
 from edge_ad.findings import Finder
 from edge_ad.frame import Image
@@ -246,11 +245,7 @@ def _places(bundle: Bundle, key: str) -> tuple[_Places | None, dict[str, tuple[L
     manifest, section = bundle.manifest, bundle.section(key)
     if manifest.local is None:
         return None, {}
-    images = {}
-    for camera in {zone.camera for zone in manifest.zones}:
-        rule = manifest.preprocess.cameras[camera]
-        file = bundle.path / ZONES / f"{camera}.png"
-        images[camera] = read_label_image(file, (rule.height, rule.width))
+    images = read_label_images(bundle)
     grid = (manifest.local.rows, manifest.local.columns)
     labels = position_labels(manifest.zones, images, manifest.views, grid)
     scale = tile_scale(bundle.tensors, key, manifest.tiles, section.local, labels)

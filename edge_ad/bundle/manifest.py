@@ -243,6 +243,11 @@ class _Schema(msgspec.Struct):
     schema: int
 
 
+def label_image_file(camera: str) -> str:
+    """Of a camera's zones, in the bundle."""
+    return f"{ZONES}/{camera}.png"
+
+
 def encode_manifest(manifest: Manifest) -> bytes:
     """The bytes of `manifest.json`."""
     return msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"
@@ -289,7 +294,7 @@ def _check(manifest: Manifest, where: str) -> None:
         if rule.locate is not None and rule.frame_size != "fixed":
             refuse(f"camera {name!r} locates parts in frames of any size")
     for zone in manifest.zones:
-        if f"{ZONES}/{zone.camera}.png" not in manifest.files or zone.camera not in cameras:
+        if label_image_file(zone.camera) not in manifest.files or zone.camera not in cameras:
             refuse(f"zone {zone.name!r} of camera {zone.camera!r} has no label image")
         if manifest.local is None or manifest.preprocess.cameras[zone.camera].frame_size != "fixed":
             refuse(f"zone {zone.name!r} in frames of any size, or without positions")

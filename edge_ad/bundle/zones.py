@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_ad.bundle.manifest import ViewRule, ZoneRule
+from edge_ad.bundle.manifest import ViewRule, ZoneRule, label_image_file
+from edge_ad.bundle.read import Bundle
 from edge_ad.errors import ArtifactError
 from edge_ad.gaussian.zones import IGNORED, REST, Labels
 from edge_ad.preprocess.views import view_boxes
@@ -55,8 +56,16 @@ def position_labels(
     return np.concatenate(rows)
 
 
-def read_label_image(path: Path, shape: tuple[int, int]) -> NDArray[np.uint8]:
-    """A camera's label image; ArtifactError where it is none of this shape."""
+def read_label_images(bundle: Bundle) -> dict[str, NDArray[np.uint8]]:
+    """By camera that has zones its label image; ArtifactError where one is none of its frames' shape."""
+    images = {}
+    for camera in {zone.camera for zone in bundle.manifest.zones}:
+        rule = bundle.manifest.preprocess.cameras[camera]
+        images[camera] = _read(bundle.path / label_image_file(camera), (rule.height, rule.width))
+    return images
+
+
+def _read(path: Path, shape: tuple[int, int]) -> NDArray[np.uint8]:
     image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if image is None or image.dtype != np.uint8 or image.shape != shape:
         found = "no image" if image is None else f"{image.dtype} {list(image.shape)}"

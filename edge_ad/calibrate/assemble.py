@@ -19,7 +19,7 @@ from edge_ad.bundle import (
     ReductionRef,
     bundle_id,
 )
-from edge_ad.bundle.manifest import LOCATE, REFERENCE, ZONES
+from edge_ad.bundle.manifest import LOCATE, REFERENCE, label_image_file
 from edge_ad.calibrate.job import Job, Outcome, Skipped
 from edge_ad.calibrate.request import Request
 from edge_ad.calibrate.zoning import zone_file
@@ -43,7 +43,7 @@ def reference_files(
     for camera, part in outcome.located.items():
         files[_located_name(camera)] = (directory / "frames" / part.files[camera].name).read_bytes()
     for camera in {zone.camera for zone in outcome.zones}:
-        files[f"{ZONES}/{camera}.png"] = (work / zone_file(camera)).read_bytes()
+        files[label_image_file(camera)] = (work / zone_file(camera)).read_bytes()
     return files
 
 

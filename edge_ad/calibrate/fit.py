@@ -30,7 +30,7 @@ from edge_ad.bundle import (
 from edge_ad.bundle.tensors import Tensors
 from edge_ad.calibrate.agree import Answers, check_engine, joined_tiles, numpy_answers
 from edge_ad.calibrate.features import extract, part_input, read_part
-from edge_ad.calibrate.job import Job, Outcome, Part, Score, Skipped
+from edge_ad.calibrate.job import Job, Outcome, Part, Score, Skipped, evenly
 from edge_ad.calibrate.locating import find_references
 from edge_ad.calibrate.screen import Tell, check_enough
 from edge_ad.calibrate.stored import StoredFeatures, TileFeatures, part_rows, replicate_rows
@@ -116,7 +116,7 @@ def fit(
     for tile in tiles:
         tensors |= tile.tensors
     engine = _open_scorer(job, backbone, tensors)
-    picked = _picked(len(used))
+    picked = evenly(len(used), REFERENCE_FRAMES)
     names = [used[i].id for i in picked]
     answers = _reference(job, engine, located.locator, prepare, [used[i] for i in picked], tell)
     prepare.close()
@@ -154,11 +154,6 @@ def fit_settings(job: Job) -> FitSettings:
     return FitSettings(job.levels, job.reduction, job.folds, grid, job.regressors)
 
 
-def _picked(parts: int) -> NDArray[np.int64]:
-    """Places of the reference parts among so many."""
-    return np.unique(np.linspace(0, parts - 1, min(REFERENCE_FRAMES, parts)).round().astype(np.int64))
-
-
 def _fit_tiles(
     job: Job,
     features: Sequence[TileFeatures],
@@ -181,7 +176,7 @@ def _fit_tiles(
             tensors |= local_tensors(job.key, tile.name, fitted.local)
             local = local_fit(fitted.local, fitted.combination, fitted.patches)
         levels = level_fits(job.levels, fitted.gaussians)
-        expected = numpy_answers(of_tile.take(_picked(len(of_tile))), fitted)
+        expected = numpy_answers(of_tile.take(evenly(len(of_tile), REFERENCE_FRAMES)), fitted)
         rows = fitted.rows or [fitted.outside]
         tiles.append(TileFit(fitted.outside, rows, fitted.method, levels, local, expected, tensors))
     tell("fitting", len(features), len(features))

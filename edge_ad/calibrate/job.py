@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from edge_ad.backbone.spec import Level, Local
 from edge_ad.bundle import CameraRule, Jitter, Section, ViewRule, ZoneRule
@@ -124,3 +126,8 @@ class Outcome(msgspec.Struct, frozen=True, tag="outcome"):
 
 
 Message = Update | Failed | Outcome
+
+
+def evenly(parts: int, most: int) -> NDArray[np.int64]:
+    """Places of at most so many parts, evenly over all of them."""
+    return np.unique(np.linspace(0, parts - 1, min(most, parts)).round().astype(np.int64))

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from edge_ad.bundle import Jitter
-from edge_ad.calibrate.job import CameraJob, Job, Part
+from edge_ad.calibrate.job import CameraJob, Job, Part, evenly
 from edge_ad.calibrate.screen import Tell
 from edge_ad.calibration_set import read_frame
 from edge_ad.config import Locate
@@ -42,8 +42,7 @@ class Located:
 
 def find_references(job: Job, parts: Sequence[Part], tell: Tell) -> Located:
     """Look at a sample of the parts. Raises CheckFailed where a camera is to locate and cannot."""
-    picked = np.unique(np.linspace(0, len(parts) - 1, min(SAMPLE, len(parts))).round().astype(int))
-    sample = [parts[i] for i in picked]
+    sample = [parts[i] for i in evenly(len(parts), SAMPLE)]
     locators: list[Locator | None] = []
     reference: dict[str, Part] = {}
     jitter: dict[str, Jitter] = {}

@@ -12,8 +12,7 @@ import numpy as np
 
 from edge_ad.backbone.spec import load_backbone
 from edge_ad.bundle import Bundle, CameraRule, ZoneRule, current_path, open_bundle
-from edge_ad.bundle.manifest import ZONES
-from edge_ad.bundle.zones import read_label_image
+from edge_ad.bundle.zones import read_label_images
 from edge_ad.config import Locate, Station
 from edge_ad.errors import ArtifactError, ConfigError
 from edge_ad.inspector import open_inspector
@@ -125,11 +124,10 @@ def _check_zones(bundle: Bundle, station: Station, where: str) -> None:
         return
     from edge_ad.zones import label_images
 
-    rules = manifest.preprocess.cameras
-    shapes = {z.camera: (rules[z.camera].height, rules[z.camera].width) for z in manifest.zones}
+    old = read_label_images(bundle)
+    shapes = {camera: image.shape for camera, image in old.items()}
     for camera, image in label_images(station.zone, station.resolve("."), shapes).items():
-        old = read_label_image(bundle.path / ZONES / f"{camera}.png", shapes[camera])
-        if not np.array_equal(image, old):
+        if not np.array_equal(image, old[camera]):
             raise ArtifactError(
                 f"{bundle.path}: zones of camera {camera!r} are drawn otherwise in {where}; 'edge-ad "
                 "calibrate --refit'"

@@ -68,24 +68,20 @@ class TileScale:
         """Scores [..., R] and z [..., T, P] from sums of level distances [..., T] and distances of
         positions [..., T, P]. NaN and Inf stay NaN or Inf."""
         z = (cells - self.center) / self.spread
-        if self.outside is None:
-            rows, whole = z, np.asarray(global_, np.float64)
-        else:
-            rows = z[..., self.tile, :] + self.outside
-            whole = np.asarray(global_, np.float64)[..., self.tile]
-        local = (self._largest(rows) - self.local_mean) / self.local_spread
-        parts = GLOBAL_WEIGHT * (whole - self.global_mean) / self.global_spread
-        return np.where(np.isinf(self.global_spread), local, np.maximum(local, parts)), z
+        return np.maximum(self.local_scores(z), self.whole_scores(global_)), z
 
     def whole_scores(self, global_: NDArray[Any]) -> Floats:
-        """[R] of the part as a whole, from sums of level distances [T]; minus infinity for a zone."""
-        whole = np.asarray(global_, np.float64)[self.tile]
+        """[..., R] of the part as a whole, from sums of level distances [..., T]; minus infinity for a
+        zone."""
+        whole = np.asarray(global_, np.float64)
+        if self.outside is not None:
+            whole = whole[..., self.tile]
         parts = GLOBAL_WEIGHT * (whole - self.global_mean) / self.global_spread
         return np.where(np.isinf(self.global_spread), -np.inf, parts)
 
     def local_scores(self, z: Floats) -> Floats:
-        """[R] of one part's z [T, P], without the part as a whole."""
-        rows = z if self.outside is None else z[self.tile] + self.outside
+        """[..., R] of z [..., T, P], without the part as a whole."""
+        rows = z if self.outside is None else z[..., self.tile, :] + self.outside
         return np.asarray((self._largest(rows) - self.local_mean) / self.local_spread)
 
     def _largest(self, rows: NDArray[Any]) -> Floats:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -14,7 +13,7 @@ from edge_ad.frame import Image
 from edge_ad.locate.alike import Alike, find_alike, look_alikes
 from edge_ad.locate.coarse import Peak, Search, angle_steps
 from edge_ad.locate.pose import Box, Failure, Located, Pose, Settings, matrix, middle_of
-from edge_ad.locate.pyramid import Grey, Pyramid
+from edge_ad.locate.pyramid import Grey, Pyramid, to_level
 from edge_ad.locate.refine import Points, choose_points, correlation, refine, sample
 
 SCALE_STEP = 0.05
@@ -45,15 +44,14 @@ class Locator:
         self.middle = middle_of(self.box)
         self._size = np.array(self.box[2:], np.float64)
         self._pyramid = Pyramid(reference.shape)
-        planes = {k: plane.copy() for k, plane in self._pyramid.build(reference).items()}
+        self._planes = {k: plane.copy() for k, plane in self._pyramid.build(reference).items()}
         self._levels = self._pyramid.levels
-        self._points = [self._choose(planes[k], k) for k in self._levels]
+        self._points = [self._choose(self._planes[k], k) for k in self._levels]
         _check_texture(self._points[-1])
-        self._coarse = planes[self._levels[0]]
         reach = settings.max_angle + REACH if settings.max_angle else 0.0
-        self._search = self._make_search(self._coarse, reach)
+        self._search = self._make_search(self._planes[self._levels[0]], reach)
         self._around: list[tuple[Failure, Search, list[Points]]] = []
-        self._check_definite(planes)
+        self._check_definite()
         self._alike: list[Alike] = look_alikes(reference, self.middle, self._place)
 
     def find(self, image: Image) -> Located:
@@ -147,7 +145,7 @@ class Locator:
     def _why_not(self, planes: dict[int, Grey], poses: Sequence[Pose]) -> Located:
         """What a frame shows in which the part is not found: time does not matter any more."""
         level = self._levels[0]
-        ours, theirs = float(self._coarse.std()), float(planes[level].std())
+        ours, theirs = float(self._planes[level].std()), float(planes[level].std())
         if theirs < EMPTY * ours:
             return Located(None, "empty", f"the frame has {theirs / ours:.0%} of the part's contrast")
         quality = poses[0].quality if poses else 0.0
@@ -183,19 +181,17 @@ class Locator:
         """The reference's levels, mirrored left to right about the middle of the box."""
         flipped = {}
         for k, plane in self._planes.items():
-            at = (self.middle[0] + 0.5) / 2**k - 0.5
-            move = np.array([[-1.0, 0.0, 2 * at], [0.0, 1.0, 0.0]])
+            move = np.array([[-1.0, 0.0, 2 * to_level(self.middle, k)[0]], [0.0, 1.0, 0.0]])
             size = plane.shape[::-1]
             flipped[k] = np.asarray(
                 cv2.warpAffine(plane, move, size, borderMode=cv2.BORDER_REPLICATE), np.float32
             )
         return flipped
 
-    def _check_definite(self, planes: dict[int, Grey]) -> None:
+    def _check_definite(self) -> None:
         """A stripe looks the same further along, a disc at every angle."""
-        self._planes = planes
         points, settings = self._points[0], self.settings
-        plane, (height, width) = planes[points.level], self.shape[:2]
+        plane, (height, width) = self._planes[points.level], self.shape[:2]
         moves = [
             Pose(settings.max_shift * width * x / 2, settings.max_shift * height * y / 2, 0.0)
             for x, y in ((1, 0), (0, 1), (1, 1), (1, -1))
@@ -248,4 +244,4 @@ def _distinct(poses: Sequence[Pose], apart: float) -> list[Pose]:
     for pose in poses:
         if all(np.hypot(pose.dx - k.dx, pose.dy - k.dy) > apart for k in kept):
             kept.append(pose)
-    return [replace(pose) for pose in kept]
+    return kept
