@@ -124,6 +124,7 @@ def _view(station: Station, view: View, shapes: dict[str, tuple[int, ...]]) -> F
     """Whether the view's tiles fit, how finely the network sees them, and what would be enough."""
     from edge_ad.backbone.spec import load_backbone
     from edge_ad.calibrate.plan import MOST_TILES, check_views
+    from edge_ad.locate.regions import within_reach
     from edge_ad.preprocess.views import view_region, view_text
 
     name = f"view {view.name}"
@@ -134,6 +135,7 @@ def _view(station: Station, view: View, shapes: dict[str, tuple[int, ...]]) -> F
             name, "ok", f"how finely it is seen is known once camera {view.camera!r} gives a frame"
         )
     backbone = load_backbone(station.backbone_path, verify=False)
+    (view,) = within_reach([view], {c.name: c.locate for c in station.camera}, {view.camera: shape})
     text = view_text(view, shape, backbone.height, backbone.width)
     _, _, width, height = view_region(view, shape)
     rows, columns = -(-height // backbone.height), -(-width // backbone.width)

@@ -57,12 +57,15 @@ class Locate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     max_scale: Annotated[float, Meta(ge=0, le=0.2)] = 0.0
     # Correlation with the reference part below which nothing was found.
     min_quality: Annotated[float, Meta(gt=0, lt=1)] = 0.6
-    # Share of the box that may lie outside of the frame. A box that is not given has corners of plain
-    # background, which a turned part takes there.
-    max_outside: Annotated[float, Meta(ge=0, le=0.5)] = 0.2
+    # Share of a view that may lie outside of the frame, where nothing of it is seen: a defect there
+    # passes.
+    max_outside: Annotated[float, Meta(ge=0, le=0.5)] = 0.0
     # x, y, width, height of what is looked for, in pixels of the reference part's frame; absent: the
     # frame less a margin of max_shift.
     box: Roi | None = None
+    # A picture of the part that others are laid like, 8-bit grey or BGR as `camera grab` writes it;
+    # empty: the one that the bundle in use has, at first the good part in the middle of all.
+    reference: str = ""
 
 
 class Camera(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -104,7 +107,8 @@ class View(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
     name: Name
     camera: Name
-    # x, y, width, height in frame pixels; absent: the whole frame.
+    # x, y, width, height in frame pixels, where the camera locates of the reference part's frame;
+    # absent: the whole frame, where it locates less a margin of max_shift.
     roi: Roi | None = None
     # Rows and columns of tiles; each is an input of the network and has Gaussians of its own.
     tiles: tuple[_Tiles, _Tiles] = (1, 1)
@@ -388,10 +392,17 @@ def _check_references(station: Station, where: str) -> None:
 def _zone_problem(zone: Zone, cameras: tuple[Camera, ...]) -> str:
     """The key of a zone that contradicts another, and how; "" when none does."""
     sizes = {camera.name: camera.frame_size for camera in cameras}
+    locates = {camera.name: camera.locate for camera in cameras}
     if zone.camera not in sizes:
         return f"camera: no camera is named {zone.camera!r}; have {list(sizes)}"
     if sizes[zone.camera] == "any":
         return f"camera: zones need frames of one size; set frame_size = 'fixed' of {zone.camera!r}"
+    locate = locates[zone.camera]
+    if locate is not None and not locate.reference:
+        return (
+            f"camera: zones are drawn on the part that others are laid like; set locate.reference of "
+            f"{zone.camera!r} to that picture ('edge-ad camera grab' takes one)"
+        )
     if bool(zone.polygon) == bool(zone.file):
         have = "both polygon and file" if zone.file else "neither polygon nor file"
         return f"polygon: zone {zone.name!r} has {have}; give one of them"

@@ -26,13 +26,15 @@ from edge_ad.locate.part import PartLocator
 from edge_ad.locate.pose import matrix
 from edge_ad.preprocess import PartInput, Roi
 from edge_ad.preprocess.views import ViewInput
+from edge_ad.preprocess.zones import tile_labels
 from edge_ad.verdict import Finding
 
 MOST = 50  # findings of a part that are listed, those that stand out most
+TOO_MANY = 2000  # findings of a view from which nothing excuses them, and only the listed ones are made
 LEAST_Z = 0.1  # what a zone's limit on z is taken to be at least
 
 Floats = NDArray[np.float64]
-Mask = NDArray[np.bool_]
+Places = NDArray[np.int64]
 
 
 class Finder:
@@ -50,6 +52,7 @@ class Finder:
         self._rules = manifest.zones
         self._scale, self._grid = scale, grid
         self._labels, self._images = labels, images
+        self._maps: dict[tuple[str, tuple[int, ...]], NDArray[np.int16]] = {}  # by view and shape
         self._px_per_mm = {name: c.px_per_mm for name, c in manifest.preprocess.cameras.items()}
         limits = [one.median + section.threshold * (one.limit - one.median) for one in section.zones]
         of_row = (
@@ -74,13 +77,16 @@ class Finder:
         excess = self._excess(z, maps)
         seen: list[tuple[Finding, bool]] = []
         cells = []  # of each finding, places in z
+        too_many = False
         for view, span, camera in zip(part.views, part.rows, part.cameras, strict=True):
             stitch = view.stitch(self._grid)
-            for one, inside, mask in self._of_view(view, stitch(excess[span])):
+            found_there, cut = self._of_view(view, stitch(excess[span]))
+            too_many |= cut
+            for one, inside, places in found_there:
                 seen.append((_in_frame(one, locator, camera, poses), inside))
-                cells.append(stitch.cells_of(mask) + span.start * z.shape[1])
+                cells.append(stitch.cells_of(places) + span.start * z.shape[1])
         found = self._excused(seen)
-        excused = bool(found) and all(one.allowed for one in found)
+        excused = bool(found) and not too_many and all(one.allowed for one in found)
         if excused:
             # What is left must pass by itself. The part as a whole is no place, and nothing excuses it.
             rest = z.copy()
@@ -108,28 +114,49 @@ class Finder:
                 excess[tile, at] = max(1.001, z[tile, at] / self._z_limit[row])
         return excess.reshape(tiles, *self._grid).astype(np.float32)
 
-    def _of_view(self, view: ViewInput, excess: NDArray[np.float32]) -> list[tuple[Finding, bool, Mask]]:
-        """In pixels of the frame as the part was laid; whether all of it is in its zone; where it is on
-        the map."""
+    def _of_view(
+        self, view: ViewInput, excess: NDArray[np.float32]
+    ) -> tuple[list[tuple[Finding, bool, Places]], bool]:
+        """In pixels of the frame as the part was laid; whether all of it is in its zone; its places on
+        the map. And whether there are too many, so that some are missing."""
         x, y, width, height = _region(view.boxes)
-        rows, columns = excess.shape
-        size = np.array([width / columns, height / rows])
-        count, marks, stats, _ = cv2.connectedComponentsWithStats((excess > 1).astype(np.uint8))
+        columns = excess.shape[1]
+        size = np.array([width / columns, height / excess.shape[0]])
+        zones = self._zone_map(view, excess.shape)
+        spots = _spots(excess)
+        cut = len(spots) > TOO_MANY
+        if cut:
+            peaks = np.array([excess.flat[spot].max() for spot in spots])
+            spots = [spots[i] for i in np.argsort(-peaks)[:MOST]]
         found = []
-        for mark in range(1, count):
-            inside = marks == mark
-            at = np.argwhere(inside)[:, ::-1]
-            weights = excess[inside].astype(np.float64)
-            middle = (at + 0.5).T @ weights / weights.sum() * size + (x, y) - 0.5
-            spots = ((at + 0.5) * size + (x, y)).astype(int)
-            rules = [self._zone_at(view.view.camera, spot) for spot in spots]
-            rule = rules[int(np.argmax(weights))]
+        for spot in spots:
+            at = np.column_stack([spot % columns, spot // columns]) + 0.5
+            weights = excess.flat[spot].astype(np.float64)
+            middle = at.T @ weights / weights.sum() * size + (x, y) - 0.5
+            whose = np.zeros(len(spot), np.int16) if zones is None else zones.flat[spot]
+            zone = int(whose[int(np.argmax(weights))])
+            rule = self._rules[-zone - 1] if zone else None
             # What reaches out of a zone is not the zone's to excuse.
-            inside_it = all(one is rule for one in rules)
-            area = float(stats[mark, cv2.CC_STAT_AREA] * size.prod())
-            one = self._finding(view, rule, middle, area, float(weights.max()))
-            found.append((one, inside_it, inside))
-        return found
+            inside_it = bool((whose == zone).all())
+            one = self._finding(view, rule, middle, float(len(spot) * size.prod()), float(weights.max()))
+            found.append((one, inside_it, spot))
+        return found, cut
+
+    def _zone_map(self, view: ViewInput, shape: tuple[int, ...]) -> NDArray[np.int16] | None:
+        """Which zone most of each place of a view's map is in: -1 for the first rule, 0 for none."""
+        key, image = (view.view.name, shape), self._images.get(view.view.camera)
+        if image is None:
+            return None
+        if key not in self._maps:
+            # Below zero, so that a place that is in a zone by just half is not excused by it.
+            meaning = {
+                rule.value: -i
+                for i, rule in enumerate(self._rules, 1)
+                if rule.camera == view.view.camera
+            }
+            labels = tile_labels(image, [_region(view.boxes)], (shape[0], shape[1]), meaning)
+            self._maps[key] = labels.reshape(shape)
+        return self._maps[key]
 
     def _finding(
         self, view: ViewInput, rule: ZoneRule | None, middle: Any, area: float, peak: float
@@ -145,14 +172,6 @@ class Finder:
             peak=peak,
             px_per_mm=scale,
         )
-
-    def _zone_at(self, camera: str, spot: Any) -> ZoneRule | None:
-        image = self._images.get(camera)
-        if image is None:
-            return None
-        x, y = np.clip(spot, 0, np.array(image.shape[::-1]) - 1)
-        value = int(image[y, x])
-        return next((z for z in self._rules if z.camera == camera and z.value == value), None)
 
     def _excused(self, found: Sequence[tuple[Finding, bool]]) -> list[Finding]:
         """With what their zones allow: of findings that lie in them as a whole."""
@@ -181,6 +200,17 @@ def _size(one: Finding) -> float:
     return one.area if one.area_mm2 is None else one.area_mm2
 
 
+def _spots(excess: NDArray[np.float32]) -> list[Places]:
+    """The places of neighbours that stand out, each group's in one array."""
+    count, marks = cv2.connectedComponents((excess > 1).astype(np.uint8))
+    if count == 1:  # the background
+        return []
+    places = np.flatnonzero(marks)
+    order = np.argsort(marks.flat[places], kind="stable")
+    ends = np.cumsum(np.bincount(marks.flat[places], minlength=count)[1:])
+    return np.split(places[order], ends[:-1])
+
+
 def _region(boxes: Sequence[Roi]) -> Roi:
     first, last = boxes[0], boxes[-1]
     return first[0], first[1], last[0] + last[2] - first[0], last[1] + last[3] - first[1]
@@ -189,9 +219,9 @@ def _region(boxes: Sequence[Roi]) -> Roi:
 def _in_frame(one: Finding, locator: PartLocator, camera: int, poses: Sequence[Pose | None]) -> Finding:
     """Where it is in the frame as the camera took it."""
     pose = poses[camera] if camera < len(poses) else None
-    finder = locator.locators[camera]
+    finder = locator.finders[camera]
     x, y = one.x, one.y
     if pose is not None and finder is not None:
-        x, y = matrix(pose, finder.middle) @ (x, y, 1.0)
+        x, y = matrix(pose, finder.locator.middle) @ (x, y, 1.0)
     # From the first pixel's middle to its corner, where zones and regions are counted from.
     return replace(one, x=float(x) + 0.5, y=float(y) + 0.5)

@@ -13,7 +13,8 @@ import numpy as np
 from edge_ad.bundle import Bundle
 from edge_ad.errors import ArtifactError, CheckFailed
 from edge_ad.frame import Image
-from edge_ad.locate import Locator, PartLocator, Settings
+from edge_ad.locate import CameraLocator, Locator, PartLocator, Settings
+from edge_ad.preprocess.views import camera_regions
 
 if TYPE_CHECKING:
     from edge_ad.inspector import Inspector
@@ -67,18 +68,20 @@ def reference_images(bundle: Bundle, file: str) -> list[Image]:
 
 def part_locator(bundle: Bundle) -> PartLocator:
     """What finds the part in each camera's frame; ArtifactError for a reference part that is none."""
-    locators: list[Locator | None] = []
-    rules = [rule.locate for rule in bundle.manifest.preprocess.cameras.values()]
-    for rule in rules:
+    finders: list[CameraLocator | None] = []
+    for name, camera in bundle.manifest.preprocess.cameras.items():
+        rule = camera.locate
         if rule is None:
-            locators.append(None)
+            finders.append(None)
             continue
         settings = Settings(rule.max_shift, rule.max_angle, rule.max_scale, rule.min_quality, rule.box)
         try:
-            locators.append(Locator(_picture(bundle, Path(rule.reference)), settings))
+            locator = Locator(_picture(bundle, Path(rule.reference)), settings)
         except CheckFailed as error:
             raise ArtifactError(f"{bundle.path}: {rule.reference}: {error}; calibrate again") from error
-    return PartLocator(locators, [0.0 if rule is None else rule.max_outside for rule in rules])
+        regions = camera_regions(bundle.manifest.views, name, locator.shape)
+        finders.append(CameraLocator(locator, regions, rule.max_outside))
+    return PartLocator(finders)
 
 
 def _picture(bundle: Bundle, file: Path) -> Image:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from pathlib import Path
@@ -27,7 +28,9 @@ from edge_ad.verdict import Decision, Reason
 
 SIZE = (320, 240)
 PLACED = "&width=320&height=240&defect_rate=0&shift=0.06&angle=8"
-LOCATE = "[camera.locate]\nmax_angle = 12.0\n"
+# However a part lies, this much of it is in the frame.
+ROI = '[[view]]\nname = "top"\ncamera = "top"\nroi = [64, 52, 192, 136]\n'
+LOCATE = f"[camera.locate]\nmax_angle = 12.0\n{ROI}"
 
 
 def part(index: int, placement: Placement | None = None, defect: str = "") -> Image:
@@ -136,8 +139,8 @@ def test_good_parts_that_lie_otherwise_are_listed_and_left_out(tmp_path: Path) -
     station = write_station(tmp_path, f"folder://{tmp_path / 'good'}", LOCATE)
     result = calibrate(station, Request(directory=tmp_path / "good"))
     assert {one.source: one.kind for one in result.skipped} == {
-        "turned.png": "position",
-        "empty.png": "position",
+        "000032 turned.png": "position",
+        "000031 empty.png": "position",
     }
     assert "camera top: orientation: the part is turned" in result.skipped[1].detail
     assert result.manifest.counts["position"] == 2
@@ -187,7 +190,7 @@ def test_frames_of_any_size_cannot_be_located(tmp_path: Path) -> None:
 def test_other_bounds_need_another_bundle(calibrated: Station, tmp_path: Path) -> None:
     shutil.copytree(calibrated.state_path, tmp_path / "state", symlinks=True)
     for text in ("", "[camera.locate]\nmax_angle = 20.0\n"):
-        station = line_station(tmp_path, text)
+        station = line_station(tmp_path, text + ROI)
         with pytest.raises(ArtifactError, match=r"was made for locate .*max_angle.*12.0"):
             build_inspector(station)
     result = calibrate(station, Request(refit=True))
@@ -234,3 +237,119 @@ def test_check_says_what_would_fail(calibrated: Station, tmp_path: Path) -> None
     check_fits(open_bundle(active_bundle(calibrated)), calibrated)
     done = edge_ad("bundle", "show", "-c", calibrated.path)
     assert "placing top" in done.stdout
+
+
+def placed_parts(directory: Path, indices: range, dx: float = 0.0, step: float = 0.0) -> Path:
+    """Good parts `dx` px to the right, each `step` px further than the one before."""
+    directory.mkdir(parents=True)
+    for place, index in enumerate(indices):
+        placement = part_placement(1, index, *SIZE, 0.02, 3)._replace(dx=dx + place * step)
+        cv2.imwrite(str(directory / f"{index:03d}.png"), part(index, placement))
+    return directory
+
+
+def still_station(directory: Path, locate: str) -> Station:
+    return write_station(directory, "folder://nowhere", f'frame_size = "fixed"\n{locate}')
+
+
+def test_what_a_camera_does_not_see_of_a_part_does_not_pass(tmp_path: Path) -> None:
+    """A blob that lies at the edge of a view is found as long as it is in the frame."""
+    good = placed_parts(tmp_path / "good", range(30))
+    wide = '[[view]]\nname = "top"\ncamera = "top"\nroi = [20, 15, 280, 210]\n'
+    verdicts = {}
+    for most in (0.0, 0.3):
+        locate = f"[camera.locate]\nmax_shift = 0.2\nmax_outside = {most}\n{wide}"
+        calibrate(still_station(tmp_path, locate), Request(directory=good))
+        inspector = open_inspector(open_bundle(active_bundle(still_station(tmp_path, locate))))
+        for dx in (0, 40):
+            image = part(100, Placement())
+            cv2.circle(image, (285, 120), 12, 250, -1)
+            move = np.array([[1.0, 0, dx], [0, 1, 0]])
+            moved = cv2.warpAffine(image, move, SIZE, borderMode=cv2.BORDER_REPLICATE)
+            verdicts[most, dx] = inspector.inspect(moved)
+    assert [verdicts[most, 0].decision for most in (0.0, 0.3)] == [Decision.REJECT] * 2
+    unseen = verdicts[0.0, 40]
+    assert (unseen.decision, unseen.reason) == (Decision.FAULT, Reason.OUT_OF_RANGE)
+    assert "6.6% of view top is outside of the frame, locate.max_outside = 0" in unseen.detail
+    assert verdicts[0.3, 40].decision is not Decision.FAULT  # asked for: what is seen is judged
+
+
+def test_parts_whose_view_leaves_the_frame_are_told_a_region_that_does_not(tmp_path: Path) -> None:
+    good = placed_parts(tmp_path / "good", range(30), dx=-22, step=1.5)
+    view = '[[view]]\nname = "top"\ncamera = "top"\nroi = {}\n'
+    locate = f'[camera.locate]\nreference = "{good / "015.png"}"\n{view}'
+    with pytest.raises(CheckFailed, match=r"usable good parts \(\d+ position skipped\)") as failed:
+        calibrate(still_station(tmp_path, locate.format([10, 8, 300, 224])), Request(directory=good))
+    advice = re.search(r"with roi = (\[.*?\]) view top is inside of it", str(failed.value))
+    assert advice, str(failed.value)
+    assert (
+        calibrate(still_station(tmp_path, locate.format(advice[1])), Request(directory=good)).skipped
+        == []
+    )
+
+
+def test_the_reference_part_stays_until_another_is_asked_for(tmp_path: Path) -> None:
+    """Regions and zones are drawn on it."""
+    good = placed_parts(tmp_path / "good", range(24))
+    station = still_station(tmp_path, "[camera.locate]\n")
+    first = calibrate(station, Request(directory=good))
+    kept = (first.path / "locate/top.png").read_bytes()
+    later = placed_parts(tmp_path / "later", range(40, 70), dx=12)  # to the right of them all
+    for request in (
+        Request(add=later),
+        Request(refit=True),
+        Request(directory=later),
+    ):
+        result = calibrate(station, request)
+        assert (result.path / "locate/top.png").read_bytes() == kept
+    anew = calibrate(station, Request(directory=later, new_reference=True))
+    chosen = (anew.path / "locate/top.png").read_bytes()
+    assert chosen != kept
+    # Named in the station file, it is that one whatever was in use.
+    (tmp_path / "ref.png").write_bytes(kept)
+    named = still_station(tmp_path, '[camera.locate]\nreference = "ref.png"\n')
+    with pytest.raises(ArtifactError, match=r"laid like another one than locate.reference .*ref.png"):
+        build_inspector(named)
+    result = calibrate(named, Request(directory=good))
+    assert cv2.imread(str(result.path / "locate/top.png"), 0) == pytest.approx(
+        cv2.imread(str(tmp_path / "ref.png"), 0)
+    )
+    check_fits(open_bundle(result.path), named)
+    rule = result.manifest.preprocess.cameras["top"].locate
+    assert rule is not None and rule.reference == "locate/top.png"
+
+
+def test_a_reference_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    good = placed_parts(tmp_path / "good", range(24))
+    named = still_station(tmp_path, '[camera.locate]\nreference = "ref.png"\n')
+    with pytest.raises(ConfigError, match=r"camera\[0\].locate.reference: .*ref.png"):
+        calibrate(named, Request(directory=good))
+    cv2.imwrite(str(tmp_path / "ref.png"), part(3)[:200])
+    with pytest.raises(ConfigError, match=r"ref.png is an image of shape \(200, 320\), the frames"):
+        calibrate(named, Request(directory=good))
+    rng = np.random.default_rng(0)
+    other = cv2.GaussianBlur(rng.normal(128, 300, SIZE[::-1]), (0, 0), 5)
+    cv2.imwrite(str(tmp_path / "ref.png"), np.clip(other, 0, 255).astype(np.uint8))
+    with pytest.raises(CheckFailed, match=r"good parts are found by .*ref.png"):
+        calibrate(named, Request(directory=good))
+
+
+def test_good_parts_that_are_not_located_count_as_false_rejects(tmp_path: Path) -> None:
+    good = placed_parts(tmp_path / "good", range(36))
+    for index in range(4):
+        cv2.imwrite(str(good / f"t{index}.png"), part(200 + index, Placement(0, 0, 180)))
+    station = still_station(tmp_path, "[camera.locate]\n")
+    result = calibrate(station, Request(directory=good))
+    promise = result.manifest.engines[result.key].promise
+    assert (promise.parts, promise.faults, promise.index) == (40, 4, 36)
+    assert promise.expected == pytest.approx(5 / 41)
+    assert not promise.achievable
+    (line,) = [line for line in result.summary(0) if line.startswith("promise")]
+    assert "40 parts: 12.2 % false rejects expected" in line
+    assert "of which 4 cannot be judged" in line
+    # They are kept, so a refit with other bounds finds them, and one with these says the same.
+    again = calibrate(station, Request(refit=True))
+    assert again.manifest.engines[again.key].promise == promise
+    without = calibrate(station, Request(drop=tuple(one.source.split()[0] for one in again.skipped)))
+    promise = without.manifest.engines[without.key].promise
+    assert (promise.parts, promise.faults) == (36, 0)

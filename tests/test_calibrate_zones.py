@@ -20,6 +20,7 @@ from edge_ad.capture.parts import plate
 from edge_ad.config import Station
 from edge_ad.daemon.loading import build_inspector
 from edge_ad.errors import ArtifactError, ConfigError
+from edge_ad.findings import _spots
 from edge_ad.frame import Image
 from edge_ad.inspector import Inspector, open_inspector
 from edge_ad.reference import check_reference
@@ -205,6 +206,7 @@ def test_a_label_image_that_was_painted_over_is_noticed(tmp_path: Path) -> None:
             "", "", "zone 'seal' has a share, but is no position's",
         ),
         (VIEW + BADGE.replace("280", "420"), "", "", "badge|outside"),
+        (ZONES, "", "[camera.locate]\n", r"zone\[0\].camera: zones are drawn on the part that others"),
     ],
 )  # fmt: skip
 def test_zones_that_cannot_be_had(
@@ -266,3 +268,39 @@ def test_the_part_as_a_whole_is_not_excused(lenient: Inspector) -> None:
     image = part(1701)
     image[:, :150] = 0
     assert lenient.inspect(image).decision is Decision.REJECT
+
+
+def test_a_stripe_excuses_no_place_that_it_is_not_most_of(tmp_path: Path) -> None:
+    """Three pixels of a position of 30, drawn through its middle."""
+    zone = LOOSE + "polygon = [[0, 73], [320, 73], [320, 76], [0, 76]]\n"
+    station = made(tmp_path, VIEW + zone)
+    inspector = open_inspector(open_bundle(active_bundle(station)), threads=1)
+    verdict = inspector.inspect(spot(part(1700), 105, 75, 8))
+    assert verdict.decision is Decision.REJECT
+    assert {(f.zone, f.allowed) for f in verdict.findings} == {("", False)}
+
+
+def test_groups_are_the_neighbours_that_stand_out() -> None:
+    rng = np.random.default_rng(0)
+    for share in (0.0, 0.1, 0.5, 1.0):
+        excess = np.where(rng.random((30, 40)) < share, 1.5, 0.5).astype(np.float32)
+        count, marks = cv2.connectedComponents((excess > 1).astype(np.uint8))
+        groups = _spots(excess)
+        assert len(groups) == count - 1
+        for mark, group in enumerate(groups, 1):
+            np.testing.assert_array_equal(np.sort(group), np.flatnonzero(marks == mark))
+
+
+def test_more_findings_than_anyone_looks_at_excuse_nothing(lenient: Inspector) -> None:
+    """Every second place of a map of 500 x 500 stands out."""
+    places = lenient._places
+    assert places is not None
+    view = lenient._part.views[0]
+    lenient.inspect(part(1))
+    excess = np.zeros((500, 500), np.float32)
+    excess[::2, ::2] = np.linspace(1.1, 2.0, 250 * 250).reshape(250, 250)
+    found, cut = places.finder._of_view(view, excess)
+    assert cut
+    assert len(found) == 50
+    assert max(one.peak for one, *_ in found) == pytest.approx(2.0)
+    assert min(one.peak for one, *_ in found) > 1.99

@@ -62,7 +62,9 @@ def measure(args: argparse.Namespace, shift: float, angle: float, locate: bool) 
         # What was asked for, the little that every rendered part is off by, and what the reference,
         # which is one of them, is off by.
         reach = f"max_shift = {1.3 * shift + 0.03}\nmax_angle = {1.3 * angle + 3}\n"
-        bounds = f"[camera.locate]\n{reach}"
+        # The whole frame, as without: what a part takes out of it is not seen, but the rest is judged.
+        view = f'[[view]]\nname = "top"\ncamera = "top"\nroi = [0, 0, {args.width}, {args.height}]\n'
+        bounds = f"[camera.locate]\n{reach}max_outside = 0.5\n{view}"
         line = Path(directory) / "line.toml"
         line.write_text(
             STATION.format(good=good, locate=bounds if locate else "", backbone=args.backbone or "")

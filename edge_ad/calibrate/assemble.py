@@ -12,20 +12,18 @@ from edge_ad.backbone.spec import Backbone
 from edge_ad.bundle import (
     BackboneRef,
     CalibrationSetRef,
-    CameraRule,
-    LocateRule,
     Manifest,
     Preprocess,
     ReductionRef,
     bundle_id,
 )
-from edge_ad.bundle.manifest import LOCATE, REFERENCE, label_image_file
+from edge_ad.bundle.manifest import REFERENCE, label_image_file
 from edge_ad.calibrate.job import Job, Outcome, Skipped
+from edge_ad.calibrate.locating import located_file
 from edge_ad.calibrate.request import Request
 from edge_ad.calibrate.zoning import zone_file
 from edge_ad.calibration_set import SCREENING, CalibrationSet, Record, timestamp
-from edge_ad.config import Camera, Station
-from edge_ad.locate.locator import default_box
+from edge_ad.config import Station
 from edge_ad.preprocess import RULE
 
 
@@ -40,8 +38,9 @@ def reference_files(
             for camera, stored in score.part.files.items():
                 name = _reference_name(score.part.id, camera, len(cameras) == 1)
                 files[name] = (directory / "frames" / stored.name).read_bytes()
-    for camera, part in outcome.located.items():
-        files[_located_name(camera)] = (directory / "frames" / part.files[camera].name).read_bytes()
+    for camera, rule in outcome.cameras.items():
+        if rule.locate is not None:
+            files[rule.locate.reference] = (work / located_file(camera)).read_bytes()
     for camera in {zone.camera for zone in outcome.zones}:
         files[label_image_file(camera)] = (work / zone_file(camera)).read_bytes()
     return files
@@ -50,7 +49,8 @@ def reference_files(
 def decisions(job: Job, outcome: Outcome, request: Request, now: datetime) -> list[Record]:
     """What the kept set's list gets: each new part, and what screening dropped again."""
     dropped = outcome.suspects if job.screen == "drop" else []
-    fresh = [one.part for one in (*outcome.scores, *dropped) if one.part.fresh]
+    parts = [*(one.part for one in (*outcome.scores, *dropped)), *outcome.not_located]
+    fresh = [part for part in parts if part.fresh]
     stamp = timestamp(now)
     kept = [
         Record(
@@ -105,9 +105,16 @@ def make_manifest(
             rule=RULE,
             height=backbone.height,
             width=backbone.width,
-            cameras={camera.name: _camera_rule(camera, outcome) for camera in station.camera},
+            cameras={
+                camera.name: msgspec.structs.replace(
+                    outcome.cameras[camera.name],
+                    jitter=outcome.jitter.get(camera.name),
+                    px_per_mm=camera.px_per_mm,
+                )
+                for camera in station.camera
+            },
         ),
-        views=job.views,
+        views=outcome.views,
         zones=outcome.zones,
         levels=job.levels,
         local=job.local,
@@ -116,23 +123,6 @@ def make_manifest(
         calibration_set=CalibrationSetRef(sha256=parts.sha256, parts=len(outcome.scores)),
         engines={section.identity.key: section},
     )
-
-
-def _camera_rule(camera: Camera, outcome: Outcome) -> CameraRule:
-    """With what was found out about how its parts lie."""
-    rule, locate = outcome.cameras[camera.name], None
-    if camera.locate is not None:
-        settings = msgspec.structs.asdict(camera.locate)
-        box = camera.locate.box or default_box((rule.height, rule.width), camera.locate.max_shift)
-        locate = LocateRule(**{**settings, "box": box}, reference=_located_name(camera.name))
-    return msgspec.structs.replace(
-        rule, locate=locate, jitter=outcome.jitter.get(camera.name), px_per_mm=camera.px_per_mm
-    )
-
-
-def _located_name(camera: str) -> str:
-    """The file of the part that a camera's others are laid like."""
-    return f"{LOCATE}/{camera}.png"
 
 
 def _reference_name(part: str, camera: str, alone: bool) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +20,19 @@ from edge_ad.calibrate.zoning import Zoning
 from edge_ad.calibration_set import read_frame
 from edge_ad.errors import CaptureError
 from edge_ad.frame import Image
-from edge_ad.locate import PartLocator
+from edge_ad.locate import PartLocator, Pose, Straight
+from edge_ad.locate.regions import always_inside
 from edge_ad.preprocess import PartInput
 from edge_ad.preprocess.views import count_tiles
+
+
+class Extracted(NamedTuple):
+    """Parts with features, those that would be FAULT for how they lie, and why each of these and of the
+    damaged ones has none."""
+
+    used: list[Part]
+    not_located: list[Part]
+    left_out: list[Skipped]
 
 
 def extract(
@@ -33,9 +43,9 @@ def extract(
     prepare: PartInput,
     store: StoredFeatures,
     tell: Tell,
-) -> tuple[list[Part], list[Skipped]]:
+) -> Extracted:
     """Write the features of the parts whose kept frames are whole and that are found in them into
-    `store`, each followed by those of its altered copies; returns these parts, and the others."""
+    `store`, each followed by those of its altered copies."""
     local = job.local
     engine = open_features(
         backbone,
@@ -46,19 +56,20 @@ def extract(
         dim=local.dim if local is not None else 0,
     )
     used: list[Part] = []
-    left_out: list[Skipped] = []
+    damaged: list[Skipped] = []
+    not_located: list[tuple[Part, Straight]] = []
+    poses: list[tuple[Pose | None, ...]] = []
     for i, part in enumerate(parts):
         tell("features", i, len(parts))
         try:
             images = read_part(job, part)
         except CaptureError as error:
-            left_out.append(Skipped(f"{part.id} {part.source}", "damaged", str(error)))
+            damaged.append(Skipped(f"{part.id} {part.source}", "damaged", str(error)))
             continue
         straight = locator.straighten(images)
+        poses.append(straight.poses)
         if straight.failure is not None:
-            camera = job.cameras[straight.camera].name
-            detail = f"camera {camera}: {straight.failure}: {straight.detail}"
-            left_out.append(Skipped(part.source, "position", detail))
+            not_located.append((part, straight))
             continue
         rows = []
         rng = np.random.default_rng(len(used))
@@ -69,14 +80,47 @@ def extract(
             rows.append((pooled, None if engine.local is None else engine.local.copy()))
         if not all(_finite(pooled) and _finite(near) for pooled, near in rows):
             detail = "the network's features are NaN or Inf; look at the picture"
-            left_out.append(Skipped(f"{part.id} {part.source}", "damaged", detail))
+            damaged.append(Skipped(f"{part.id} {part.source}", "damaged", detail))
             continue
         for row in rows:
             store.append(*row)
         used.append(part)
     tell("features", len(parts), len(parts))
     engine.close()
-    return used, left_out
+    lying = _lying_otherwise(job, locator, not_located, poses)
+    return Extracted(used, [part for part, _ in not_located], [*damaged, *lying])
+
+
+def _lying_otherwise(
+    job: Job,
+    locator: PartLocator,
+    parts: Sequence[tuple[Part, Straight]],
+    poses: Sequence[tuple[Pose | None, ...]],
+) -> list[Skipped]:
+    """Why parts are not judged for how they lie; where a view reaches out of the frame with the region
+    of it that never does."""
+    remedies: dict[str, str] = {}
+    skipped = []
+    for part, straight in parts:
+        place, view = straight.camera, straight.view
+        if view and view not in remedies:
+            finder = locator.finders[place]
+            assert finder is not None
+            seen = [pose[place] for pose in poses]
+            roi = always_inside(
+                finder.regions[view],
+                [pose for pose in seen if pose is not None],
+                finder.locator.middle,
+                finder.locator.shape,
+            )
+            remedies[view] = (
+                "; the parts lie too far off for any region"
+                if roi is None
+                else f"; with roi = {list(roi)} view {view} is inside of it for every part"
+            )
+        detail = f"camera {job.cameras[place].name}: {straight.failure}: {straight.detail}"
+        skipped.append(Skipped(f"{part.id} {part.source}", "position", detail + remedies.get(view, "")))
+    return skipped
 
 
 def part_input(job: Job, height: int, width: int, zoning: Zoning) -> PartInput:

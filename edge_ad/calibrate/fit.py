@@ -83,10 +83,12 @@ def fit(
 ) -> tuple[Outcome, Tensors]:
     """Fit every tile on `parts`. Raises CheckFailed (too few parts, nothing to fit) and DeviceError."""
     with StoredFeatures(Path(job.work)) as store:
-        located = find_references(job, parts, tell)
+        located = find_references(job, parts, rules, tell)
         zoning = find_zones(job, rules)
         prepare = part_input(job, backbone.height, backbone.width, zoning)
-        used, not_used = extract(job, backbone, parts, located.locator, prepare, store, tell)
+        used, not_located, not_used = extract(
+            job, backbone, parts, located.locator, prepare, store, tell
+        )
         left_out = [*skipped, *not_used]
         check_enough(len(used), left_out, job)
         features = store.tiles(part_rows(range(len(used)), job.augment))
@@ -110,7 +112,7 @@ def fit(
     scaled = scaled_scores([tile.outside for tile in tiles], scales)
     zones, rows, zone_of = _zone_scales(job, tiles, zoning)
     scores = part_scores(rows, zone_of, zones) if zones else scaled.max(axis=1)
-    threshold, promise, chi2 = _threshold(job, scores, tiles)
+    threshold, promise, chi2 = _threshold(job, scores, tiles, len(not_located))
     _check_threshold(job, threshold, scores, used)
     tensors: Tensors = {}
     for tile in tiles:
@@ -142,7 +144,7 @@ def fit(
     reference = _engine_scores(job, answers, section, tensors, zoning.labels)
     found = dict(zip(names, map(float, reference), strict=True))
     outcome = Outcome(
-        results, suspects.parts, left_out, rules, section, found, located.reference, located.jitter,
+        results, suspects.parts, left_out, rules, section, found, not_located, job.views, located.jitter,
         zoning.rules,
     )  # fmt: skip
     return outcome, tensors
@@ -200,16 +202,17 @@ def _zone_scales(
 
 
 def _threshold(
-    job: Job, scores: NDArray[np.float64], tiles: Sequence[TileFit]
+    job: Job, scores: NDArray[np.float64], tiles: Sequence[TileFit], faults: int
 ) -> tuple[float, Promise, Chi2 | None]:
-    """Conformal, or the paper's chi-squared whose rate is then counted on the out-of-sample scores."""
-    threshold, promise = conformal(scores, job.rate, tiles[0].method)
+    """Conformal, or the paper's chi-squared whose rate is then counted on the out-of-sample scores.
+    `faults`: good parts without a score, which are rejected whatever the threshold."""
+    threshold, promise = conformal(scores, job.rate, tiles[0].method, faults)
     if len(tiles) > 1 or len(job.levels) > 1 or job.local is not None:
         return threshold, promise, None
     k = tiles[0].levels[0].k
     limit = chi2_threshold(k, job.rate)
-    above = int((scores > limit).sum())
-    n = len(scores)
+    above = int((scores > limit).sum()) + faults
+    n = len(scores) + faults
     chi2 = Chi2(threshold=limit, k=k, rate=job.rate, observed=above / n)
     if job.threshold == "conformal":
         return threshold, promise, chi2
@@ -224,6 +227,7 @@ def _threshold(
         expected=(above + 1) / (n + 1),
         confident=confident,
         achievable=(above + 1) / (n + 1) <= job.rate,
+        faults=faults,
     )
     return limit, promise, chi2
 

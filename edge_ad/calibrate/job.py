@@ -17,7 +17,8 @@ from edge_ad.gaussian.subspace import Reduction
 
 class CameraJob(msgspec.Struct, frozen=True):
     """How a camera's files are read and its parts are found. `rule` is the name of the pixel rule of its
-    live frames."""
+    live frames; `reference` the file of the part that others are laid like, empty: one is to be chosen;
+    `asked`: the station file names it."""
 
     name: str
     pixel_format: str
@@ -26,6 +27,8 @@ class CameraJob(msgspec.Struct, frozen=True):
     frame_size: Literal["fixed", "any"]
     max_pixels: int
     locate: Locate | None = None
+    reference: bytes = b""
+    asked: bool = False
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -111,8 +114,9 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
 
 class Outcome(msgspec.Struct, frozen=True, tag="outcome"):
     """The fit. `reference` maps part ids to scores of the engine itself; tensors are in work/TENSORS.
-    Suspects are scored by a fit without them, and not among `scores` where they were dropped. `located`
-    maps cameras to the part that others are laid like, `jitter` to how parts lie."""
+    Suspects are scored by a fit without them, and not among `scores` where they were dropped.
+    `not_located`: parts that would be FAULT for how they lie; `jitter`: by camera how parts lie; `views`
+    with the regions that they have."""
 
     scores: list[Score]
     suspects: list[Score]
@@ -120,7 +124,8 @@ class Outcome(msgspec.Struct, frozen=True, tag="outcome"):
     cameras: dict[str, CameraRule]
     section: Section
     reference: dict[str, float]
-    located: dict[str, Part]
+    not_located: list[Part]
+    views: list[ViewRule]
     jitter: dict[str, Jitter]
     zones: list[ZoneRule]
 

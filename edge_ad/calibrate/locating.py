@@ -1,27 +1,32 @@
-"""How the good parts lie, and which of them the others are laid like.
+"""How the good parts lie, and which part they are laid like.
 
-The reference is the part that lies nearest to the middle of all: then no part is moved further than it
-must be. Where nothing is located it is measured all the same, for a line whose parts lie about is told
-so.
+That is one for good, for regions and zones are drawn on it: the picture that the station file names,
+else that of the bundle in use, else the part that lies nearest to the middle of all, for then no part is
+moved further than it must be. Where nothing is located it is measured all the same, for a line whose
+parts lie about is told so.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
-from edge_ad.bundle import Jitter
+from edge_ad.bundle import CameraRule, Jitter, LocateRule
+from edge_ad.bundle.manifest import LOCATE
 from edge_ad.calibrate.job import CameraJob, Job, Part, evenly
 from edge_ad.calibrate.screen import Tell
-from edge_ad.calibration_set import read_frame
+from edge_ad.calibration_set import decode_frame, encode_frame, read_frame, write_durably
 from edge_ad.config import Locate
-from edge_ad.errors import CaptureError, CheckFailed
+from edge_ad.errors import CaptureError, CheckFailed, ConfigError
 from edge_ad.frame import Image
-from edge_ad.locate import Locator, PartLocator, Pose, Settings
-from edge_ad.locate.locator import default_box
+from edge_ad.locate import CameraLocator, Locator, PartLocator, Pose, Settings
+from edge_ad.locate.regions import default_box, within_reach
+from edge_ad.preprocess.views import camera_regions, view_boxes
 
 SAMPLE = 40  # parts that are looked at
 CANDIDATES = 5  # of them, tried as the reference until one finds enough of the others
@@ -32,60 +37,124 @@ QUANTILE = 0.95
 
 @dataclass(frozen=True)
 class Located:
-    """locator: for the cameras that locate; reference: by camera the part that others are laid like;
-    jitter: by camera how parts lie, where that could be measured."""
+    """locator: for the cameras that locate; jitter: by camera how parts lie, where that could be
+    measured."""
 
     locator: PartLocator
-    reference: dict[str, Part]
     jitter: dict[str, Jitter]
 
 
-def find_references(job: Job, parts: Sequence[Part], tell: Tell) -> Located:
-    """Look at a sample of the parts. Raises CheckFailed where a camera is to locate and cannot."""
+def settle_regions(job: Job, rules: dict[str, CameraRule]) -> tuple[Job, dict[str, CameraRule]]:
+    """The job and what is known of its cameras once the frames' size is: with the regions of views that
+    have none of their own, and how parts are found. Raises ConfigError where tiles do not fit then."""
+    locates = {camera.name: camera.locate for camera in job.cameras}
+    shapes = {name: (rule.height, rule.width) for name, rule in rules.items()}
+    views = within_reach(job.views, locates, shapes)
+    for view in views:
+        if locates[view.camera] is not None:
+            view_boxes(view, shapes[view.camera])
+    settled = dict(rules)
+    for name, locate in locates.items():
+        if locate is not None:
+            box = locate.box or default_box(shapes[name], locate.max_shift)
+            settings = msgspec.structs.replace(locate, box=box, reference=f"{LOCATE}/{name}.png")
+            rule = LocateRule(**msgspec.structs.asdict(settings))
+            settled[name] = msgspec.structs.replace(rules[name], locate=rule)
+    return msgspec.structs.replace(job, views=views), settled
+
+
+def open_locator(locate: Locate, reference: Path) -> Locator:
+    """What finds parts like the one of a picture. Raises CheckFailed for one that is no reference."""
+    return Locator(decode_frame(reference.read_bytes(), str(reference)), _settings(locate))
+
+
+def located_file(camera: str) -> str:
+    """Of the part that a camera's others are laid like, in the work directory."""
+    return f"locate-{camera}.png"
+
+
+def find_references(
+    job: Job, parts: Sequence[Part], rules: dict[str, CameraRule], tell: Tell
+) -> Located:
+    """Look at a sample of the parts, and leave the references in the work directory. Raises CheckFailed
+    where a camera is to locate and cannot."""
     sample = [parts[i] for i in evenly(len(parts), SAMPLE)]
-    locators: list[Locator | None] = []
-    reference: dict[str, Part] = {}
+    finders: list[CameraLocator | None] = []
     jitter: dict[str, Jitter] = {}
     for i, camera in enumerate(job.cameras):
         tell("locating", i, len(job.cameras))
-        found = _of_camera(job, camera, sample) if camera.frame_size == "fixed" else None
+        given = _given(camera, rules[camera.name])
+        found = _of_camera(job, camera, sample, given) if camera.frame_size == "fixed" else None
         if found is not None:
-            part, jitter[camera.name] = found
+            image, jitter[camera.name] = found
         if camera.locate is None or found is None:
-            locators.append(None)
+            finders.append(None)
             continue
-        reference[camera.name] = part
-        locators.append(Locator(_image(job, camera, part), _settings(camera.locate)))
+        write_durably(Path(job.work) / located_file(camera.name), encode_frame(image))
+        regions = camera_regions(job.views, camera.name, image.shape)
+        locator = Locator(image, _settings(camera.locate))
+        finders.append(CameraLocator(locator, regions, camera.locate.max_outside))
     tell("locating", len(job.cameras), len(job.cameras))
-    outside = [0.0 if c.locate is None else c.locate.max_outside for c in job.cameras]
-    return Located(PartLocator(locators, outside), reference, jitter)
+    return Located(PartLocator(finders), jitter)
 
 
-def _of_camera(job: Job, camera: CameraJob, sample: Sequence[Part]) -> tuple[Part, Jitter] | None:
-    """The part in the middle of all and how they lie around it; None where the camera does not locate
-    and its parts cannot be told from each other's places."""
+def _given(camera: CameraJob, rule: CameraRule) -> Image | None:
+    """The reference that need not be chosen. A bundle's is of no use once frames have another size."""
+    if not camera.reference:
+        return None
+    path = Path(os.fsdecode(camera.reference))
+    image = decode_frame(path.read_bytes(), str(path))
+    shape = (rule.height, rule.width) if rule.channels == 1 else (rule.height, rule.width, 3)
+    if image.shape == shape:
+        return image
+    if not camera.asked:
+        return None
+    raise ConfigError(
+        f"camera {camera.name}: locate.reference {path} is an image of shape {image.shape}, the frames "
+        f"have {shape}; 'edge-ad camera grab' takes one"
+    )
+
+
+def _of_camera(
+    job: Job, camera: CameraJob, sample: Sequence[Part], given: Image | None
+) -> tuple[Image, Jitter] | None:
+    """The reference, chosen where none is given, and how the others lie around their middle; None where
+    the camera does not locate and its parts cannot be told from each other's places."""
     best: list[tuple[Part, Pose]] = []
-    problem = ""
-    for candidate in sample[:: max(1, len(sample) // CANDIDATES)][:CANDIDATES]:
+    tried, problem = 0, ""
+    for image in [given] if given is not None else _candidates(job, camera, sample):
+        tried += 1
         try:
-            image = _image(job, camera, candidate)
             locator = Locator(image, _wide(_settings(camera.locate), image))
-        except (CheckFailed, CaptureError) as error:
+        except CheckFailed as error:
             problem = str(error)
             continue
-        poses = _poses(job, camera, sample, locator)
-        best = max(best, poses, key=len)
+        best = max(best, _poses(job, camera, sample, locator), key=len)
         if len(best) >= ENOUGH * len(sample):
             break
-    if len(best) < (ENOUGH if camera.locate is None else LEAST) * len(sample) or not best:
-        if camera.locate is None:
-            return None
-        raise CheckFailed(
-            f"camera {camera.name}: {len(best)} of {len(sample)} good parts are found by the best of "
-            f"{CANDIDATES} references ({problem or 'the others lie otherwise or look otherwise'}); look "
-            "at locate.max_shift, locate.max_angle and locate.box, or take [camera.locate] out"
-        )
-    return _middle(best)
+    if best and len(best) >= (ENOUGH if camera.locate is None else LEAST) * len(sample):
+        nearest, jitter = _middle(best)
+        return (_image(job, camera, nearest) if given is None else given), jitter
+    if camera.locate is None:
+        return None
+    by = f"the best of {tried} references" if given is None else os.fsdecode(camera.reference)
+    anew = "" if given is None or camera.asked else ", choose another part with --new-reference"
+    raise CheckFailed(
+        f"camera {camera.name}: {len(best)} of {len(sample)} good parts are found by {by} "
+        f"({problem or 'the others lie otherwise or look otherwise'}); look at locate.max_shift, "
+        f"locate.max_angle and locate.box{anew}, or take [camera.locate] out"
+    )
+
+
+def _candidates(job: Job, camera: CameraJob, sample: Sequence[Part]) -> list[Image]:
+    """A few of the parts, those that can be read."""
+    images = []
+    for part in sample[:: max(1, len(sample) // CANDIDATES)][:CANDIDATES]:
+        try:
+            images.append(_image(job, camera, part))
+        except CaptureError:  # it is listed when its features are made
+            continue
+    return images
 
 
 def _middle(found: Sequence[tuple[Part, Pose]]) -> tuple[Part, Jitter]:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from edge_ad.backbone.openvino import usable_cores
 from edge_ad.backbone.spec import Backbone, Level, Local
-from edge_ad.bundle import ViewRule
+from edge_ad.bundle import ViewRule, current_path, read_manifest
 from edge_ad.calibrate.job import CameraJob, Candidate, Job, Part
-from edge_ad.calibration_set import CalibrationSet
+from edge_ad.calibration_set import CalibrationSet, decode_frame
 from edge_ad.capture.source import open_source
 from edge_ad.config import PAPER, Camera, Station
 from edge_ad.delivery.lock import running_pid
-from edge_ad.errors import ConfigError
+from edge_ad.errors import CaptureError, ConfigError
 from edge_ad.gaussian.context import MOST
 from edge_ad.gaussian.subspace import Reduction
 from edge_ad.preprocess import tile_boxes
@@ -88,6 +90,32 @@ def _tiled(station: Station) -> bool:
     return any(view.tiles != WHOLE for view in station.views)
 
 
+def located_by(station: Station, anew: bool) -> dict[str, Path]:
+    """By camera that locates the picture of the part that others are laid like, where there is one: the
+    station file's, or that of the bundle in use unless another is to be chosen. Raises ConfigError for
+    a picture that cannot be read, ArtifactError for a bundle that cannot.
+    """
+    found = {}
+    current = None if anew else current_path(station.state_path, station.product)
+    for i, camera in enumerate(station.camera):
+        if camera.locate is None:
+            continue
+        if camera.locate.reference:
+            found[camera.name] = path = station.resolve(camera.locate.reference)
+            try:
+                decode_frame(path.read_bytes(), str(path))
+            except (OSError, CaptureError) as error:
+                raise ConfigError(
+                    f"{station.path or 'configuration'}: camera[{i}].locate.reference: {error}; "
+                    "'edge-ad camera grab' takes a picture"
+                ) from error
+        elif current is not None:
+            rule = read_manifest(current).preprocess.cameras.get(camera.name)
+            if rule is not None and rule.locate is not None:
+                found[camera.name] = current / rule.locate.reference
+    return found
+
+
 def check_rules(station: Station, base: CalibrationSet) -> None:
     """Kept frames were converted once and for all: another pixel rule or camera needs new parts."""
     names = sorted(camera.name for camera in station.camera)
@@ -113,6 +141,7 @@ def plan_job(
     levels: list[Level],
     base: CalibrationSet,
     candidates: list[Candidate],
+    references: Mapping[str, Path],
     directory: Path,
     work: Path,
 ) -> Job:
@@ -121,7 +150,7 @@ def plan_job(
         backbone=str(backbone.directory),
         directory=str(directory),
         work=str(work),
-        cameras=[_camera_job(station, camera) for camera in station.camera],
+        cameras=[_camera_job(station, camera, references.get(camera.name)) for camera in station.camera],
         views=view_rules(station),
         zones=list(station.zone),
         base=str(station.resolve(".")),
@@ -159,7 +188,7 @@ def spare_threads(station: Station) -> int:
     return threads if running_pid(station.state_path) is None else max(1, threads // 2)
 
 
-def _camera_job(station: Station, camera: Camera) -> CameraJob:
+def _camera_job(station: Station, camera: Camera, reference: Path | None) -> CameraJob:
     return CameraJob(
         name=camera.name,
         pixel_format=camera.pixel_format,
@@ -168,6 +197,8 @@ def _camera_job(station: Station, camera: Camera) -> CameraJob:
         frame_size="fixed" if camera.fixed_size else "any",
         max_pixels=int(camera.max_megapixels * 1e6),
         locate=camera.locate,
+        reference=b"" if reference is None else os.fsencode(reference),
+        asked=camera.locate is not None and bool(camera.locate.reference),
     )
 
 

@@ -12,7 +12,8 @@ from edge_ad.errors import ConfigError
 class Request:
     """A fresh set (`directory` or `parts` from the line), or a change of the kept one.
 
-    `person` and `reason` go into the kept set's list beside each part added or dropped.
+    `person` and `reason` go into the kept set's list beside each part added or dropped. `new_reference`:
+    cameras that locate choose the part anew that others are laid like.
     """
 
     directory: Path | None = None
@@ -20,6 +21,7 @@ class Request:
     add: Path | None = None
     drop: tuple[str, ...] = ()
     refit: bool = False
+    new_reference: bool = False
     person: str = ""
     reason: str = ""
 

@@ -36,6 +36,7 @@ from edge_ad.calibrate.plan import (
     check_views,
     choose_levels,
     choose_local,
+    located_by,
     plan_job,
 )
 from edge_ad.calibrate.progress import Progress, Silent
@@ -49,7 +50,7 @@ from edge_ad.calibration_set import (
     set_lock,
 )
 from edge_ad.config import Station
-from edge_ad.errors import ConfigError, DeliveryError, DeviceError, EdgeAdError
+from edge_ad.errors import ArtifactError, ConfigError, DeliveryError, DeviceError, EdgeAdError
 from edge_ad.gaussian.threshold import promise_text
 from edge_ad.report import render_report
 
@@ -118,10 +119,12 @@ def calibrate(
         check_rules(station, base)
         staging = directory / f"{STAGING}{now():%Y%m%dT%H%M%S-%f}"
         try:
+            references = _references(station, request, progress)
             candidates, incomplete = _candidates(station, request, directory, staging, progress)
             bundle = _fit_and_write(
-                station, request, backbone, levels, base, candidates, incomplete, progress, now
-            )
+                station, request, backbone, levels, base, candidates, incomplete, references, progress,
+                now,
+            )  # fmt: skip
         except OSError as error:
             text = f"{directory}: {error}; free space or give a writable state_dir"
             raise DeviceError(text + _collected(staging)) from error
@@ -184,6 +187,15 @@ def _candidates(
     return find_parts(source, names, stored)
 
 
+def _references(station: Station, request: Request, progress: Progress) -> dict[str, Path]:
+    """By camera that locates the part that others are laid like, where it is not to be chosen."""
+    try:
+        return located_by(station, request.new_reference)
+    except ArtifactError as error:
+        progress.note(f"{error}; the part that others are laid like is chosen anew")
+        return located_by(station, anew=True)
+
+
 def _fit_and_write(
     station: Station,
     request: Request,
@@ -192,13 +204,14 @@ def _fit_and_write(
     base: CalibrationSet,
     candidates: list[Candidate],
     incomplete: list[str],
+    references: dict[str, Path],
     progress: Progress,
     now: Clock,
 ) -> tuple[Path, Manifest, str, list[Skipped]]:
     state = station.state_path
     directory = set_directory(state, station.product)
     with tempfile.TemporaryDirectory(prefix="work-", dir=directory) as work:
-        job = plan_job(station, backbone, levels, base, candidates, directory, Path(work))
+        job = plan_job(station, backbone, levels, base, candidates, references, directory, Path(work))
         outcome = run_worker(job, progress)
         tensors: dict[str, NDArray[Any]] = load_file(Path(work) / TENSORS)
         cameras = [camera.name for camera in station.camera]

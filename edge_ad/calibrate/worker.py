@@ -18,6 +18,7 @@ from edge_ad.backbone.spec import load_backbone
 from edge_ad.bundle.manifest import TENSORS
 from edge_ad.calibrate.fit import fit
 from edge_ad.calibrate.job import Failed, Job, Message, Outcome, Update
+from edge_ad.calibrate.locating import settle_regions
 from edge_ad.calibrate.screen import check_enough, check_new, screen
 from edge_ad.calibration_set import write_durably
 from edge_ad.errors import EdgeAdError
@@ -32,6 +33,7 @@ def work(job: Job) -> Outcome:
     parts, skipped, rules = screen(job, _tell)
     check_new(job, parts, skipped)
     check_enough(len(parts), skipped, job)
+    job, rules = settle_regions(job, rules)
     outcome, tensors = fit(job, backbone, parts, skipped, rules, _tell)
     write_durably(Path(job.work) / TENSORS, save(tensors))
     return outcome

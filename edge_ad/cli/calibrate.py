@@ -25,6 +25,9 @@ LISTED = 10
 @click.option("--add", type=click.Path(path_type=Path), help="More good parts for the kept set.")
 @click.option("--drop", multiple=True, metavar="IDS", help="Ids of kept parts, separated by commas.")
 @click.option("--refit", is_flag=True, help="Fit the kept set again, for another engine or setting.")
+@click.option(
+    "--new-reference", is_flag=True, help="Choose the part anew that [camera.locate] lays others like."
+)
 @click.option("--false-reject-rate", type=float, help="Target instead of the station file's.")
 @click.option(
     "--screen",
@@ -41,6 +44,7 @@ def command(
     add: Path | None,
     drop: tuple[str, ...],
     refit: bool,
+    new_reference: bool,
     false_reject_rate: float | None,
     screen: Screen | None,
     product: str | None,
@@ -69,6 +73,7 @@ def command(
     ids = tuple(one for text in drop for one in text.replace(",", " ").split())
     request = Request(
         directory=directory, parts=parts or 0, add=add, drop=ids, refit=refit,
+        new_reference=new_reference,
         person=person or _user(), reason=reason,
     )  # fmt: skip
     with open_progress(sys.stderr) as progress:

@@ -102,18 +102,20 @@ def grab_command(
 
 
 def _overlay(station: Station, camera: Camera, image: Image) -> tuple[Image, str]:
-    """The picture with what the station file says of the camera drawn on it, and what that is."""
-    from edge_ad.locate.locator import default_box
+    """The picture with what the station file says of the camera drawn on it, and what that is. Where the
+    camera locates, with the part laid as regions and zones are drawn, if it is known how."""
+    from edge_ad.locate.regions import default_box, within_reach
     from edge_ad.preprocess.resize import inside
     from edge_ad.preprocess.views import count_tiles
     from edge_ad.report.overlay import draw_overlay
     from edge_ad.zones import label_images
 
+    locate, box = camera.locate, None
     views = [view for view in station.views if view.camera == camera.name]
+    views = within_reach(views, {camera.name: locate}, {camera.name: image.shape})
     zones = [zone for zone in station.zone if zone.camera == camera.name]
     base = Path(station.path).parent
     labels = label_images(station.zone, base, {camera.name: image.shape}, station.path)
-    locate, box = camera.locate, None
     tiles = count_tiles(views)
     text = (
         f"\ndrawn: {_count(len(views), 'view')}, {_count(tiles, 'tile')}, {_count(len(zones), 'zone')}"
@@ -125,8 +127,35 @@ def _overlay(station: Station, camera: Camera, image: Image) -> tuple[Image, str
                 f"{station.path}: camera {camera.name!r}: locate.box {list(box)} (x, y, width, height) "
                 f"is outside of {image.shape[1]} x {image.shape[0]} px; correct it"
             )
-        text += ", the box of the part (all where the reference part lies, this one may lie elsewhere)"
+        image, where = _straight(station, camera, image)
+        text += f", the box of the part; {where}"
     return draw_overlay(image, views, zones, labels.get(camera.name), box), text
+
+
+def _straight(station: Station, camera: Camera, image: Image) -> tuple[Image, str]:
+    """The picture with the part laid like the reference part, and a line about how it lies."""
+    import numpy as np
+
+    from edge_ad.calibrate.locating import open_locator
+    from edge_ad.calibrate.plan import located_by
+
+    reference = located_by(station, anew=False).get(camera.name)
+    if reference is None or camera.locate is None:
+        return image, "there is no reference part yet: this one lies as it was found"
+    locator = open_locator(camera.locate, reference)
+    if image.shape != locator.shape:
+        raise ConfigError(
+            f"{reference}: the reference part has shape {list(locator.shape)}, the frame has "
+            f"{list(image.shape)}; set locate.reference to a picture of this size"
+        )
+    located = locator.find(image)
+    if located.pose is None:
+        return image, f"this part lies as it was found, being FAULT {located.failure}: {located.detail}"
+    pose, straight = located.pose, np.empty_like(image)
+    locator.straighten(image, pose, straight)
+    return straight, (
+        f"laid straight: it was off by {pose.dx:+.1f}, {pose.dy:+.1f} px and {pose.angle:+.2f} degrees"
+    )
 
 
 def _count(number: int, name: str) -> str:

@@ -61,8 +61,8 @@ uri = "v4l2:///dev/video0"
 # How many pixels of the frame a millimetre of the part is; 0: not known, areas are given in px^2.
 #px_per_mm = 0.0
 
-# Where parts do not lie still: each is found in the frame and laid where the reference part lay (one of
-# the calibration's own), before views are cut from it. Without this table parts are taken to lie still.
+# Where parts do not lie still: each is found in the frame and laid where the reference part lay, before
+# views are cut from it. Without this table parts are taken to lie still.
 #[camera.locate]
 # How far off a part may lie: a share of the frame's width and height, and degrees.
 #max_shift = 0.1
@@ -71,17 +71,21 @@ uri = "v4l2:///dev/video0"
 #max_scale = 0.0
 # Correlation with the reference part below which nothing was found.
 #min_quality = 0.6
-# Share of the box that may lie outside of the frame.
-#max_outside = 0.2
+# Share of a view that may lie outside of the frame, where nothing of it is seen: a defect there passes.
+#max_outside = 0.0
 # x, y, width, height of what is looked for, in pixels of the reference part's frame; without it the
 # frame less a margin of max_shift.
 #box = [60, 40, 520, 400]
+# A picture of the reference part, as 'edge-ad camera grab' writes it: regions and zones are drawn on it.
+# Without it that of the bundle in use, at first the good part in the middle of all.
+#reference = "reference.png"
 
 # A region of a camera's frame, scored by Gaussians of its own. Without any [[view]] each camera is one.
 #[[view]]
 #name = "left"
 #camera = "top"
-# x, y, width, height in frame pixels; without it the whole frame.
+# x, y, width, height in frame pixels; without it the whole frame, where the camera locates less a margin
+# of max_shift.
 #roi = [0, 0, 320, 480]
 # Rows and columns of tiles, each an input of the network with Gaussians of its own, for defects that are
 # small in the frame: 'edge-ad check' says how small. Time and memory grow with their number.

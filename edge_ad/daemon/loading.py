@@ -8,14 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 
 from edge_ad.backbone.spec import load_backbone
 from edge_ad.bundle import Bundle, CameraRule, ZoneRule, current_path, open_bundle
 from edge_ad.bundle.zones import read_label_images
-from edge_ad.config import Locate, Station
+from edge_ad.config import Locate, Station, View
 from edge_ad.errors import ArtifactError, ConfigError
 from edge_ad.inspector import open_inspector
+from edge_ad.locate.regions import within_reach
 from edge_ad.preprocess.views import ViewGeometry
 
 if TYPE_CHECKING:
@@ -72,8 +74,8 @@ def check_fits(bundle: Bundle, station: Station) -> None:
             )
     pairs = [
         ("cameras", sorted(manifest.preprocess.cameras), sorted(c.name for c in station.camera)),
-        ("views", _views(manifest.views), _views(station.views)),
         ("locate", *_locate(manifest.preprocess.cameras, station)),
+        ("views", _views(manifest.views), _views(_regions(manifest.preprocess.cameras, station))),
     ]
     for what, have, want in pairs:
         if have != want:
@@ -88,18 +90,43 @@ def check_fits(bundle: Bundle, station: Station) -> None:
                 f"{bundle.path}: was made with px_per_mm = {have_mm:g} of camera {camera.name!r}, "
                 f"{where} has {camera.px_per_mm:g}; 'edge-ad calibrate --refit'"
             )
+    _check_references(bundle, station, where)
     _check_zones(bundle, station, where)
+
+
+def _regions(rules: Mapping[str, CameraRule], station: Station) -> list[View]:
+    """The station's views with the regions that those without a roi have in such frames."""
+    shapes = {name: (rule.height, rule.width) for name, rule in rules.items()}
+    return within_reach(station.views, {c.name: c.locate for c in station.camera}, shapes)
+
+
+def _check_references(bundle: Bundle, station: Station, where: str) -> None:
+    """Raise ArtifactError unless parts are laid like the one that the station file shows."""
+    for camera in station.camera:
+        rule = bundle.manifest.preprocess.cameras[camera.name].locate
+        if rule is None or camera.locate is None or not camera.locate.reference:
+            continue
+        path = station.resolve(camera.locate.reference)
+        have = cv2.imread(str(bundle.path / rule.reference), cv2.IMREAD_UNCHANGED)
+        want = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        if have is None or want is None or not np.array_equal(have, want):
+            raise ArtifactError(
+                f"{bundle.path}: parts of camera {camera.name!r} are laid like another one than "
+                f"locate.reference {path} in {where} shows; 'edge-ad calibrate --refit' or restore it"
+            )
 
 
 def _locate(
     rules: Mapping[str, CameraRule], station: Station
 ) -> tuple[list[tuple[object, ...]], list[tuple[object, ...]]]:
-    """How parts are found, by the bundle and by the station; a box that was worked out is no setting."""
+    """How parts are found, by the bundle and by the station; a box that was worked out is no setting,
+    and what the reference shows is compared apart."""
     have: list[tuple[object, ...]] = []
     want: list[tuple[object, ...]] = []
     for camera in station.camera:
         rule, asked = rules[camera.name].locate if camera.name in rules else None, camera.locate
-        keys = [key for key in Locate.__struct_fields__ if key != "box" or (asked and asked.box)]
+        keys = [key for key in Locate.__struct_fields__ if key not in ("box", "reference")]
+        keys += ["box"] if asked and asked.box else []
         for found, values in ((have, rule), (want, asked)):
             if values is not None:
                 found.append((camera.name, *((key, getattr(values, key)) for key in keys)))

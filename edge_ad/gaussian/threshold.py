@@ -29,7 +29,8 @@ class Promise(msgspec.Struct, frozen=True):
 
     method: how the scores were made out of sample; parts: how many; target: the rate asked for;
     index: the threshold is the index-th smallest score; expected: mean rate; confident: the rate that
-    holds with 95 % confidence; achievable: False when there are too few parts for the target.
+    holds with 95 % confidence; achievable: False when there are too few parts for the target;
+    faults: parts among them that are rejected whatever the threshold, as they cannot be judged.
     """
 
     method: str
@@ -39,16 +40,19 @@ class Promise(msgspec.Struct, frozen=True):
     expected: Share
     confident: Share
     achievable: bool
+    faults: Annotated[int, Meta(ge=0)] = 0
 
 
-def conformal(scores: NDArray[Any], rate: float, method: str) -> tuple[float, Promise]:
-    """Threshold for `rate` from out-of-sample scores [n], and its promise.
+def conformal(scores: NDArray[Any], rate: float, method: str, faults: int = 0) -> tuple[float, Promise]:
+    """Threshold for `rate` from out-of-sample scores [n] and parts that are rejected without a score,
+    and its promise.
 
-    With too few parts the highest score is taken and the promise says `achievable = False`.
+    With too few parts, or too many faults, the highest score is taken and the promise says `achievable =
+    False`.
     """
     values = np.sort(np.asarray(scores, dtype=np.float64).ravel())
-    n = len(values)
-    if not n:
+    n = len(values) + faults
+    if not len(values):
         raise CheckFailed("no scores of good parts to set a threshold with; give at least 1 part")
     if not 0.0 < rate < 1.0:
         raise ValueError(f"false-reject rate {rate} is not between 0 and 1")
@@ -56,7 +60,7 @@ def conformal(scores: NDArray[Any], rate: float, method: str) -> tuple[float, Pr
         raise CheckFailed("scores of good parts are not all finite; drop the parts that cause it")
     # Parts above the threshold, counting the new one; the 1e-9 undoes the rounding of, say, 100 * 0.29.
     above = math.floor((n + 1) * rate + 1e-9)
-    index = n + 1 - max(above, 1)
+    index = min(n + 1 - max(above, 1), len(values))
     promise = Promise(
         method=method,
         parts=n,
@@ -64,7 +68,8 @@ def conformal(scores: NDArray[Any], rate: float, method: str) -> tuple[float, Pr
         index=index,
         expected=(n + 1 - index) / (n + 1),
         confident=beta_quantile(CONFIDENCE, n + 1 - index, index),
-        achievable=above >= 1,
+        achievable=above >= max(1, faults + 1),
+        faults=faults,
     )
     return float(values[index - 1]), promise
 
@@ -101,10 +106,14 @@ def promise_text(promise: Promise) -> str:
         f"{promise.parts} parts: {percent(promise.expected)} false rejects expected, "
         f"at most {percent(promise.confident)} with 95 % confidence"
     )
+    if promise.faults:
+        text += f", of which {promise.faults} cannot be judged (see those skipped for their position)"
     if promise.method.startswith(CHI2):
         return (
             text if promise.achievable else f"{text}; no number of parts moves a chi-squared threshold"
         )
+    if promise.index == promise.parts - promise.faults and promise.faults:
+        return f"{text}; no threshold makes up for those"
     if not promise.achievable:
         text += f"; {expected} parts for {target}"
     if promise.parts < confident:

@@ -9,7 +9,16 @@ pixel (`refine`), and a part that is not there, or lies otherwise, is named (`lo
 from __future__ import annotations
 
 from edge_ad.locate.locator import Locator
-from edge_ad.locate.part import PartLocator, Straight
+from edge_ad.locate.part import CameraLocator, PartLocator, Straight
 from edge_ad.locate.pose import Failure, Located, Pose, Settings
 
-__all__ = ["Failure", "Located", "Locator", "PartLocator", "Pose", "Settings", "Straight"]
+__all__ = [
+    "CameraLocator",
+    "Failure",
+    "Located",
+    "Locator",
+    "PartLocator",
+    "Pose",
+    "Settings",
+    "Straight",
+]

@@ -15,6 +15,7 @@ from edge_ad.locate.coarse import Peak, Search, angle_steps
 from edge_ad.locate.pose import Box, Failure, Located, Pose, Settings, matrix, middle_of
 from edge_ad.locate.pyramid import Grey, Pyramid, to_level
 from edge_ad.locate.refine import Points, choose_points, correlation, refine, sample
+from edge_ad.locate.regions import default_box
 
 SCALE_STEP = 0.05
 REACH = 3.0  # degrees that are searched beyond max_angle: what lies there is out of range, not absent
@@ -23,6 +24,7 @@ SAME = 0.97  # correlation of the reference with itself moved or turned, from wh
 EMPTY = 0.3  # of the reference's deviation: a frame with less shows nothing
 SECOND = 0.8  # of the part's quality: as good as this somewhere else is another part
 PROMISING = 0.6  # of the best peak's score: lower ones cannot be parts
+OUTSIDE = 0.5  # of the box that may be outside of the frame: with less of it a place is a guess
 SLACK = 1e-6
 
 Floats = NDArray[np.float64]
@@ -140,6 +142,8 @@ class Locator:
             return f"the part is turned by {pose.angle:+.1f} degrees, max_angle = {settings.max_angle:g}"
         if abs(pose.scale - 1.0) > max(settings.max_scale, SLACK) + SLACK:
             return f"the part is {pose.scale:.3f} times as large, max_scale = {settings.max_scale:g}"
+        if pose.outside > OUTSIDE:
+            return f"{pose.outside:.0%} of what the part is located by is outside of the frame"
         return ""
 
     def _why_not(self, planes: dict[int, Grey], poses: Sequence[Pose]) -> Located:
@@ -211,13 +215,6 @@ class Locator:
                     f"the reference part looks the same {how}, so where it lies cannot be told; give "
                     f"locate.box a region with more features, or set locate.{what} = 0"
                 )
-
-
-def default_box(shape: Sequence[int], max_shift: float) -> Box:
-    """The frame less what a part may be off by, in whole pixels."""
-    height, width = shape[:2]
-    x, y = round(max_shift * width), round(max_shift * height)
-    return x, y, width - 2 * x, height - 2 * y
 
 
 def _check_box(box: Box, shape: Sequence[int]) -> None:

@@ -2,39 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from edge_ad.frame import Image
 from edge_ad.locate.locator import Locator
-from edge_ad.locate.pose import Failure, Pose
+from edge_ad.locate.pose import Box, Failure, Pose
+from edge_ad.locate.regions import share_outside
+
+ROUNDING = 1e-5  # of a region's area
 
 
 @dataclass(frozen=True, slots=True)
 class Straight:
     """Images in the order of the cameras, as they came where a camera locates nothing; their poses. Or,
-    where a part was not found, the place of its camera, why, and a line about it."""
+    where a part cannot be judged, the place of its camera, why, and a line about it; `view`: the one
+    that reaches out of the frame, where that is why."""
 
     images: Sequence[Image]
     poses: tuple[Pose | None, ...]
     camera: int = 0
     failure: Failure | None = None
     detail: str = ""
+    view: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CameraLocator:
+    """How one camera's parts are laid straight: what finds them, the regions of its views by name, and
+    which share of one may be outside of the frame."""
+
+    locator: Locator
+    regions: Mapping[str, Box]
+    max_outside: float
 
 
 class PartLocator:
-    """The locators of a part's cameras, None for one whose parts lie still. Where more than
-    `max_outside` of a part is outside of the frame it is not judged. Owns the straightened images, which
-    the next part's overwrite: not thread safe."""
+    """Finds a part by what is in `finders` for each of its cameras, None for one whose parts lie still.
+    A part that shows too little of a view is not judged. Owns the straightened images, which the next
+    part's overwrite: not thread safe."""
 
-    def __init__(self, locators: Sequence[Locator | None], max_outside: Sequence[float]) -> None:
-        self.locators = tuple(locators)
-        self._max_outside = tuple(max_outside)
-        self._straight = [None if one is None else np.empty(one.shape, np.uint8) for one in locators]
-        self._nothing: tuple[Pose | None, ...] = (None,) * len(self.locators)
-        self._idle = not any(self.locators)
+    def __init__(self, finders: Sequence[CameraLocator | None]) -> None:
+        self.finders = tuple(finders)
+        self._straight = [
+            None if one is None else np.empty(one.locator.shape, np.uint8) for one in finders
+        ]
+        self._nothing: tuple[Pose | None, ...] = (None,) * len(self.finders)
+        self._idle = not any(self.finders)
 
     def straighten(self, images: Sequence[Image]) -> Straight:
         """Find the part in each image and lay it straight; images have the shapes of the references."""
@@ -42,19 +58,32 @@ class PartLocator:
             return Straight(images, self._nothing)
         found = list(images)
         poses: list[Pose | None] = list(self._nothing)
-        for place, (locator, out) in enumerate(zip(self.locators, self._straight, strict=True)):
-            if locator is None or out is None:
+        for place, (finder, out) in enumerate(zip(self.finders, self._straight, strict=True)):
+            if finder is None or out is None:
                 continue
-            located = locator.find(images[place])
+            located = finder.locator.find(images[place])
             pose = located.pose
             if pose is None:
                 return Straight(images, self._nothing, place, located.failure, located.detail)
-            if pose.outside > self._max_outside[place]:
+            poses[place] = pose
+            view, share = _worst(finder, pose)
+            if share > finder.max_outside + ROUNDING:
                 detail = (
-                    f"{pose.outside:.0%} of the part is outside of the frame, locate.max_outside = "
-                    f"{self._max_outside[place]:g}"
+                    f"{share:.1%} of view {view} is outside of the frame, locate.max_outside = "
+                    f"{finder.max_outside:g}"
                 )
-                return Straight(images, self._nothing, place, "out_of_range", detail)
-            locator.straighten(images[place], pose, out)
-            found[place], poses[place] = out, pose
+                return Straight(images, tuple(poses), place, "out_of_range", detail, view)
+            finder.locator.straighten(images[place], pose, out)
+            found[place] = out
         return Straight(found, tuple(poses))
+
+
+def _worst(finder: CameraLocator, pose: Pose) -> tuple[str, float]:
+    """The view of which most is outside of the frame, and how much that is."""
+    locator = finder.locator
+    shares = {
+        name: share_outside(region, pose, locator.middle, locator.shape)
+        for name, region in finder.regions.items()
+    }
+    worst = max(shares, key=shares.__getitem__)
+    return worst, shares[worst]

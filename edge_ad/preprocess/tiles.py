@@ -86,12 +86,12 @@ class Stitch:
         self.shape = (row.shape[1], column.shape[1])
         tile = tile_row[:, None, :, None] * columns + tile_column[None, :, None, :]
         cell = row[:, None, :, None] * grid[1] + column[None, :, None, :]
-        # [at most 4, rows of the map, columns of the map], places in the tiles' cells one after another
+        # [k, rows of the map, columns of the map], places in the tiles' cells one after another
         self._places = (tile * (grid[0] * grid[1]) + cell).reshape(-1, *self.shape)
 
-    def cells_of(self, mask: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """Places in the tiles' cells, one after another, of a mask [rows, columns] on the map."""
-        return np.unique(self._places[:, mask])
+    def cells_of(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Places in the tiles' cells, one after another, of places in the map's."""
+        return np.unique(self._places.reshape(len(self._places), -1)[:, places])
 
     def __call__(self, maps: NDArray[np.float32]) -> NDArray[np.float32]:
         """[rows, columns] of the region from [tiles, rows, columns]. NaN where one of the cells is."""
@@ -102,12 +102,12 @@ def _along(
     starts: Sequence[int], length: int, side: int, cells: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """For every cell of the map along one axis the tiles that cover its middle, and which of their cells
-    does: both [k, map cells], k 1 or 2."""
+    does: both [k, map cells], k up to 3 where small tiles overlap by nearly half."""
     count = -(-side * cells // length)
-    middle = (np.arange(count) + 0.5) * side / count
-    begin = np.asarray(starts)
+    # All in 1 / (2 count) of a pixel: rounding where a middle lies on a border would leave a cell out.
+    middle = (2 * np.arange(count) + 1) * side
+    begin, length = 2 * count * np.asarray(starts), 2 * count * length
     within = (begin[:, None] <= middle) & (middle < begin[:, None] + length)
     first, last = within.argmax(axis=0), len(starts) - 1 - within[::-1].argmax(axis=0)
-    tile = np.stack([first, last] if (first != last).any() else [first])
-    cell = ((middle - begin[tile]) * cells / length).astype(np.int64)
-    return tile, np.minimum(cell, cells - 1)
+    tile = np.minimum(first + np.arange((last - first).max() + 1)[:, None], last)
+    return tile, (middle - begin[tile]) * cells // length

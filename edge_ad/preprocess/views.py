@@ -45,6 +45,11 @@ def view_region(view: ViewGeometry, shape: Sequence[int]) -> Roi:
     return region
 
 
+def camera_regions(views: Sequence[ViewGeometry], camera: str, shape: Sequence[int]) -> dict[str, Roi]:
+    """By name the regions of one camera's views. ConfigError when one does not lie inside."""
+    return {view.name: view_region(view, shape) for view in views if view.camera == camera}
+
+
 def view_boxes(view: ViewGeometry, shape: Sequence[int]) -> tuple[Roi, ...]:
     """The view's tiles in a frame of this shape, row by row. ConfigError when they do not fit."""
     region = view_region(view, shape)

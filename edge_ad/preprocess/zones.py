@@ -57,8 +57,12 @@ def tile_masks(
             masks.append(None)
             continue
         share = part.astype(np.float32)
-        # Bilinear between area-averaged pixels: a touch of it anywhere near counts.
-        area = cv2.INTER_AREA if min(h / size[0], w / size[1]) > 1 else cv2.INTER_LINEAR
-        shown = cv2.resize(share, (size[1], size[0]), interpolation=area) > 0
+        # Bilinear between area-averaged pixels: a touch of it anywhere near counts. Area alone is exact,
+        # so each axis that is shrunk is done by itself; with another it would be bilinear.
+        for shape in ((w, size[0]), (size[1], size[0])):
+            shrunk = shape[0] < share.shape[1] or shape[1] < share.shape[0]
+            how = cv2.INTER_AREA if shrunk else cv2.INTER_LINEAR
+            share = cv2.resize(share, shape, interpolation=how)
+        shown = share > 0
         masks.append(np.asarray(cv2.dilate(shown.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0))
     return masks

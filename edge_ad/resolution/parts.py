@@ -12,6 +12,7 @@ from edge_ad.calibrate.progress import Progress
 from edge_ad.capture.defects import Rng
 from edge_ad.capture.images import printable
 from edge_ad.errors import CaptureError, CheckFailed
+from edge_ad.locate import Pose
 from edge_ad.preprocess.views import view_region
 from edge_ad.qualify.judge import Judge, Reader
 from edge_ad.resolution.result import Unused
@@ -22,9 +23,11 @@ STEP = "good parts"
 
 @dataclass(frozen=True)
 class GoodParts:
-    """Parts that pass unaltered, in random order, and the smallest width and height of each view."""
+    """Parts that pass unaltered, in random order, and how each lies; the smallest width and height of
+    each view."""
 
     parts: list[Candidate]
+    poses: list[tuple[Pose | None, ...]]
     unused: list[Unused]
     regions: list[tuple[int, int]]
 
@@ -42,7 +45,7 @@ def passing(
 
     Raises DeviceError.
     """
-    good = GoodParts([], [], [])
+    good = GoodParts([], [], [], [])
     cameras = list(judge.cameras)
     for done, which in enumerate(rng.permutation(len(candidates))):
         if len(good.parts) == most:
@@ -59,6 +62,7 @@ def passing(
             good.unused.append(_unused(part, verdict))
             continue
         good.parts.append(part)
+        good.poses.append(verdict.poses)
         sides = [view_region(view, images[cameras.index(view.camera)].shape)[2:] for view in views]
         before = good.regions or sides
         good.regions[:] = [

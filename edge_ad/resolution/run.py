@@ -16,6 +16,7 @@ from edge_ad.config import Station
 from edge_ad.errors import ConfigError
 from edge_ad.preprocess import pixels_per_input, tile_boxes
 from edge_ad.qualify.judge import Reader, bundle_path, open_judge
+from edge_ad.resolution.ground import ground_of
 from edge_ad.resolution.parts import check_some, passing
 from edge_ad.resolution.pictures import Examples
 from edge_ad.resolution.request import SIZES, Request
@@ -42,8 +43,9 @@ def measure(station: Station, request: Request, progress: Progress | None = None
         sizes = fitting_sizes(request.sizes, views)
         example = None if request.pictures is None else Examples(request.pictures)
         found = run_trials(
-            inspector, reader, good.parts, manifest.views, sizes, request, progress, example
-        )
+            inspector, reader, good.parts, manifest.views, sizes, request, progress, example,
+            ground_of(inspector), good.poses,
+        )  # fmt: skip
     absent = "not there for every camera"
     return Resolution(
         bundle=manifest.id,

@@ -8,9 +8,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from edge_ad.capture.devices import list_devices
-from edge_ad.capture.parts import render_part
+from edge_ad.capture.parts import Placement, plate, render_part
 from edge_ad.cli.camera import command
-from edge_ad.errors import CaptureError, ConfigError, DeviceError
+from edge_ad.errors import CaptureError, CheckFailed, ConfigError, DeviceError
 
 TWO = """
 schema = 1
@@ -131,9 +131,27 @@ def test_overlay_draws_what_the_camera_has_and_says_so(tmp_path: Path) -> None:
     before = cv2.cvtColor(render_part(1, 0, 640, 480, 0.0)[0], cv2.COLOR_GRAY2BGR)
     same = (picture == before).all(axis=2)
     assert not same[210:250, 340:380].any() and same[350:450, 420:600].all()
-    located = plain.replace('[[camera]]\nname = "side"', '[camera.locate]\n[[camera]]\nname = "side"')
-    done, _ = overlaid(tmp_path, located + ZONES)
-    assert "1 zone, the box of the part (all where the reference part lies" in done.output
+
+
+def test_overlay_lays_the_part_as_zones_are_drawn(tmp_path: Path) -> None:
+    """On another part than the reference, which lies elsewhere."""
+    plain = TWO.replace("width=64&height=48", "width=640&height=480&shift=0.05&angle=8")
+    locate = '[camera.locate]\n[[camera]]\nname = "side"'
+    done, _ = overlaid(tmp_path, plain.replace('[[camera]]\nname = "side"', locate))
+    assert "0 zones, the box of the part; there is no reference part yet" in done.output
+    cv2.imwrite(str(tmp_path / "part.png"), plate(1, 640, 480).render(7, "", Placement(20, -9, 5)))
+    named = locate.replace("[camera.locate]", '[camera.locate]\nreference = "part.png"')
+    done, out = overlaid(tmp_path, plain.replace('[[camera]]\nname = "side"', named) + ZONES)
+    assert "the box of the part; laid straight: it was off by" in done.output
+    picture = cv2.cvtColor(cv2.imread(str(out)), cv2.COLOR_BGR2GRAY)
+    reference = cv2.imread(str(tmp_path / "part.png"), cv2.IMREAD_GRAYSCALE)
+    taken = render_part(1, 0, 640, 480, 0.0, shift=0.05, angle=8)[0]
+    spot = (slice(90, 160), slice(90, 160))  # the upper left hole, where nothing is drawn
+    assert cv2.absdiff(picture[spot], reference[spot]).mean() < 6
+    assert cv2.absdiff(taken[spot], reference[spot]).mean() > 12
+    cv2.imwrite(str(tmp_path / "part.png"), np.zeros((48, 64), np.uint8))
+    done, _ = overlaid(tmp_path, plain.replace('[[camera]]\nname = "side"', named))
+    assert isinstance(done.exception, CheckFailed) and "no texture" in str(done.exception)
 
 
 def test_overlay_says_what_is_wrong(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ EXAMPLES = {
     "view.camera",
     "view.roi",
     "camera.locate.box",
+    "camera.locate.reference",
     "zone.name",
     "zone.camera",
     "zone.polygon",

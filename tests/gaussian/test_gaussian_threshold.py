@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import stats
 
 from edge_ad.errors import CheckFailed
@@ -152,3 +154,26 @@ def test_chi2_threshold_is_the_publications_working_point() -> None:
 def test_chi2_quantile_refuses_what_has_none(p: float, k: int) -> None:
     with pytest.raises(ValueError, match="no chi-squared quantile"):
         chi2_quantile(p, k)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 400), st.integers(0, 30), st.floats(0.002, 0.45))
+def test_parts_that_cannot_be_judged_count_as_rejected(n: int, faults: int, rate: float) -> None:
+    """The k-th smallest of all, as if the faults had the highest scores; never one of those."""
+    scores = np.random.default_rng(n).normal(size=n)
+    threshold, promise = conformal(scores, rate, "x", faults)
+    assert (promise.parts, promise.faults) == (n + faults, faults)
+    wanted, plain = conformal(np.concatenate([scores, scores.max() + 1 + np.arange(faults)]), rate, "x")
+    assert promise.index == min(plain.index, n)
+    assert threshold == min(wanted, scores.max())
+    assert promise.expected == pytest.approx(1 - promise.index / (n + faults + 1))
+    assert promise.achievable == (promise.expected <= rate + 1e-9)
+
+
+def test_a_promise_says_what_no_threshold_makes_up_for() -> None:
+    text = promise_text(conformal(np.arange(90.0), 0.05, "x", 20)[1])
+    assert text.startswith("110 parts: 18.9 % false rejects expected")
+    assert text.endswith(
+        "of which 20 cannot be judged (see those skipped for their position); no threshold makes up "
+        "for those"
+    )

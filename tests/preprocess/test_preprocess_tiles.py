@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edge_ad.errors import ConfigError
@@ -117,6 +117,8 @@ def test_every_cell_of_the_map_is_a_cell_of_a_tile_and_where_tiles_overlap_the_l
     st.tuples(st.integers(1, 5), st.integers(1, 5)),
     st.integers(0, 30),
 )
+@example(width=16, height=32, tiles=(5, 1), overlap=1)  # middles that lie on borders
+@example(width=16, height=20, tiles=(5, 1), overlap=4)  # three of them overlap
 def test_no_cell_of_a_tile_is_left_out(
     width: int, height: int, tiles: tuple[int, int], overlap: int
 ) -> None:

@@ -71,3 +71,20 @@ def test_zones_of_another_frame_are_refused() -> None:
     part = PartInput([View(name="v", camera="a")], ["a"], 32, 32, 1, {"a": (drawn(), [2])})
     with pytest.raises(ConfigError, match="zones of 96 x 64 px in a frame of 96 x 60 px"):
         part.fit([np.zeros((60, 96), np.uint8)])
+
+
+@pytest.mark.parametrize("across", [True, False])
+def test_a_thin_zone_is_painted_where_one_side_alone_is_shrunk(across: bool) -> None:
+    """A line of one pixel across the shrunk side, which bilinear interpolation may step over."""
+    for line in range(200, 232):
+        zones = np.zeros((512, 24), np.uint8)
+        zones[line] = 2
+        if not across:
+            zones = np.ascontiguousarray(zones.T)
+        image = np.random.default_rng(line).integers(0, 256, zones.shape, dtype=np.uint8)
+        other = np.where(zones == 2, 255 - image, image)
+        part = PartInput([View(name="v", camera="a")], ["a"], 64, 64, 1, {"a": (zones, [2])})
+        first, second = (np.zeros((1, 64, 64, 3), np.uint8) for _ in range(2))
+        part.fill([image], first)
+        part.fill([other], second)
+        np.testing.assert_array_equal(first, second)

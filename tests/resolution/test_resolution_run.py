@@ -21,6 +21,7 @@ from edge_ad.config import Station, parse_station
 from edge_ad.errors import CaptureError, CheckFailed, ConfigError
 from edge_ad.frame import Image
 from edge_ad.resolution import Request, measure
+from edge_ad.resolution.ground import Ground
 from edge_ad.resolution.trials import alter, run_trials
 from edge_ad.verdict import Decision, Reason, Verdict, fault
 
@@ -140,7 +141,9 @@ def test_every_place_of_a_view_and_nothing_outside() -> None:
     seen = [np.zeros((80, 90), bool) for _ in images]
     for trial in range(200):
         kind = KINDS[trial % 3]
-        found = alter(images, ["top", "side"], views, kind, 4.0, 0.5, np.random.default_rng(trial))
+        found = alter(
+            images, ["top", "side"], views, kind, 4.0, 0.5, np.random.default_rng(trial), Ground(), ()
+        )
         changed = [(a != b) for a, b in zip(images, found.images, strict=True)]
         assert not changed[1 - found.camera].any()
         one = changed[found.camera]
