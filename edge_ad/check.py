@@ -107,8 +107,9 @@ def _camera(
         if known["state"] in ("up", "ended"):
             return Finding(name, "ok", text)
         return Finding(name, "fail", f"{text}; check cable and power")
-    image, rule = grab(camera, Path(station.path).parent if station.path else Path())
-    shapes[camera.name] = image.shape
+    base = Path(station.path).parent if station.path else Path()
+    image, rule = grab(camera, base, join_ms=station.join_ms)
+    shapes.update({picture.name: image.shape for picture in camera.pictures})
     text = f"one frame of {image.shape[1]} x {image.shape[0]}, pixel rule {rule}"
     low, high = int(image.min()), int(image.max())
     if high - low < 16:
@@ -135,7 +136,7 @@ def _view(station: Station, view: View, shapes: dict[str, tuple[int, ...]]) -> F
             name, "ok", f"how finely it is seen is known once camera {view.camera!r} gives a frame"
         )
     backbone = load_backbone(station.backbone_path, verify=False)
-    (view,) = within_reach([view], {c.name: c.locate for c in station.camera}, {view.camera: shape})
+    (view,) = within_reach([view], {c.name: c.locate for c in station.pictures}, {view.camera: shape})
     text = view_text(view, shape, backbone.height, backbone.width)
     _, _, width, height = view_region(view, shape)
     rows, columns = -(-height // backbone.height), -(-width // backbone.width)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -63,6 +64,9 @@ class Locate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     # x, y, width, height of what is looked for, in pixels of the reference part's frame; absent: the
     # frame less a margin of max_shift.
     box: Roi | None = None
+    # Of a camera with shots the one that the part is found in; it lies in the others as in that one.
+    # Empty: it is found in each by itself.
+    shot: str = ""
     # A picture of the part that others are laid like, 8-bit grey or BGR as `camera grab` writes it;
     # empty: the one that the bundle in use has, at first the good part in the middle of all.
     reference: str = ""
@@ -76,6 +80,9 @@ class Camera(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     name: Name
     uri: str
+    # Names of the pictures that it takes of each part, one after another (lights, exposures); empty: one
+    # picture. Views and zones name one as CAMERA.SHOT.
+    shots: Annotated[tuple[Name, ...], Meta(max_length=16)] = ()
     pixel_format: PixelFormat = "auto"
     # Significant bits of mono10/12/16 samples; 0 takes the format's own number.
     bit_depth: Annotated[int, Meta(ge=0, le=16)] = 0
@@ -95,6 +102,21 @@ class Camera(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     locate: Locate | None = None
 
     @property
+    def pictures(self) -> tuple[Camera, ...]:
+        """What it takes of each part, each as a camera of its own: itself, or CAMERA.SHOT for every
+        shot. There `locate.shot` is the name of the picture that the part is found in."""
+        if not self.shots:
+            return (self,)
+        return tuple(self._picture(shot) for shot in self.shots)
+
+    def _picture(self, shot: str) -> Camera:
+        locate = self.locate
+        if locate is not None and locate.shot:
+            other = "" if shot == locate.shot else f"{self.name}.{locate.shot}"
+            locate = msgspec.structs.replace(locate, shot=other)
+        return msgspec.structs.replace(self, name=f"{self.name}.{shot}", shots=(), locate=locate)
+
+    @property
     def fixed_size(self) -> bool:
         """Whether its frames are all of one size."""
         if self.frame_size != "auto":
@@ -103,7 +125,8 @@ class Camera(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 class View(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`[[view]]`: a region of one camera's frame, scored by Gaussians of its own."""
+    """`[[view]]`: a region of one camera's frame, scored by Gaussians of its own. `camera` is
+    CAMERA.SHOT where it takes several pictures of a part."""
 
     name: Name
     camera: Name
@@ -239,9 +262,14 @@ class Station(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         return tuple(dict.fromkeys((self.product, *self.products)))
 
     @property
+    def pictures(self) -> tuple[Camera, ...]:
+        """What the cameras take of each part; see `Camera.pictures`. All but capture goes by these."""
+        return tuple(picture for camera in self.camera for picture in camera.pictures)
+
+    @property
     def views(self) -> tuple[View, ...]:
-        """The views, in the order of the engine's batch; without `[[view]]` each camera is one view."""
-        return self.view or tuple(View(name=c.name, camera=c.name) for c in self.camera)
+        """The views, in the order of the engine's batch; without `[[view]]` each picture is one view."""
+        return self.view or tuple(View(name=c.name, camera=c.name) for c in self.pictures)
 
     @property
     def state_path(self) -> Path:
@@ -345,7 +373,8 @@ def _explain(error: msgspec.ValidationError, data: dict[str, Any]) -> str:
 
 def _check_references(station: Station, where: str) -> None:
     """What one key says of another: names are unique, views name cameras, joins are possible."""
-    cameras = [c.name for c in station.camera]
+    _check_shots(station, where)
+    cameras = [c.name for c in station.pictures]
     named = (
         ("camera", cameras),
         ("view", [v.name for v in station.view]),
@@ -357,9 +386,7 @@ def _check_references(station: Station, where: str) -> None:
             raise ConfigError(f"{where}: {kind} name {twice[0]!r} is used twice; names are unique")
     for i, view in enumerate(station.view):
         if view.camera not in cameras:
-            raise ConfigError(
-                f"{where}: view[{i}].camera: no camera is named {view.camera!r}; have {cameras}"
-            )
+            raise ConfigError(f"{where}: view[{i}].camera: {_unnamed(view.camera, cameras)}")
     unseen = sorted(set(cameras) - {v.camera for v in station.views})
     if unseen:
         raise ConfigError(f"{where}: camera {unseen[0]!r} has no [[view]]; add one or remove it")
@@ -368,7 +395,7 @@ def _check_references(station: Station, where: str) -> None:
             raise ConfigError(
                 f"{where}: camera[{i}].locate: needs frames of one size; set frame_size = 'fixed'"
             )
-    if len(cameras) > 1:
+    if len(station.camera) > 1:
         for i, camera in enumerate(station.camera):
             if camera.overflow == "skip":
                 raise ConfigError(
@@ -378,7 +405,7 @@ def _check_references(station: Station, where: str) -> None:
     if station.calibration.pca and station.calibration.npca:
         raise ConfigError(f"{where}: calibration.pca and calibration.npca exclude each other")
     for i, zone in enumerate(station.zone):
-        problem = _zone_problem(zone, station.camera)
+        problem = _zone_problem(zone, station.pictures)
         if problem:
             raise ConfigError(f"{where}: zone[{i}].{problem}")
     shares = math.fsum(zone.share for zone in station.zone)
@@ -389,12 +416,41 @@ def _check_references(station: Station, where: str) -> None:
         )
 
 
+def _unnamed(name: str, cameras: Sequence[str]) -> str:
+    shots = [camera for camera in cameras if camera.startswith(f"{name}.")]
+    if shots:
+        return f"camera {name!r} takes several pictures of a part; name one of {shots}"
+    return f"no camera is named {name!r}; have {list(cameras)}"
+
+
+def _check_shots(station: Station, where: str) -> None:
+    for i, camera in enumerate(station.camera):
+        twice = sorted({shot for shot in camera.shots if camera.shots.count(shot) > 1})
+        if twice:
+            raise ConfigError(
+                f"{where}: camera[{i}].shots: {twice[0]!r} is named twice; names are unique"
+            )
+        locate = camera.locate
+        if locate is None:
+            continue
+        if locate.shot and locate.shot not in camera.shots:
+            raise ConfigError(
+                f"{where}: camera[{i}].locate.shot: {locate.shot!r} is not among its shots "
+                f"{list(camera.shots)}"
+            )
+        if camera.shots and locate.reference and not locate.shot:
+            raise ConfigError(
+                f"{where}: camera[{i}].locate.reference: shows one of the shots {list(camera.shots)}; "
+                "name it with locate.shot"
+            )
+
+
 def _zone_problem(zone: Zone, cameras: tuple[Camera, ...]) -> str:
     """The key of a zone that contradicts another, and how; "" when none does."""
     sizes = {camera.name: camera.frame_size for camera in cameras}
     locates = {camera.name: camera.locate for camera in cameras}
     if zone.camera not in sizes:
-        return f"camera: no camera is named {zone.camera!r}; have {list(sizes)}"
+        return f"camera: {_unnamed(zone.camera, list(sizes))}"
     if sizes[zone.camera] == "any":
         return f"camera: zones need frames of one size; set frame_size = 'fixed' of {zone.camera!r}"
     locate = locates[zone.camera]

@@ -28,3 +28,4 @@ class Frame:
     fault: str = ""  # a Reason value, e.g. "unreadable"
     detail: str = ""  # what exactly was wrong with a faulty frame, for the log
     camera_ticks: int | None = None  # the camera's own clock, in its own unit
+    shot: int | None = None  # which of the camera's pictures of the part, where the source knows

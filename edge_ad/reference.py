@@ -13,7 +13,7 @@ import numpy as np
 from edge_ad.bundle import Bundle
 from edge_ad.errors import ArtifactError, CheckFailed
 from edge_ad.frame import Image
-from edge_ad.locate import CameraLocator, Locator, PartLocator, Settings
+from edge_ad.locate import CameraLocator, Follower, Locator, PartLocator, Settings
 from edge_ad.preprocess.views import camera_regions
 
 if TYPE_CHECKING:
@@ -68,11 +68,16 @@ def reference_images(bundle: Bundle, file: str) -> list[Image]:
 
 def part_locator(bundle: Bundle) -> PartLocator:
     """What finds the part in each camera's frame; ArtifactError for a reference part that is none."""
-    finders: list[CameraLocator | None] = []
-    for name, camera in bundle.manifest.preprocess.cameras.items():
+    finders: list[CameraLocator | Follower | None] = []
+    cameras = bundle.manifest.preprocess.cameras
+    for name, camera in cameras.items():
         rule = camera.locate
         if rule is None:
             finders.append(None)
+            continue
+        if rule.shot:
+            regions = camera_regions(bundle.manifest.views, name, (camera.height, camera.width))
+            finders.append(Follower(list(cameras).index(rule.shot), regions, rule.max_outside))
             continue
         settings = Settings(rule.max_shift, rule.max_angle, rule.max_scale, rule.min_quality, rule.box)
         try:

@@ -322,7 +322,7 @@ def test_the_reference_part_stays_until_another_is_asked_for(tmp_path: Path) -> 
 def test_a_reference_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     good = placed_parts(tmp_path / "good", range(24))
     named = still_station(tmp_path, '[camera.locate]\nreference = "ref.png"\n')
-    with pytest.raises(ConfigError, match=r"camera\[0\].locate.reference: .*ref.png"):
+    with pytest.raises(ConfigError, match=r"locate.reference of 'top': .*ref.png"):
         calibrate(named, Request(directory=good))
     cv2.imwrite(str(tmp_path / "ref.png"), part(3)[:200])
     with pytest.raises(ConfigError, match=r"ref.png is an image of shape \(200, 320\), the frames"):

@@ -56,7 +56,8 @@ class Jitter(_Struct, frozen=True):
 
 class LocateRule(_Struct, frozen=True):
     """How a camera's part is found; see `config.Locate`. `reference` is the file of the part that others
-    are laid like, `box` the region of it that is looked for."""
+    are laid like, `box` the region of it that is looked for; `shot`: the picture that the part lies as
+    in, empty where it is found in this one."""
 
     max_shift: float
     max_angle: float
@@ -65,6 +66,7 @@ class LocateRule(_Struct, frozen=True):
     max_outside: float
     box: Roi
     reference: str
+    shot: str = ""
 
 
 class CameraRule(_Struct, frozen=True):
@@ -291,6 +293,14 @@ def _check(manifest: Manifest, where: str) -> None:
             refuse(f"camera {name!r} has frames of {rule.width} x {rule.height} px")
         if rule.locate is not None and rule.locate.reference not in manifest.files:
             refuse(f"camera {name!r} locates by {rule.locate.reference!r}, which is not in the bundle")
+        if rule.locate is not None and rule.locate.shot:
+            leader = manifest.preprocess.cameras.get(rule.locate.shot)
+            if leader is None or leader.locate is None or leader.locate.shot:
+                refuse(f"camera {name!r} follows {rule.locate.shot!r}, in which nothing is found")
+            elif (rule.height, rule.width, rule.channels) != (
+                leader.height, leader.width, leader.channels
+            ):  # fmt: skip
+                refuse(f"camera {name!r} follows {rule.locate.shot!r}, which has other frames")
         if rule.locate is not None and rule.frame_size != "fixed":
             refuse(f"camera {name!r} locates parts in frames of any size")
     for zone in manifest.zones:

@@ -39,7 +39,7 @@ def reference_files(
                 name = _reference_name(score.part.id, camera, len(cameras) == 1)
                 files[name] = (directory / "frames" / stored.name).read_bytes()
     for camera, rule in outcome.cameras.items():
-        if rule.locate is not None:
+        if rule.locate is not None and not rule.locate.shot:
             files[rule.locate.reference] = (work / located_file(camera)).read_bytes()
     for camera in {zone.camera for zone in outcome.zones}:
         files[label_image_file(camera)] = (work / zone_file(camera)).read_bytes()
@@ -81,8 +81,8 @@ def make_manifest(
     skipped: list[Skipped],
     now: datetime,
 ) -> Manifest:
-    first = station.camera[0].name
-    alone = len(station.camera) == 1
+    first = station.pictures[0].name
+    alone = len(station.pictures) == 1
     section = msgspec.structs.replace(
         outcome.section,
         reference_scores={
@@ -111,7 +111,7 @@ def make_manifest(
                     jitter=outcome.jitter.get(camera.name),
                     px_per_mm=camera.px_per_mm,
                 )
-                for camera in station.camera
+                for camera in station.pictures
             },
         ),
         views=outcome.views,

@@ -13,6 +13,7 @@ from edge_ad.calibrate.job import Candidate
 from edge_ad.calibrate.progress import Progress
 from edge_ad.calibration_set import encode_frame
 from edge_ad.capture.images import list_images, printable
+from edge_ad.capture.shots import make_dealer, read_part
 from edge_ad.capture.source import open_source
 from edge_ad.config import Station
 from edge_ad.delivery.control import ControlClient
@@ -127,7 +128,7 @@ def _follow(client: ControlClient, parts: int, progress: Progress, clock: Callab
 def _directly(station: Station, parts: int, directory: Path, progress: Progress) -> None:
     """Through the same sources as the daemon's; a part with a faulty frame is not collected."""
     base = Path(station.path).parent if station.path else Path()
-    names = [camera.name for camera in station.camera]
+    names = [camera.name for camera in station.pictures]
     folders = [directory / name for name in names] if len(names) > 1 else [directory]
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)
@@ -137,14 +138,15 @@ def _directly(station: Station, parts: int, directory: Path, progress: Progress)
             source = open_source(camera, base)
             source.open()
             stack.callback(source.close)
-            sources.append(source)
+            sources.append((source, make_dealer(camera, source.live, station), len(camera.pictures)))
         done = faulty = 0
         while done < parts:
-            frames = [source.read() for source in sources]
-            if any(frame is None for frame in frames):
+            read = [read_part(*source, int(station.join_ms * 1e6)) for source in sources]
+            frames = [frame for pictures in read for frame in pictures or []]
+            if any(pictures is None for pictures in read):
                 progress.note(f"the source ended after {done} of {parts} parts")
                 break
-            keys = {frame.part_key for frame in frames if frame is not None}
+            keys = {frame.part_key for frame in frames}
             if station.join_by == "key" and len(keys) > 1:
                 raise CaptureError(
                     f"the cameras show different parts ({', '.join(map(str, sorted(map(str, keys))))}); "
@@ -163,5 +165,5 @@ def _directly(station: Station, parts: int, directory: Path, progress: Progress)
         progress.note(f"{faulty} parts with unreadable frames were not collected")
 
 
-def _image(frame: Frame | None) -> Any:
-    return None if frame is None or frame.fault else frame.image
+def _image(frame: Frame) -> Any:
+    return None if frame.fault else frame.image

@@ -24,7 +24,7 @@ from edge_ad.calibration_set import decode_frame, encode_frame, read_frame, writ
 from edge_ad.config import Locate
 from edge_ad.errors import CaptureError, CheckFailed, ConfigError
 from edge_ad.frame import Image
-from edge_ad.locate import CameraLocator, Locator, PartLocator, Pose, Settings
+from edge_ad.locate import CameraLocator, Follower, Locator, PartLocator, Pose, Settings
 from edge_ad.locate.regions import default_box, within_reach
 from edge_ad.preprocess.views import camera_regions, view_boxes
 
@@ -56,8 +56,14 @@ def settle_regions(job: Job, rules: dict[str, CameraRule]) -> tuple[Job, dict[st
     settled = dict(rules)
     for name, locate in locates.items():
         if locate is not None:
+            leader = locate.shot or name
+            if (rules[name].channels, *shapes[name]) != (rules[leader].channels, *shapes[leader]):
+                raise ConfigError(
+                    f"camera {name}: its frames have another shape than those of {leader}, which its "
+                    "parts are to lie as in; take locate.shot out"
+                )
             box = locate.box or default_box(shapes[name], locate.max_shift)
-            settings = msgspec.structs.replace(locate, box=box, reference=f"{LOCATE}/{name}.png")
+            settings = msgspec.structs.replace(locate, box=box, reference=f"{LOCATE}/{leader}.png")
             rule = LocateRule(**msgspec.structs.asdict(settings))
             settled[name] = msgspec.structs.replace(rules[name], locate=rule)
     return msgspec.structs.replace(job, views=views), settled
@@ -79,10 +85,16 @@ def find_references(
     """Look at a sample of the parts, and leave the references in the work directory. Raises CheckFailed
     where a camera is to locate and cannot."""
     sample = [parts[i] for i in evenly(len(parts), SAMPLE)]
-    finders: list[CameraLocator | None] = []
+    finders: list[CameraLocator | Follower | None] = []
     jitter: dict[str, Jitter] = {}
     for i, camera in enumerate(job.cameras):
         tell("locating", i, len(job.cameras))
+        if camera.locate is not None and camera.locate.shot:
+            rule = rules[camera.name]
+            regions = camera_regions(job.views, camera.name, (rule.height, rule.width))
+            leader = [one.name for one in job.cameras].index(camera.locate.shot)
+            finders.append(Follower(leader, regions, camera.locate.max_outside))
+            continue
         given = _given(camera, rules[camera.name])
         found = _of_camera(job, camera, sample, given) if camera.frame_size == "fixed" else None
         if found is not None:

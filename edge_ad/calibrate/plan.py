@@ -97,8 +97,8 @@ def located_by(station: Station, anew: bool) -> dict[str, Path]:
     """
     found = {}
     current = None if anew else current_path(station.state_path, station.product)
-    for i, camera in enumerate(station.camera):
-        if camera.locate is None:
+    for camera in station.pictures:
+        if camera.locate is None or camera.locate.shot:
             continue
         if camera.locate.reference:
             found[camera.name] = path = station.resolve(camera.locate.reference)
@@ -106,7 +106,7 @@ def located_by(station: Station, anew: bool) -> dict[str, Path]:
                 decode_frame(path.read_bytes(), str(path))
             except (OSError, CaptureError) as error:
                 raise ConfigError(
-                    f"{station.path or 'configuration'}: camera[{i}].locate.reference: {error}; "
+                    f"{station.path or 'configuration'}: locate.reference of {camera.name!r}: {error}; "
                     "'edge-ad camera grab' takes a picture"
                 ) from error
         elif current is not None:
@@ -118,8 +118,8 @@ def located_by(station: Station, anew: bool) -> dict[str, Path]:
 
 def check_rules(station: Station, base: CalibrationSet) -> None:
     """Kept frames were converted once and for all: another pixel rule or camera needs new parts."""
-    names = sorted(camera.name for camera in station.camera)
-    rules = {camera.name: pixel_rule_name(station, camera) for camera in station.camera}
+    names = sorted(camera.name for camera in station.pictures)
+    rules = {camera.name: pixel_rule_name(station, camera) for camera in station.pictures}
     for record in base.kept:
         if sorted(record.files) != names:
             raise ConfigError(
@@ -150,7 +150,7 @@ def plan_job(
         backbone=str(backbone.directory),
         directory=str(directory),
         work=str(work),
-        cameras=[_camera_job(station, camera, references.get(camera.name)) for camera in station.camera],
+        cameras=[_camera_job(station, one, references.get(one.name)) for one in station.pictures],
         views=view_rules(station),
         zones=list(station.zone),
         base=str(station.resolve(".")),

@@ -175,7 +175,7 @@ def _candidates(
     station: Station, request: Request, directory: Path, staging: Path, progress: Progress
 ) -> tuple[list[Candidate], list[str]]:
     """New parts: of a directory, or freshly collected."""
-    names = [camera.name for camera in station.camera]
+    names = [camera.name for camera in station.pictures]
     if request.parts:
         collect(station, request.parts, staging, progress)
         return find_parts(staging, names, stored=True)
@@ -214,7 +214,7 @@ def _fit_and_write(
         job = plan_job(station, backbone, levels, base, candidates, references, directory, Path(work))
         outcome = run_worker(job, progress)
         tensors: dict[str, NDArray[Any]] = load_file(Path(work) / TENSORS)
-        cameras = [camera.name for camera in station.camera]
+        cameras = [camera.name for camera in station.pictures]
         files = reference_files(outcome, directory, Path(work), cameras)
     skipped = [
         *outcome.skipped,

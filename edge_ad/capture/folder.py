@@ -1,6 +1,7 @@
 """`folder:///directory?loop=0&fps=0`: every image under a directory, sorted by path, one part each.
 
 The part key is the path relative to the directory; from the second lap on "#2", "#3", ... is appended.
+Of a camera with shots so many files in succession are one part, which has the key of the first.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class FolderSource:
         self._stamper = Stamper(camera.name, clock)
         self._closed = threading.Event()
         self._pacer = Pacer(uri.number("fps"), clock, self._closed.wait)
+        self._shots = len(camera.shots)
         self._files: list[Path] = []
         self._next = 0
 
@@ -52,14 +54,16 @@ class FolderSource:
         lap, place = divmod(self._next, len(self._files))
         path = self._files[place]
         self._next += 1
-        key = printable(path.relative_to(self.directory)) + (f"#{lap + 1}" if lap else "")
+        shot = place % self._shots if self._shots else None
+        first = self._files[place - (shot or 0)]
+        key = printable(first.relative_to(self.directory)) + (f"#{lap + 1}" if lap else "")
         # The part "arrives" before its file is decoded, as a camera's trigger precedes the transfer.
         now = self._stamper.clock()
         try:
             image = read_image(path, self._rule, self._max_pixels)
         except CaptureError as error:
-            return self._stamper.fault(Reason.UNREADABLE, str(error), key, now)
-        return self._stamper.frame(image, key, now)
+            return self._stamper.fault(Reason.UNREADABLE, str(error), key, now, shot)
+        return self._stamper.frame(image, key, now, shot)
 
     def close(self) -> None:
         """End the stream."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from edge_ad.capture.shots import ShotDealer, read_part
 from edge_ad.capture.source import open_source
 from edge_ad.config import Camera
 from edge_ad.errors import CaptureError
@@ -12,15 +13,18 @@ from edge_ad.frame import Image
 WARM_UP_FRAMES = 5  # a live camera's first frames are often dark, until its exposure has settled
 
 
-def grab(camera: Camera, base: Path) -> tuple[Image, str]:
-    """A picture (uint8, H x W grey or H x W x 3 BGR) and its pixel rule. Raises CaptureError."""
+def grab(camera: Camera, base: Path, shot: str = "", join_ms: float = 0.0) -> tuple[Image, str]:
+    """A picture (uint8, H x W grey or H x W x 3 BGR) and its pixel rule. Of a camera with shots the one
+    named, "" for the first; see `Station.join_ms`. Raises CaptureError."""
     source = open_source(camera, base)
     source.open()
     try:
+        dealer = ShotDealer(len(camera.shots), source.live, keyed=False) if camera.shots else None
         for _ in range(1 + WARM_UP_FRAMES * source.live):
-            frame = source.read()
-        if frame is None:
+            frames = read_part(source, dealer, len(camera.shots), int(join_ms * 1e6))
+        if frames is None:
             raise CaptureError(f"camera {camera.name!r}: {camera.uri} delivered no frame; check the uri")
+        frame = frames[camera.shots.index(shot) if shot else 0]
         if frame.image is None:
             raise CaptureError(f"camera {camera.name!r}: {frame.detail or frame.fault}")
         return frame.image, source.pixel_rule_name

@@ -72,9 +72,17 @@ def part_side(seed: int, index: int, cameras: int) -> int:
     return int(np.random.default_rng((seed, index, 4)).integers(cameras))
 
 
-def part_lost(seed: int, index: int, camera: int, share: float) -> bool:
-    """Whether a camera misses this part."""
-    return bool(np.random.default_rng((seed, index, 5, camera)).random() < share)
+def part_lost(seed: int, index: int, camera: int, share: float, shot: int = 0) -> bool:
+    """Whether a camera misses this part, or this picture of it."""
+    rng = np.random.default_rng((seed, index, 5, camera, shot) if shot else (seed, index, 5, camera))
+    return bool(rng.random() < share)
+
+
+def grazing_light(image: Image) -> Image:
+    """The picture as under light from the side, uint8 [H, W]: dark, with edges and scratches bright."""
+    smooth = cv2.GaussianBlur(image, (0, 0), 1.0)
+    edges = [cv2.Sobel(smooth, cv2.CV_32F, *axis, ksize=3) for axis in ((1, 0), (0, 1))]
+    return np.asarray(cv2.convertScaleAbs(cv2.magnitude(*edges), alpha=0.4, beta=18.0), np.uint8)
 
 
 def part_placement(

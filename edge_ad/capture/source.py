@@ -120,23 +120,40 @@ class Stamper:
         self.clock = clock
         self.wall = wall
 
-    def frame(self, image: Image, part_key: str | None = None, t_trigger_ns: int | None = None) -> Frame:
+    def frame(
+        self,
+        image: Image,
+        part_key: str | None = None,
+        t_trigger_ns: int | None = None,
+        shot: int | None = None,
+    ) -> Frame:
         """A good frame, taken now or at `t_trigger_ns`."""
-        return self._make(image, part_key, t_trigger_ns, "", "")
+        return self._make(image, part_key, t_trigger_ns, "", "", shot)
 
     def fault(
-        self, reason: Reason, detail: str, part_key: str | None = None, t_trigger_ns: int | None = None
+        self,
+        reason: Reason,
+        detail: str,
+        part_key: str | None = None,
+        t_trigger_ns: int | None = None,
+        shot: int | None = None,
     ) -> Frame:
         """A frame that was taken but cannot be used."""
-        return self._make(None, part_key, t_trigger_ns, reason.value, detail)
+        return self._make(None, part_key, t_trigger_ns, reason.value, detail, shot)
 
     def _make(
-        self, image: Image | None, part_key: str | None, at: int | None, fault: str, detail: str
+        self,
+        image: Image | None,
+        part_key: str | None,
+        at: int | None,
+        fault: str,
+        detail: str,
+        shot: int | None,
     ) -> Frame:
         now = self.clock() if at is None else at
         index = self.count
         self.count += 1
-        return Frame(self.camera, index, image, now, self.wall(), part_key, fault, detail)
+        return Frame(self.camera, index, image, now, self.wall(), part_key, fault, detail, shot=shot)
 
 
 class Pacer:

@@ -6,7 +6,8 @@ once and cycle through them (0: a new part each time), where rendering must not 
 good_first: the first so many parts have no defect, so that a line can be calibrated on them. shift,
 angle: parts lie up to so much of the frame's width and height and so many degrees off, either way.
 cameras, camera: one of several that see the same parts from different sides; a defect is on one side.
-lose: share of the parts that this camera misses.
+lose: share of the parts that this camera misses, or of its pictures where it takes several: of a camera
+with shots the first is as described, and others are under grazing light, where edges are bright.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import threading
 import time
 
-from edge_ad.capture.parts import part_key, part_lost, render_part
+from edge_ad.capture.parts import grazing_light, part_key, part_lost, render_part
 from edge_ad.capture.pixels import pixel_rule
 from edge_ad.capture.source import Clock, Pacer, Stamper, parse_uri
 from edge_ad.config import Camera
@@ -50,7 +51,8 @@ class SyntheticSource:
         self._shift, self._angle = uri.number("shift"), uri.number("angle")
         self._cameras, self._camera = uri.integer("cameras"), uri.integer("camera")
         self._lose = uri.number("lose")
-        self._next = 0  # number of the part that comes next
+        self._shots = len(camera.shots)
+        self._next = 0  # number of the picture that comes next
         self._check(camera)
         self._pool_size = uri.integer("pool")
         self._pool: list[Image] = []
@@ -80,16 +82,18 @@ class SyntheticSource:
     def read(self) -> Frame | None:
         """The next part."""
         while True:
-            index = self._next
+            index, shot = divmod(self._next, max(1, self._shots))
             if self._closed.is_set() or (self._parts and index >= self._parts):
                 return None
             self._next += 1
-            if self._lose and part_lost(self._seed, index, self._camera, self._lose):
+            if self._lose and part_lost(self._seed, index, self._camera, self._lose, shot):
                 self._pacer.pace()  # it passed this camera all the same
                 continue
             image = self._pool[index % len(self._pool)] if self._pool else self._render(index)
+            if shot:
+                image = grazing_light(image)
             self._pacer.pace()
-            return self._stamper.frame(image, part_key(index))
+            return self._stamper.frame(image, part_key(index), shot=shot if self._shots else None)
 
     def _render(self, index: int) -> Image:
         image, _ = render_part(

@@ -43,7 +43,11 @@ def list_command() -> None:
 @command.command("grab")
 @click.option("--uri", help="The camera's URI.")
 @click.option("-c", "--config", type=click.Path(path_type=Path), help="A station file.")
-@click.option("--camera", "name", help="Which camera of the station file; needed when it has several.")
+@click.option(
+    "--camera",
+    "name",
+    help="Which camera of the station file, or CAMERA.SHOT; needed when it has several.",
+)
 @click.option(
     "--pixel-format", type=click.Choice(get_args(PixelFormat)), default="auto", show_default=True
 )
@@ -76,6 +80,8 @@ def grab_command(
     if config is not None:
         station = load_station(config)
         camera, base = _choose(station, name), Path(station.path).parent
+        source = next(c for c in station.camera if camera in c.pictures)
+        shot, join_ms = camera.name.removeprefix(source.name).removeprefix("."), station.join_ms
     else:
         assert uri is not None
         camera = Camera(
@@ -84,7 +90,8 @@ def grab_command(
             pixel_format=pixel_format,  # type: ignore[arg-type]
             bit_depth=bit_depth,
         )
-    image, rule = grab(camera, base)
+        source, shot, join_ms = camera, "", 0.0
+    image, rule = grab(source, base, shot, join_ms)
     picture, drawn = _overlay(station, camera, image) if overlay and station else (image, "")
     _, data = cv2.imencode(".png", picture)
     try:
@@ -163,10 +170,10 @@ def _count(number: int, name: str) -> str:
 
 
 def _choose(station: Station, name: str | None) -> Camera:
-    names = [camera.name for camera in station.camera]
+    names = [camera.name for camera in station.pictures]
     if name is None and len(names) > 1:
         raise ConfigError(f"{station.path}: has cameras {', '.join(names)}; choose one with --camera")
-    for camera in station.camera:
+    for camera in station.pictures:
         if name in (None, camera.name):
             return camera
     raise ConfigError(f"--camera: {station.path} has no camera {name!r}; have {', '.join(names)}")

@@ -26,7 +26,7 @@ station = "line1"
 #state_dir = "state"
 # From trigger to verdict, milliseconds; a later verdict is FAULT, never PASS.
 #deadline_ms = 500.0
-# How long a part waits for the frames of its other cameras, milliseconds.
+# How long a part waits for the frames of its other cameras and shots, milliseconds.
 #join_ms = 200.0
 # What tells which frames are one part's: the order and time of their "trigger", or the "key" that every
 # source gives the part.
@@ -41,6 +41,9 @@ name = "top"
 # folder:///directory?loop=0&fps=0            image files, sorted by path
 # synthetic://?seed=1&defect_rate=0.05&fps=0  rendered parts
 uri = "v4l2:///dev/video0"
+# Names of the pictures that it takes of each part, one after another (lights, exposures), which views
+# and zones name as "top.bright"; their triggers are less than join_ms apart. Empty: one picture.
+#shots = []
 # auto (8-bit grey or colour as delivered), mono8, mono10, mono12, mono16, bayerrg8, bayergr8, bayergb8,
 # bayerbg8 (red at 0,0 is rg), rgb8, bgr8, yuv422_yuyv, yuv422_uyvy.
 #pixel_format = "auto"
@@ -76,6 +79,9 @@ uri = "v4l2:///dev/video0"
 # x, y, width, height of what is looked for, in pixels of the reference part's frame; without it the
 # frame less a margin of max_shift.
 #box = [60, 40, 520, 400]
+# Of a camera with shots the one that the part is found in; it lies in the others as in that one. Empty:
+# it is found in each by itself.
+#shot = ""
 # A picture of the reference part, as 'edge-ad camera grab' writes it: regions and zones are drawn on it.
 # Without it that of the bundle in use, at first the good part in the middle of all.
 #reference = "reference.png"

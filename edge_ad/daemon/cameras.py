@@ -11,6 +11,7 @@ import random
 import threading
 from collections.abc import Callable
 
+from edge_ad.capture.shots import ShotDealer
 from edge_ad.capture.source import Source
 from edge_ad.config import Camera
 from edge_ad.daemon.parts import Lane, PartQueue
@@ -28,6 +29,7 @@ class CameraFeed:
     """Reads one camera into its lane of the part queue. Started, supervised and stopped by one thread.
 
     `make` builds a source that is not opened yet. `tell` takes one line per event and must not block.
+    `dealer` is there for a camera that takes several pictures of a part.
     `state` is "opening", "up", "lost" or "ended".
     """
 
@@ -42,8 +44,10 @@ class CameraFeed:
         wall: Clock,
         rng: random.Random,
         backoff_s: tuple[float, float] = BACKOFF_S,
+        dealer: ShotDealer | None = None,
     ) -> None:
         self.name = camera.name
+        self.pictures = tuple(picture.name for picture in camera.pictures)
         self.state = "opening"
         self.frames = 0
         self.reconnects = 0
@@ -60,6 +64,7 @@ class CameraFeed:
         self._wall = wall
         self._rng = rng
         self._backoff_s = backoff_s
+        self._dealer = dealer
         self._delay_s = backoff_s[0]
         self._opening = 0
         self._turn = 0  # of the thread that is in charge; older ones are abandoned
@@ -200,7 +205,11 @@ class CameraFeed:
                     self.size = (width, height, 1 if frame.image.ndim == 2 else frame.image.shape[2])
                 if self.state != "up":
                     self._up()
-                self._parts.put(self._lane, frame, self._opening)
+                if self._dealer is None:
+                    self._parts.put(self._lane, frame, self._opening)
+                else:
+                    place = self._dealer.place(frame, self._opening, self._parts.join_ns)
+                    self._parts.put_shot(self._lane, frame, self._opening, place)
         finally:
             source.close()
 

@@ -96,7 +96,7 @@ class Desk:
             raise DeliveryError(f"collect: directory {directory!r} is relative; give an absolute one")
         if loop.collector is not None and not loop.collector.done:
             raise DeliveryError("collect: a collection is running; 'collect_cancel' ends it")
-        names = [feed.name for feed in self._daemon.feeds]
+        names = [picture for feed in self._daemon.feeds for picture in feed.pictures]
         loop.collector = Collector(Path(directory), parts, names, self._daemon.clock)
         return {"collect": self._progress()}
 

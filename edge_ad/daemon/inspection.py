@@ -77,13 +77,12 @@ class Active:
         self.cameras: tuple[str, ...] = ()  # of the bundle
         self.views: list[tuple[int, CameraFeed, str]] = []  # place in Part.frames, feed, pixel rule
         if inspector is not None:
-            names = [feed.name for feed in feeds]
+            places = [(picture, feed) for feed in feeds for picture in feed.pictures]
+            where = {picture: (place, feed) for place, (picture, feed) in enumerate(places)}
             rules = inspector.bundle.manifest.preprocess.cameras
             self.bundle = inspector.bundle.sha256
             self.cameras = tuple(inspector.cameras)
-            self.views = [
-                (names.index(c), feeds[names.index(c)], rules[c].pixel_rule) for c in inspector.cameras
-            ]
+            self.views = [(*where[c], rules[c].pixel_rule) for c in inspector.cameras]
 
 
 class InspectionLoop:

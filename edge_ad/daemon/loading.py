@@ -73,7 +73,7 @@ def check_fits(bundle: Bundle, station: Station) -> None:
                 "run 'edge-ad calibrate --refit' or restore engine.backbone"
             )
     pairs = [
-        ("cameras", sorted(manifest.preprocess.cameras), sorted(c.name for c in station.camera)),
+        ("cameras", sorted(manifest.preprocess.cameras), sorted(c.name for c in station.pictures)),
         ("locate", *_locate(manifest.preprocess.cameras, station)),
         ("views", _views(manifest.views), _views(_regions(manifest.preprocess.cameras, station))),
     ]
@@ -83,7 +83,7 @@ def check_fits(bundle: Bundle, station: Station) -> None:
                 f"{bundle.path}: was made for {what} {have}, {where} has {want}; "
                 "calibrate again or restore the station file"
             )
-    for camera in station.camera:
+    for camera in station.pictures:
         have_mm = manifest.preprocess.cameras[camera.name].px_per_mm
         if have_mm != camera.px_per_mm:
             raise ArtifactError(
@@ -97,12 +97,12 @@ def check_fits(bundle: Bundle, station: Station) -> None:
 def _regions(rules: Mapping[str, CameraRule], station: Station) -> list[View]:
     """The station's views with the regions that those without a roi have in such frames."""
     shapes = {name: (rule.height, rule.width) for name, rule in rules.items()}
-    return within_reach(station.views, {c.name: c.locate for c in station.camera}, shapes)
+    return within_reach(station.views, {c.name: c.locate for c in station.pictures}, shapes)
 
 
 def _check_references(bundle: Bundle, station: Station, where: str) -> None:
     """Raise ArtifactError unless parts are laid like the one that the station file shows."""
-    for camera in station.camera:
+    for camera in station.pictures:
         rule = bundle.manifest.preprocess.cameras[camera.name].locate
         if rule is None or camera.locate is None or not camera.locate.reference:
             continue
@@ -123,7 +123,7 @@ def _locate(
     and what the reference shows is compared apart."""
     have: list[tuple[object, ...]] = []
     want: list[tuple[object, ...]] = []
-    for camera in station.camera:
+    for camera in station.pictures:
         rule, asked = rules[camera.name].locate if camera.name in rules else None, camera.locate
         keys = [key for key in Locate.__struct_fields__ if key not in ("box", "reference")]
         keys += ["box"] if asked and asked.box else []

@@ -7,6 +7,9 @@ the time between two parts. A view that does not come in time is missing; the ot
 
 Where sources know the part (a bar code, a trigger that counts) its key can join instead, `by_key`: the
 frames of one key within `join_ms` are one part, whatever else was missed.
+
+A camera that takes several pictures of a part has one entry for them in its queue. The part is taken
+once all of them are there, another part has begun, or `join_ms` is over.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from edge_ad.capture.shots import Place
 from edge_ad.frame import Frame
 
 _LONG = 3600.0  # seconds
@@ -24,7 +28,7 @@ REMEMBERED = 256  # parts whose late frames are known as such
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One frame per camera, None where it is missing, in the order of the station's cameras."""
+    """One frame per picture, None where it is missing, in the order of the station's pictures."""
 
     frames: tuple[Frame | None, ...]
     key: str | None
@@ -33,30 +37,53 @@ class Part:
     t_queued_ns: int  # when its last frame was queued
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Entry:
-    frame: Frame
+    frame: Frame  # the first of them that came
     opening: int  # how often the camera had been opened
-    t_queued_ns: int
+    t_queued_ns: int  # when the last of them was queued
+    part: int  # what the camera counts it as
+    frames: list[Frame | None]
+    missing: int  # of them
+    closed: bool = False  # another part has begun
 
 
 class Lane:
     """One camera's queue, guarded by the PartQueue's lock; counters may be read without it."""
 
-    def __init__(self, limit: int, skip: bool) -> None:
+    def __init__(self, limit: int, skip: bool, shots: int = 1) -> None:
         self.limit = limit
         self.skip = skip
+        self.shots = shots
         self.entries: deque[_Entry] = deque()
         self.down = False  # nothing is to be expected now
         self.ended = False  # nothing will ever come again
         self.skipped = 0  # dropped because a newer frame came
         self.unmatched = 0  # dropped because their part had been judged without them
         self.opening = -1
-        self.offset = 0  # part number = frame index + offset
+        self.offset = 0  # part number = what the camera counts + offset
 
     def number(self) -> int:
-        """The part number of the oldest waiting frame."""
-        return self.entries[0].frame.index + self.offset
+        """The part number of the oldest waiting entry."""
+        return self.entries[0].part + self.offset
+
+    def whole(self) -> bool:
+        """Whether nothing more will come of the part of the oldest entry."""
+        head = self.entries[0]
+        return not head.missing or head.closed or self.down or self.ended
+
+    def silent(self) -> bool:
+        """Whether nothing has come yet, but may."""
+        return not (self.entries or self.down or self.ended)
+
+    def drop(self) -> None:
+        """Let the oldest entry go, which comes too late for its part."""
+        entry = self.entries.popleft()
+        self.unmatched += len(entry.frames) - entry.missing
+
+    def take(self) -> list[Frame | None]:
+        """The pictures of the oldest entry."""
+        return self.entries.popleft().frames
 
 
 class PartQueue:
@@ -77,7 +104,7 @@ class PartQueue:
         self.lanes = lanes
         self.join_ns = join_ns
         self._by_key = by_key
-        self._judged: deque[str] = deque(maxlen=REMEMBERED)  # keys of the last parts
+        self._missed: dict[str, set[int]] = {}  # by key of the last parts, lanes that they lacked
         self._timed = timed
         self._clock = clock
         self._lock = threading.Lock()
@@ -88,18 +115,44 @@ class PartQueue:
         self._last_trigger_ns = 0
 
     def put(self, lane: Lane, frame: Frame, opening: int) -> None:
-        """Queue a frame. A full lane makes room by its policy: the caller waits, or the oldest goes."""
+        """Queue a frame that is all its camera takes of a part. A full lane makes room by its policy:
+        the caller waits, or the oldest goes."""
         with self._lock:
-            if lane.skip:
-                while len(lane.entries) >= lane.limit:
-                    lane.entries.popleft()
-                    lane.skipped += 1
-            else:
-                while len(lane.entries) >= lane.limit and not self._closing:
-                    self._room.wait()
-            lane.down = False
-            lane.entries.append(_Entry(frame, opening, self._clock()))
+            self._make_room(lane)
+            entry = _Entry(frame, opening, self._clock(), frame.index, [frame], 0)
+            lane.entries.append(entry)
             self._ready.notify()
+
+    def put_shot(self, lane: Lane, frame: Frame, opening: int, place: Place | None) -> None:
+        """Queue one of the pictures that a camera takes of a part; `place` None: one too many."""
+        with self._lock:
+            if place is not None and place.begins:
+                if lane.entries:
+                    lane.entries[-1].closed = True
+                    self._ready.notify()
+                self._make_room(lane)
+                frames: list[Frame | None] = [None] * lane.shots
+                entry = _Entry(frame, opening, self._clock(), place.part, frames, lane.shots)
+                lane.entries.append(entry)
+            if place is None or not lane.entries or lane.entries[-1].part != place.part:
+                lane.unmatched += 1
+                return
+            entry = lane.entries[-1]
+            entry.frames[place.shot] = frame
+            entry.missing -= 1
+            entry.t_queued_ns = self._clock()
+            self._ready.notify()
+
+    def _make_room(self, lane: Lane) -> None:
+        """Lock must be held by caller."""
+        if lane.skip:
+            while len(lane.entries) >= lane.limit:
+                gone = lane.entries.popleft()
+                lane.skipped += len(gone.frames) - gone.missing
+        else:
+            while len(lane.entries) >= lane.limit and not self._closing:
+                self._room.wait()
+        lane.down = False
 
     def set_down(self, lane: Lane, down: bool) -> None:
         """Say that nothing is to be expected from the lane now, so that no part waits for it."""
@@ -143,8 +196,10 @@ class PartQueue:
     def _assemble(self, now: int) -> tuple[Part | None, float]:
         """The next part, or how long at most to wait for it (seconds). Lock must be held by caller."""
         if len(self.lanes) == 1:
-            entries = self.lanes[0].entries
-            return (_part([entries.popleft()]), 0.0) if entries else (None, _LONG)
+            lane = self.lanes[0]
+            if not lane.entries:
+                return None, _LONG
+            return self._joined(self.lanes, now - lane.entries[0].frame.t_trigger_ns)
         if self._by_key:
             return self._assemble_key(now)
         waiting = [lane for lane in self.lanes if self._align(lane)]
@@ -158,20 +213,25 @@ class PartQueue:
                 if lane.entries[0].frame.t_trigger_ns - first_ns > self.join_ns:
                     lane.offset += 1
                     members.remove(lane)
-        age_ns = now - first_ns
-        expired = self._timed and age_ns >= self.join_ns
-        if not expired and any(not (lane.entries or lane.down or lane.ended) for lane in self.lanes):
+        part, wait_s = self._joined(members, now - first_ns)
+        if part is not None:
+            self._next = number + 1
+            self._last_trigger_ns = first_ns
+        return part, wait_s
+
+    def _joined(self, members: Sequence[Lane], age_ns: int) -> tuple[Part | None, float]:
+        """The part that the oldest entries of `members` are of, triggered so long ago, unless more is to
+        be waited for. A lane that shows another part has missed this one."""
+        waits = any(not lane.whole() for lane in members) or any(lane.silent() for lane in self.lanes)
+        if waits and not (self._timed and age_ns >= self.join_ns):
             return None, (self.join_ns - age_ns) / 1e9 if self._timed else _LONG
-        self._next = number + 1
-        self._last_trigger_ns = first_ns
-        return _part([lane.entries.popleft() if lane in members else None for lane in self.lanes]), 0.0
+        return _part(self.lanes, members), 0.0
 
     def _assemble_key(self, now: int) -> tuple[Part | None, float]:
         """The same by the parts' keys. A frame without one is a part that the other views miss."""
         for lane in self.lanes:
-            while lane.entries and lane.entries[0].frame.part_key in self._judged:
-                lane.entries.popleft()  # too late for its part
-                lane.unmatched += 1
+            while lane.entries and self._is_late(lane):
+                lane.drop()
                 self._room.notify_all()
         waiting = [lane for lane in self.lanes if lane.entries]
         if not waiting:
@@ -189,14 +249,27 @@ class PartQueue:
                 and not (self._timed and self._apart(lane.entries[0].frame, frame))
             )
         ]
-        age_ns = now - frame.t_trigger_ns
-        # A lane that shows another part has missed this one: parts come in the same order everywhere.
-        silent = any(not (lane.entries or lane.down or lane.ended) for lane in self.lanes)
-        if silent and not (self._timed and age_ns >= self.join_ns):
-            return None, (self.join_ns - age_ns) / 1e9 if self._timed else _LONG
-        if key is not None:
-            self._judged.append(key)
-        return _part([lane.entries.popleft() if lane in members else None for lane in self.lanes]), 0.0
+        part, wait_s = self._joined(members, now - frame.t_trigger_ns)
+        if part is not None and key is not None:
+            self._remember(key, [lane for lane in self.lanes if lane not in members])
+        return part, wait_s
+
+    def _remember(self, key: str, missed: Sequence[Lane]) -> None:
+        """The lanes that a part was judged without: what still comes there of it is too late. Where a
+        lane had its say, the same key is the part once more."""
+        self._missed.pop(key, None)
+        self._missed[key] = set(map(id, missed))
+        while len(self._missed) > REMEMBERED:
+            del self._missed[next(iter(self._missed))]
+
+    def _is_late(self, lane: Lane) -> bool:
+        """Whether the lane's oldest entry is of a part that was judged without it."""
+        key = lane.entries[0].frame.part_key
+        missed = self._missed.get(key) if key is not None else None
+        if missed is None or id(lane) not in missed:
+            return False
+        missed.discard(id(lane))
+        return True
 
     def _apart(self, one: Frame, other: Frame) -> bool:
         """Whether two frames are too far from each other in time to be of one pass of a part."""
@@ -221,14 +294,13 @@ class PartQueue:
             ):  # the camera was opened anew and counts from somewhere else
                 lane.opening = entry.opening
                 late = self._timed and self._next > 0 and not self._after_last(entry.frame)
-                lane.offset = self._next - late - entry.frame.index
+                lane.offset = self._next - late - entry.part
             if lane.number() >= self._next:
                 return True
             if self._timed and self._after_last(entry.frame):
-                lane.offset = self._next - entry.frame.index
+                lane.offset = self._next - entry.part
                 return True
-            lane.entries.popleft()
-            lane.unmatched += 1
+            lane.drop()
             self._room.notify_all()
         return False
 
@@ -237,14 +309,17 @@ class PartQueue:
         return frame.t_trigger_ns - self._last_trigger_ns > self.join_ns
 
 
-def _part(entries: Sequence[_Entry | None]) -> Part:
-    present = [entry for entry in entries if entry is not None]
-    first = min(present, key=lambda entry: entry.frame.t_trigger_ns).frame
-    key = next((e.frame.part_key for e in present if e.frame.part_key is not None), None)
+def _part(lanes: Sequence[Lane], members: Sequence[Lane]) -> Part:
+    """Of the oldest entries of `members`, which are taken. Lock must be held by caller."""
+    entries = [lane.entries[0] for lane in members]
+    first = min(entries, key=lambda entry: entry.frame.t_trigger_ns).frame
+    frames: list[Frame | None] = []
+    for lane in lanes:
+        frames += lane.take() if lane in members else [None] * lane.shots
     return Part(
-        tuple(None if entry is None else entry.frame for entry in entries),
-        key,
+        tuple(frames),
+        next((e.frame.part_key for e in entries if e.frame.part_key is not None), None),
         first.t_trigger_ns,
         first.t_wall_ns,
-        max(entry.t_queued_ns for entry in present),
+        max(entry.t_queued_ns for entry in entries),
     )

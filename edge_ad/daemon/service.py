@@ -16,6 +16,7 @@ from queue import Empty, SimpleQueue
 import cv2
 from prometheus_client.registry import CollectorRegistry
 
+from edge_ad.capture.shots import make_dealer
 from edge_ad.capture.source import Source, open_source
 from edge_ad.config import Camera, Station, load_station, with_product
 from edge_ad.daemon import process
@@ -94,8 +95,9 @@ class Daemon:
                 camera,
                 lambda camera=camera: make_source(camera, base),  # type: ignore[misc]
                 lane, self._parts, self._tell, clock, wall, rng, backoff_s,
+                make_dealer(camera, alive, station),
             )
-            for camera, lane in zip(station.camera, lanes, strict=True)
+            for camera, lane, alive in zip(station.camera, lanes, live, strict=True)
         ]  # fmt: skip
 
     def start(self) -> None:
@@ -386,4 +388,4 @@ class Daemon:
 def _lane(camera: Camera, live: bool, cameras: int) -> Lane:
     """Free-running cameras skip, the others wait; several cameras never skip, lest parts are mixed."""
     skip = camera.overflow == "skip" or (camera.overflow == "auto" and live and cameras == 1)
-    return Lane(camera.queue, skip)
+    return Lane(camera.queue, skip, len(camera.pictures))

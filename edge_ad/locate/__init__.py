@@ -9,12 +9,13 @@ pixel (`refine`), and a part that is not there, or lies otherwise, is named (`lo
 from __future__ import annotations
 
 from edge_ad.locate.locator import Locator
-from edge_ad.locate.part import CameraLocator, PartLocator, Straight
+from edge_ad.locate.part import CameraLocator, Follower, PartLocator, Straight
 from edge_ad.locate.pose import Failure, Located, Pose, Settings
 
 __all__ = [
     "CameraLocator",
     "Failure",
+    "Follower",
     "Located",
     "Locator",
     "PartLocator",

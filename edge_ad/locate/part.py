@@ -39,15 +39,27 @@ class CameraLocator:
     max_outside: float
 
 
+@dataclass(frozen=True, slots=True)
+class Follower:
+    """A picture in which the part lies as in another one of the same camera, whose place is `leader`."""
+
+    leader: int
+    regions: Mapping[str, Box]
+    max_outside: float
+
+
 class PartLocator:
     """Finds a part by what is in `finders` for each of its cameras, None for one whose parts lie still.
     A part that shows too little of a view is not judged. Owns the straightened images, which the next
     part's overwrite: not thread safe."""
 
-    def __init__(self, finders: Sequence[CameraLocator | None]) -> None:
-        self.finders = tuple(finders)
+    def __init__(self, finders: Sequence[CameraLocator | Follower | None]) -> None:
+        self.finders = tuple(_leading(one, finders) for one in finders)
+        self._leaders = [one.leader if isinstance(one, Follower) else None for one in finders]
+        # Those that follow come after all that find.
+        self._order = sorted(range(len(self.finders)), key=lambda i: self._leaders[i] is not None)
         self._straight = [
-            None if one is None else np.empty(one.locator.shape, np.uint8) for one in finders
+            None if one is None else np.empty(one.locator.shape, np.uint8) for one in self.finders
         ]
         self._nothing: tuple[Pose | None, ...] = (None,) * len(self.finders)
         self._idle = not any(self.finders)
@@ -58,13 +70,19 @@ class PartLocator:
             return Straight(images, self._nothing)
         found = list(images)
         poses: list[Pose | None] = list(self._nothing)
-        for place, (finder, out) in enumerate(zip(self.finders, self._straight, strict=True)):
+        for place in self._order:
+            finder, out, leader = self.finders[place], self._straight[place], self._leaders[place]
             if finder is None or out is None:
                 continue
-            located = finder.locator.find(images[place])
-            pose = located.pose
-            if pose is None:
-                return Straight(images, self._nothing, place, located.failure, located.detail)
+            if leader is None:
+                located = finder.locator.find(images[place])
+                if located.pose is None:
+                    return Straight(images, self._nothing, place, located.failure, located.detail)
+                pose = located.pose
+            else:
+                led = poses[leader]
+                assert led is not None
+                pose = led
             poses[place] = pose
             view, share = _worst(finder, pose)
             if share > finder.max_outside + ROUNDING:
@@ -76,6 +94,18 @@ class PartLocator:
             finder.locator.straighten(images[place], pose, out)
             found[place] = out
         return Straight(found, tuple(poses))
+
+
+def _leading(
+    one: CameraLocator | Follower | None, finders: Sequence[CameraLocator | Follower | None]
+) -> CameraLocator | None:
+    """What lays a picture straight. ValueError for a follower of a picture that finds nothing."""
+    if not isinstance(one, Follower):
+        return one
+    leader = finders[one.leader]
+    if not isinstance(leader, CameraLocator):
+        raise ValueError(f"picture {one.leader} finds nothing that others could follow")
+    return CameraLocator(leader.locator, one.regions, one.max_outside)
 
 
 def _worst(finder: CameraLocator, pose: Pose) -> tuple[str, float]:

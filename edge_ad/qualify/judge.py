@@ -50,7 +50,7 @@ class Reader:
                 file_rule(camera.pixel_format, camera.bit_depth),
                 int(camera.max_megapixels * 1e6),
             )
-            for camera in station.camera
+            for camera in station.pictures
         }
         self._cameras = tuple(cameras)
 
@@ -92,7 +92,7 @@ def open_judge(station: Station, path: Path) -> Inspector:
 def _check_pixel_rules(bundle: Bundle, station: Station) -> None:
     """Pictures converted by another rule than the bundle's would be judged by the wrong Gaussians."""
     rules = bundle.manifest.preprocess.cameras
-    for camera in station.camera:
+    for camera in station.pictures:
         have, want = rules[camera.name].pixel_rule, pixel_rule_name(station, camera)
         if have != want:
             raise ConfigError(

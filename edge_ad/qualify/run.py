@@ -79,7 +79,7 @@ def qualify(
 
 
 def _find(station: Station, request: Request) -> _Found:
-    names = [camera.name for camera in station.camera]
+    names = [camera.name for camera in station.pictures]
     bad, left_out = find_groups(request.bad, names, DEFECT)
     warnings = [
         f"{name}: no images in the folder, so this kind of defect is not measured"

@@ -32,7 +32,7 @@ def measure(station: Station, request: Request, progress: Progress | None = None
     """
     progress = progress or Silent()
     path = bundle_path(station, request.bundle)
-    candidates, incomplete = find_parts(request.good, [camera.name for camera in station.camera])
+    candidates, incomplete = find_parts(request.good, [camera.name for camera in station.pictures])
     with closing(open_judge(station, path)) as inspector:
         manifest = inspector.bundle.manifest
         reader = Reader(station, inspector.cameras)

@@ -8,6 +8,7 @@ import time
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge_ad.capture.shots import ShotDealer
 from edge_ad.daemon.parts import Lane, Part, PartQueue
 from edge_ad.frame import Frame
 
@@ -259,3 +260,133 @@ def test_a_key_that_comes_again_much_later_is_another_pass() -> None:
     part = parts.take(0)
     assert part is not None
     assert [f is None for f in part.frames] == [False, True]
+
+
+def test_the_same_part_shown_again_is_judged_again() -> None:
+    """By its key, as at a hand scanner, however many parts ago."""
+    parts, clock = keyed(2)
+    for turn, key in enumerate("ABAA"):
+        clock.now = turn * 200 * MS
+        for lane in parts.lanes:
+            parts.put(lane, frame(turn, turn * 200, key), 1)
+        part = parts.take(0)
+        assert part is not None
+        assert (part.key, None in part.frames) == (key, False)
+    assert [lane.unmatched for lane in parts.lanes] == [0, 0]
+
+
+class Shots:
+    """A queue of cameras that take so many pictures of each part, and what deals their frames."""
+
+    def __init__(self, shots: list[int], timed: bool = True, limit: int = 8) -> None:
+        self.clock = Clock()
+        lanes = [Lane(limit, False, count) for count in shots]
+        self.queue = PartQueue(lanes, JOIN, timed, self.clock)
+        self.dealers = [ShotDealer(count, timed, False) for count in shots]
+
+    def put(self, camera: int, index: int, at_ms: float) -> None:
+        one = frame(index, at_ms)
+        place = self.dealers[camera].place(one, 1, JOIN)
+        self.queue.put_shot(self.queue.lanes[camera], one, 1, place)
+
+
+def test_a_part_waits_for_all_of_its_pictures() -> None:
+    line = Shots([3])
+    for index in range(2):
+        line.put(0, index, index)
+        assert line.queue.take(0) is None
+    line.put(0, 2, 2)
+    part = line.queue.take(0)
+    assert indices(part) == [0, 1, 2]
+    assert part is not None and part.t_trigger_ns == 0
+
+
+def test_a_lost_picture_costs_its_own_part_alone() -> None:
+    line = Shots([2])
+    line.put(0, 0, 0)
+    line.clock.now = JOIN - 1
+    assert line.queue.take(0) is None
+    line.clock.now = JOIN
+    assert indices(line.queue.take(0)) == [0, None]
+    line.put(0, 1, 45)  # too late, and not of the next part
+    assert line.queue.lanes[0].unmatched == 1
+    line.put(0, 2, 100)
+    line.put(0, 3, 110)
+    line.put(0, 4, 120)  # one too many
+    assert line.queue.lanes[0].unmatched == 2
+    assert indices(line.queue.take(0)) == [2, 3]
+    # The next part has begun: what this one lacks will not come.
+    line.put(0, 5, 200)
+    line.put(0, 6, 300)
+    assert indices(line.queue.take(0)) == [5, None]
+    assert line.queue.take(0) is None
+
+
+def test_pictures_of_several_cameras_are_one_part() -> None:
+    line = Shots([2, 1])
+    line.put(0, 0, 0)
+    line.put(1, 0, 1)
+    assert line.queue.take(0) is None
+    line.put(0, 1, 2)
+    assert indices(line.queue.take(0)) == [0, 1, 0]
+    line.clock.now = 100 * MS + JOIN
+    line.put(0, 2, 100)
+    line.put(0, 3, 101)
+    assert indices(line.queue.take(0)) == [2, 3, None]
+
+
+def test_a_camera_that_is_lost_within_a_part_leaves_it_without() -> None:
+    line = Shots([2], timed=False)
+    line.put(0, 0, 0)
+    assert line.queue.take(0) is None
+    line.queue.set_down(line.queue.lanes[0], True)
+    assert indices(line.queue.take(0)) == [0, None]
+    line.put(0, 1, 0)
+    assert line.queue.lanes[0].unmatched == 1
+
+
+def test_a_full_queue_whose_parts_lack_pictures_does_not_stand_still() -> None:
+    """One place, and the source waits: the part at hand will not get whole any more."""
+    parts = PartQueue([Lane(1, False, 2)], JOIN, False, Clock())
+    dealer = ShotDealer(2, False, False)
+
+    def feed() -> None:
+        for number in range(5):
+            one = Frame("c", number, None, 0, 0, str(number), shot=0)
+            parts.put_shot(parts.lanes[0], one, 1, dealer.place(one, 1, JOIN))
+
+    thread = threading.Thread(target=feed)
+    thread.start()
+    found = []
+    for _ in range(4):
+        end = time.monotonic() + 5
+        while (part := parts.take(0)) is None and time.monotonic() < end:
+            time.sleep(0.002)
+        found.append(indices(part))
+    thread.join(5)
+    assert found == [[n, None] for n in range(4)]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.lists(st.booleans(), min_size=4, max_size=4), min_size=1, max_size=25))
+def test_pictures_never_mix_and_every_part_comes_once(seen: list[list[bool]]) -> None:
+    """Two cameras with two shots each, parts 120 ms apart; any picture may be lost."""
+    line = Shots([2, 2])
+    made = []
+    counts = [0, 0]
+    for number, there in enumerate(seen):
+        for shot in (0, 1):
+            for c in (0, 1):
+                if there[2 * c + shot]:
+                    line.clock.now = (number * 120 + 10 * shot) * MS
+                    one = Frame("c", counts[c], None, line.clock.now, number)
+                    place = line.dealers[c].place(one, 1, JOIN)
+                    line.queue.put_shot(line.queue.lanes[c], one, 1, place)
+                    counts[c] += 1
+        line.clock.now = (number * 120 + 100) * MS
+        while (part := line.queue.take(0)) is not None:
+            made.append([None if f is None else f.t_wall_ns for f in part.frames])
+    expected = [number for number, there in enumerate(seen) if any(there)]
+    assert [{n for n in part if n is not None} for part in made] == [{n} for n in expected]
+    for number, part in zip(expected, made, strict=True):
+        assert (None not in part) == all(seen[number])
