@@ -29,7 +29,8 @@ class Promise(msgspec.Struct, frozen=True):
 
     method: how the scores were made out of sample; parts: how many; target: the rate asked for;
     index: the threshold is the index-th smallest score; expected: mean rate; confident: the rate that
-    holds with 95 % confidence; achievable: False when there are too few parts for the target.
+    holds with 95 % confidence; achievable: False when there are too few parts for the target;
+    declared: parts that are fitted besides, but were picked by a person and so say nothing of a rate.
     """
 
     method: str
@@ -39,6 +40,7 @@ class Promise(msgspec.Struct, frozen=True):
     expected: Share
     confident: Share
     achievable: bool
+    declared: int = 0
 
 
 def conformal(scores: NDArray[Any], rate: float, method: str) -> tuple[float, Promise]:
@@ -94,7 +96,20 @@ def parts_needed(rate: float) -> tuple[int, int]:
 
 
 def promise_text(promise: Promise) -> str:
-    """The promise in words, and what more parts or another target would buy."""
+    """The promise in words, what more parts or another target would buy, and who does not count."""
+    return _rates_text(promise) + _declared_text(promise.declared)
+
+
+def _declared_text(parts: int) -> str:
+    if not parts:
+        return ""
+    were = "more part was" if parts == 1 else "more parts were"
+    return (
+        f"; {parts} {were} declared good by a person: fitted, but no random sample, so not counted here"
+    )
+
+
+def _rates_text(promise: Promise) -> str:
     expected, confident = parts_needed(promise.target)
     target = percent(promise.target)
     text = (
