@@ -29,6 +29,7 @@ from edge_ad.errors import ArtifactError, CaptureError, CheckFailed, ConfigError
 from edge_ad.frame import Image
 
 SCREENING = "screening"  # the person of a drop that no person decided
+EVIDENCE: Literal["evidence"] = "evidence"  # where a part came from that the daemon had rejected
 
 
 class StoredFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -47,7 +48,11 @@ class StoredFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """One line of the list. `source` and `files` (by camera) are set where the decision is "keep"."""
+    """One line of the list. `source` and `files` (by camera) are set where the decision is "keep".
+
+    origin "evidence": the daemon had rejected the part and the person declared it good, so it is no
+    random sample of the line. It stays so in every later fit.
+    """
 
     id: str
     decision: Literal["keep", "drop"]
@@ -56,6 +61,7 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     time: str
     source: str = ""
     files: dict[str, StoredFile] = {}
+    origin: Literal["", "evidence"] = ""
 
 
 @dataclass(frozen=True)

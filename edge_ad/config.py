@@ -204,6 +204,19 @@ class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     min_parts: Annotated[int, Meta(ge=2, le=100_000)] = 20
 
 
+class Evidence(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[evidence]`: pictures and verdicts of parts that did not pass, below state_dir."""
+
+    # "rejects": REJECT and FAULT parts that were looked at. "none": nothing is written.
+    keep: Literal["rejects", "none"] = "rejects"
+    # What all of it may take; the oldest goes first. Megabytes of 1,000,000 bytes.
+    max_megabytes: Annotated[float, Meta(gt=0, le=100_000_000)] = 2000.0
+    # Share of the disk that stays free, whatever max_megabytes allows.
+    min_free: Annotated[float, Meta(ge=0, lt=1)] = 0.05
+    # Parts that may wait for the disk, each with all its frames, before further ones are dropped.
+    queue: Annotated[int, Meta(ge=1, le=256)] = 8
+
+
 class Scores(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[scores]`: the lossy ZeroMQ PUB channel."""
 
@@ -251,6 +264,7 @@ class Station(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     zone: Annotated[tuple[Zone, ...], Meta(max_length=MOST_ZONES)] = ()
     engine: Engine = msgspec.field(default_factory=Engine)
     calibration: Calibration = msgspec.field(default_factory=Calibration)
+    evidence: Evidence = msgspec.field(default_factory=Evidence)
     scores: Scores = msgspec.field(default_factory=Scores)
     control: Control = msgspec.field(default_factory=Control)
     metrics: MetricsEndpoint = msgspec.field(default_factory=MetricsEndpoint)

@@ -88,6 +88,7 @@ def make_trial(
             "view": [{"name": CAMERA, "camera": CAMERA, "tiles": list(tiles)}],
             "engine": {"threads": threads},
             "calibration": {"profile": profile},
+            "evidence": {"max_megabytes": 100.0},
             "scores": {"endpoint": "tcp://127.0.0.1:0"},
             "metrics": {"port": 0},
         }

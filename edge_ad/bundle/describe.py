@@ -93,6 +93,38 @@ def screening_lines(screening: Screening | None) -> list[tuple[str, str]]:
     return lines
 
 
+def declared_lines(section: Section) -> list[tuple[str, str]]:
+    """What became of the parts that a person declared good; [] where there are none."""
+    n, limit = len(section.declared), section.threshold
+    if not n:
+        return []
+    lines = [f"{n} part{'s' if n > 1 else ''} declared good by a person, fitted but not in the promise"]
+    above = {i: one.score / limit for i, one in section.declared.items() if one.score > limit}
+    alone = {
+        i: one.left_out / limit
+        for i, one in section.declared.items()
+        if one.score <= limit < one.left_out
+    }
+    if above:
+        lines.append(
+            f"{len(above)} of them still above the threshold, such a part would be rejected again: "
+            f"{_ratios(above)}; give more like them (--from-evidence IDS, --add DIR), or --drop IDS"
+        )
+    if alone:
+        lines.append(
+            f"{len(alone)} of them below it only because the fit knows them, the next one like them may "
+            f"be rejected: {_ratios(alone)} without it; give more like them"
+        )
+    return [("" if i else "declared", text) for i, text in enumerate(lines)]
+
+
+def _ratios(parts: dict[str, float]) -> str:
+    """Ids with score / threshold, the highest first."""
+    worst = sorted(parts.items(), key=lambda item: -item[1])
+    more = f" and {len(worst) - LISTED} more" if len(worst) > LISTED else ""
+    return ", ".join(f"{part} ({ratio:.3g} times)" for part, ratio in worst[:LISTED]) + more
+
+
 def suspects_text(screening: Screening) -> str:
     """How many, what became of them, and the gap they were found by."""
     n = len(screening.suspects)
@@ -229,6 +261,7 @@ def _section_lines(key: str, section: Section) -> list[tuple[str, str]]:
         (key, f"{identity.runtime} on {identity.device}"),
         ("  threshold", f"{section.threshold:.6g} ({section.promise.method})"),
         ("  promise", promise_text(section.promise)),
+        *((f"  {name}", text) for name, text in declared_lines(section)),
         *((f"  {name}", text) for name, text in screening_lines(section.screening)),
     ]
     if section.chi2 is not None:

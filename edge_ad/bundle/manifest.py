@@ -198,9 +198,18 @@ class Screening(_Struct, frozen=True):
     as_good: Promise | None
 
 
+class DeclaredPart(_Struct, frozen=True, kw_only=False):
+    """A part that a person declared good: its score as the inspector sees it now, and by a fit without
+    it, which is what another part like it may get."""
+
+    score: float
+    left_out: float
+
+
 class Section(_Struct, frozen=True):
     """Everything that belongs to one engine. `scales` has one entry per tile, view after view, `levels`
-    per tile a list; `local` has one entry per tile where the manifest's `local` is not null."""
+    per tile a list; `local` has one entry per tile where the manifest's `local` is not null; `declared`
+    has the parts, by id, that are fitted without being a random sample."""
 
     identity: EngineIdentity
     scales: list[float]
@@ -212,6 +221,7 @@ class Section(_Struct, frozen=True):
     local: list[LocalFit] = []
     zones: list[ZoneScale] = []  # the rest, then each zone that has a share; empty where none has
     screening: Screening | None = None
+    declared: dict[str, DeclaredPart] = {}
 
 
 class Manifest(_Struct, frozen=True, kw_only=True):

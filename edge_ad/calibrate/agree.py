@@ -26,6 +26,10 @@ class Answers:
     distances: NDArray[Any]
     cells: NDArray[Any] | None
 
+    def first(self, parts: int) -> Answers:
+        """Those on the first so many parts."""
+        return Answers(self.distances[:parts], None if self.cells is None else self.cells[:parts])
+
 
 def numpy_answers(features: Features, fit: ViewFit) -> Answers:
     """NumPy's on m parts in one tile, T = 1."""

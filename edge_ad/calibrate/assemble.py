@@ -22,7 +22,7 @@ from edge_ad.calibrate.job import Job, Outcome, Skipped
 from edge_ad.calibrate.locating import located_file
 from edge_ad.calibrate.request import Request
 from edge_ad.calibrate.zoning import zone_file
-from edge_ad.calibration_set import SCREENING, CalibrationSet, Record, timestamp
+from edge_ad.calibration_set import EVIDENCE, SCREENING, CalibrationSet, Record, timestamp
 from edge_ad.config import Station
 from edge_ad.preprocess import RULE
 
@@ -61,6 +61,7 @@ def decisions(job: Job, outcome: Outcome, request: Request, now: datetime) -> li
             time=stamp,
             source=part.source,
             files=part.files,
+            origin=EVIDENCE if part.declared else "",
         )
         for part in sorted(fresh, key=lambda part: part.id)
     ]
@@ -94,6 +95,7 @@ def make_manifest(
         counts[kind] = sum(one.kind == kind for one in skipped)
     drops = sum(record.decision == "drop" for record in parts.records)
     counts["dropped"], counts["screened"] = drops - parts.screened, parts.screened
+    counts["declared"] = len(section.declared)
     return Manifest(
         id=bundle_id(now, parts.text + msgspec.json.encode(section)),
         product=station.product,

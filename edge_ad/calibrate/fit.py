@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,6 +16,7 @@ from edge_ad.backbone.spec import Backbone
 from edge_ad.bundle import (
     CameraRule,
     Chi2,
+    DeclaredPart,
     LevelFit,
     LocalFit,
     Section,
@@ -83,46 +85,52 @@ def fit(
 ) -> tuple[Outcome, Tensors]:
     """Fit every tile on `parts`. Raises CheckFailed (too few parts, nothing to fit) and DeviceError."""
     with StoredFeatures(Path(job.work)) as store:
-        located = find_references(job, parts, rules, tell)
+        sample = [part for part in parts if not part.declared]
+        located = find_references(job, sample, rules, tell)
         zoning = find_zones(job, rules)
         prepare = part_input(job, backbone.height, backbone.width, zoning)
         used, not_located, not_used = extract(
             job, backbone, parts, located.locator, prepare, store, tell
         )
         left_out = [*skipped, *not_used]
-        check_enough(len(used), left_out, job)
+        check_enough(used, left_out, job)
+        sampled = np.array([not part.declared for part in used])
         features = store.tiles(part_rows(range(len(used)), job.augment))
         replicates = store.tiles(replicate_rows(len(used), job.augment)) if job.augment else None
         settings = zoning.settings(fit_settings(job), len(features))
-        tiles = _fit_tiles(job, features, settings, tell)
+        tiles = _fit_tiles(job, features, settings, sampled, tell)
         outside = [tile.outside for tile in tiles]
-        suspects = find_suspects(job, used, features, outside, settings, tell)
+        suspects = find_suspects(job, used, features, outside, settings, sampled, tell)
         if suspects.out.any() and job.screen == "drop":
             kept = ~suspects.out
-            used = [used[i] for i in np.flatnonzero(kept)]
-            check_enough(len(used), left_out, job)
+            used, sampled = [used[i] for i in np.flatnonzero(kept)], sampled[kept]
+            check_enough(used, left_out, job)
             features = [tile.take(kept) for tile in features]
             if replicates is not None:
                 replicates = [tile.take(np.tile(kept, job.augment)) for tile in replicates]
             else:
-                tiles = _fit_tiles(job, features, settings, tell)
+                tiles = _fit_tiles(job, features, settings, sampled, tell)
         if replicates is not None:
-            tiles = _fit_tiles(job, features, settings, tell, replicates)
-    scales = tile_scales([tile.outside for tile in tiles], job.local is not None)
+            tiles = _fit_tiles(job, features, settings, sampled, tell, replicates)
+    scales = tile_scales([tile.outside[sampled] for tile in tiles], job.local is not None)
     scaled = scaled_scores([tile.outside for tile in tiles], scales)
-    zones, rows, zone_of = _zone_scales(job, tiles, zoning)
+    zones, rows, zone_of = _zone_scales(job, tiles, zoning, sampled)
     scores = part_scores(rows, zone_of, zones) if zones else scaled.max(axis=1)
-    threshold, promise, chi2 = _threshold(job, scores, tiles, len(not_located))
-    _check_threshold(job, threshold, scores, used)
+    # What a person picked is no random sample: it is fitted, and says nothing of a rate.
+    faults = sum(not part.declared for part in not_located)
+    threshold, promise, chi2 = _threshold(job, scores[sampled], tiles, faults)
+    promise = msgspec.structs.replace(promise, declared=int((~sampled).sum()))
+    _check_threshold(job, threshold, scores[sampled], [part for part in used if not part.declared])
     tensors: Tensors = {}
     for tile in tiles:
         tensors |= tile.tensors
     engine = _open_scorer(job, backbone, tensors)
-    picked = evenly(len(used), REFERENCE_FRAMES)
+    picked = _reference_places(sampled)
     names = [used[i].id for i in picked]
+    picked = np.concatenate([picked, np.flatnonzero(~sampled)])
     answers = _reference(job, engine, located.locator, prepare, [used[i] for i in picked], tell)
     prepare.close()
-    check_engine(job, names, answers, joined_tiles([tile.expected for tile in tiles]))
+    check_engine(job, names, answers.first(len(names)), joined_tiles([tile.expected for tile in tiles]))
     section = Section(
         identity=engine.identity,
         scales=scales,
@@ -141,8 +149,13 @@ def fit(
         Score(part, float(score), where[tile].view.name, where[tile].place)
         for part, score, tile in zip(used, scores, scaled.argmax(axis=1), strict=True)
     ]
-    reference = _engine_scores(job, answers, section, tensors, zoning.labels)
-    found = dict(zip(names, map(float, reference), strict=True))
+    engine_scores = _engine_scores(job, answers, section, tensors, zoning.labels).tolist()
+    found = dict(zip(names, engine_scores, strict=False))
+    declared = {
+        used[i].id: DeclaredPart(score, float(scores[i]))
+        for i, score in zip(picked[len(names) :], engine_scores[len(names) :], strict=True)
+    }
+    section = msgspec.structs.replace(section, declared=declared)
     outcome = Outcome(
         results, suspects.parts, left_out, rules, section, found, not_located, job.views, located.jitter,
         zoning.rules,
@@ -156,29 +169,36 @@ def fit_settings(job: Job) -> FitSettings:
     return FitSettings(job.levels, job.reduction, job.folds, grid, job.regressors)
 
 
+def _reference_places(sampled: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Of the parts that the engine and NumPy must agree on: ordinary ones, evenly over all."""
+    return np.flatnonzero(sampled)[evenly(int(sampled.sum()), REFERENCE_FRAMES)]
+
+
 def _fit_tiles(
     job: Job,
     features: Sequence[TileFeatures],
     settings: Sequence[FitSettings],
+    sampled: NDArray[np.bool_],
     tell: Tell,
     replicates: Sequence[TileFeatures] | None = None,
 ) -> list[TileFit]:
-    """Each tile's fit, with replicates where they are given."""
+    """Each tile's fit, with replicates where they are given; sampled: see `fit_view`."""
     tiles = []
     for i, tile in enumerate(all_tiles(job.views)):
         tell("fitting", i, len(features))
         of_tile = features[i].read()
         if replicates is None:
-            fitted = fit_view(of_tile, settings[i])
+            fitted = fit_view(of_tile, settings[i], sampled)
         else:
-            fitted = fit_with_replicates(of_tile, replicates[i].read(), settings[i])
+            copies = replicates[i].read()
+            fitted = fit_with_replicates(of_tile, copies, settings[i], sampled=sampled)
         tensors = level_tensors(job.key, tile.name, job.levels, fitted.gaussians)
         local = None
         if fitted.local is not None and fitted.combination is not None:
             tensors |= local_tensors(job.key, tile.name, fitted.local)
             local = local_fit(fitted.local, fitted.combination, fitted.patches)
         levels = level_fits(job.levels, fitted.gaussians)
-        expected = numpy_answers(of_tile.take(evenly(len(of_tile), REFERENCE_FRAMES)), fitted)
+        expected = numpy_answers(of_tile.take(_reference_places(sampled)), fitted)
         rows = fitted.rows or [fitted.outside]
         tiles.append(TileFit(fitted.outside, rows, fitted.method, levels, local, expected, tensors))
     tell("fitting", len(features), len(features))
@@ -186,7 +206,7 @@ def _fit_tiles(
 
 
 def _zone_scales(
-    job: Job, tiles: Sequence[TileFit], zoning: Zoning
+    job: Job, tiles: Sequence[TileFit], zoning: Zoning, sampled: NDArray[np.bool_]
 ) -> tuple[list[ZoneScale], NDArray[np.float64], list[int]]:
     """What puts the zones on one scale, empty where none has a share; the scores [n, R] of all tiles'
     rows, and which zone each row is of."""
@@ -197,7 +217,7 @@ def _zone_scales(
         zones += [REST, *(patch.zone for patch in patches)]
     if not zoning.shares:
         return [], rows, zones
-    by = by_zone(rows, zones, len(zoning.shares) + 1)
+    by = by_zone(rows[sampled], zones, len(zoning.shares) + 1)
     return zone_scales(by, zoning.shares, job.rate), rows, zones
 
 

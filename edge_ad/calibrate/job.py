@@ -33,20 +33,23 @@ class CameraJob(msgspec.Struct, frozen=True):
 
 class Candidate(msgspec.Struct, frozen=True):
     """A part that was found: a file per camera, its path in bytes, since a file's name need not be text.
-    `stored`: already converted, 8-bit grey or BGR."""
+    `stored`: already converted, 8-bit grey or BGR; `declared`: see Part."""
 
     source: str
     files: dict[str, bytes]
     stored: bool = False
+    declared: bool = False
 
 
 class Part(msgspec.Struct, frozen=True):
-    """A part of the set, its frames kept. `fresh` parts are not in the list yet."""
+    """A part of the set, its frames kept. `fresh` parts are not in the list yet. `declared` ones were
+    picked by a person from what was rejected: they are fitted, and no random sample of the line."""
 
     id: str
     source: str
     files: dict[str, StoredFile]
     fresh: bool = False
+    declared: bool = False
 
 
 class Skipped(msgspec.Struct, frozen=True):

@@ -10,7 +10,7 @@ from edge_ad.backbone.openvino import usable_cores
 from edge_ad.backbone.spec import Backbone, Level, Local
 from edge_ad.bundle import ViewRule, current_path, read_manifest
 from edge_ad.calibrate.job import CameraJob, Candidate, Job, Part
-from edge_ad.calibration_set import CalibrationSet, decode_frame
+from edge_ad.calibration_set import EVIDENCE, CalibrationSet, decode_frame
 from edge_ad.capture.source import open_source
 from edge_ad.config import PAPER, Camera, Station
 from edge_ad.delivery.lock import running_pid
@@ -168,7 +168,10 @@ def plan_job(
         key=f"{station.engine.kind}-{station.engine.precision}",
         precision=station.engine.precision,
         threads=spare_threads(station),
-        kept=[Part(record.id, record.source, record.files) for record in base.kept],
+        kept=[
+            Part(record.id, record.source, record.files, declared=record.origin == EVIDENCE)
+            for record in base.kept
+        ],
         candidates=candidates,
         next_number=base.next_number,
     )

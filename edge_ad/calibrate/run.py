@@ -20,15 +20,17 @@ from edge_ad.bundle import (
     current_path,
     kept_set_sha256,
     list_bundles,
+    read_manifest,
     store_backbone,
     write_bundle,
 )
-from edge_ad.bundle.describe import NOT_MEASURED, screening_lines
+from edge_ad.bundle.describe import NOT_MEASURED, declared_lines, screening_lines
 from edge_ad.bundle.manifest import REPORT, TENSORS
 from edge_ad.bundle.views import jitter_texts
 from edge_ad.calibrate.assemble import decisions, make_manifest, reference_files
 from edge_ad.calibrate.child import run_worker
 from edge_ad.calibrate.collect import collect, find_parts
+from edge_ad.calibrate.declared import declared_parts
 from edge_ad.calibrate.job import Candidate, Skipped
 from edge_ad.calibrate.link import reload_daemon
 from edge_ad.calibrate.plan import (
@@ -85,6 +87,7 @@ class Result:
             f"parts      {self.manifest.counts['parts']} used, {len(self.skipped)} skipped",
             f"threshold  {section.threshold:.6g} ({section.promise.method}, {self.key})",
             f"promise    {promise_text(section.promise)}",
+            *(f"{name:<10} {text}" for name, text in declared_lines(section)),
             *(f"{name:<10} {text}" for name, text in screening_lines(section.screening)),
             *(f"placing    {name}: {text}" for name, text in jitter_texts(self.manifest)),
             f"escapes    {NOT_MEASURED}: 'edge-ad qualify' does, with known-bad parts",
@@ -174,11 +177,16 @@ def _kept_set(station: Station, directory: Path, request: Request, now: datetime
 def _candidates(
     station: Station, request: Request, directory: Path, staging: Path, progress: Progress
 ) -> tuple[list[Candidate], list[str]]:
-    """New parts: of a directory, or freshly collected."""
+    """New parts: of a directory, from the evidence, or freshly collected."""
     names = [camera.name for camera in station.pictures]
     if request.parts:
         collect(station, request.parts, staging, progress)
         return find_parts(staging, names, stored=True)
+    if request.from_evidence:
+        current = current_path(station.state_path, station.product)
+        assert current is not None  # else there was no kept set to add to
+        rules = read_manifest(current).preprocess.cameras
+        return declared_parts(station, request.from_evidence, rules), []
     source = request.directory or request.add
     if source is None:
         return [], []

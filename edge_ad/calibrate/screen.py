@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import msgspec
+
 from edge_ad.bundle import CameraRule, ViewRule
 from edge_ad.calibrate.job import CameraJob, Candidate, Job, Part, Skipped
 from edge_ad.calibration_set import StoredFile, decode_frame, part_id, store_frame
@@ -43,7 +45,7 @@ def screen(job: Job, tell: Tell) -> tuple[list[Part], list[Skipped], dict[str, C
         if twin is not None:
             skipped.append(Skipped(candidate.source, "duplicate", f"same picture as {twin.source}"))
             continue
-        part = Part("", candidate.source, files, fresh=True)
+        part = Part("", candidate.source, files, fresh=True, declared=candidate.declared)
         known[_content(files)] = part
         parts.append(part)
     if job.candidates:
@@ -59,18 +61,22 @@ def screen(job: Job, tell: Tell) -> tuple[list[Part], list[Skipped], dict[str, C
     return _number(fitting, job.next_number), skipped, rules
 
 
-def check_enough(parts: int, skipped: Sequence[Skipped], job: Job) -> None:
-    """Raise CheckFailed that says how many parts there are and how many it takes."""
+def check_enough(parts: Sequence[Part], skipped: Sequence[Skipped], job: Job) -> None:
+    """Raise CheckFailed that says how many parts there are and how many it takes. Those that a person
+    declared good do not count: they say nothing of how often a good part is rejected."""
+    counted = sum(not part.declared for part in parts)
     least, who = job.min_parts, "calibration.min_parts asks for"
     if job.reduction.kind == "pca" and least < PCA_PARTS:
         least, who = PCA_PARTS, "calibration.pca needs"
-    if parts >= least:
+    if counted >= least:
         return
     left_out = _left_out(skipped)
     reason = f" (first skipped: {skipped[0].source}: {skipped[0].detail})" if skipped else ""
+    declared = len(parts) - counted
+    besides = f" besides {declared} declared good by a person" if declared else ""
     raise CheckFailed(
-        f"{parts} usable good parts{f' ({left_out} skipped)' if left_out else ''}, "
-        f"{who} {least}: give {least - parts} more{reason}"
+        f"{counted} usable good parts{besides}{f' ({left_out} skipped)' if left_out else ''}, "
+        f"{who} {least}: give {least - counted} more{reason}"
     )
 
 
@@ -152,7 +158,7 @@ def _number(parts: Sequence[Part], first: int) -> list[Part]:
     numbered = []
     for part in parts:
         if part.fresh:
-            part = Part(part_id(first), part.source, part.files, fresh=True)
+            part = msgspec.structs.replace(part, id=part_id(first))
             first += 1
         numbered.append(part)
     return numbered

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,35 +52,50 @@ def find_suspects(
     features: Sequence[TileFeatures],
     outside: Sequence[Floats],
     settings: Sequence[FitSettings],
+    sampled: NDArray[np.bool_],
     tell: Tell,
 ) -> Suspects:
-    """Screen the parts of a fit without replicates; outside: per tile the scores [n] of that fit."""
+    """Screen the parts of a fit without replicates; outside: per tile the scores [n] of that fit.
+
+    Those that are not in `sampled` [n] stay in every fit and are not judged: a person has declared them
+    good.
+    """
     standard = job.local is not None
-    by_tile = scaled_scores(outside, tile_scales(outside, standard))
+    by_tile = scaled_scores(outside, tile_scales([one[sampled] for one in outside], standard))
     most, done = ROUNDS * len(features), 0
 
-    def without(out: NDArray[np.bool_]) -> Floats:
+    def without(judged_out: NDArray[np.bool_]) -> Floats:
         nonlocal by_tile, done
+        out = _among(sampled, judged_out)
         by_tile = np.empty((len(out), len(features)))
         fitted_scores = []
         for i, of_tile in enumerate(features):
             tell("screening", done, most)
             done = min(done + 1, most)
-            fitted = fit_view(of_tile.take(~out).read(), settings[i])
+            fitted = fit_view(of_tile.take(~out).read(), settings[i], sampled[~out])
             fitted_scores.append(fitted.outside)
             by_tile[out, i] = fitted.score(of_tile.take(out).read()).scores
-        scales = tile_scales(fitted_scores, standard)
+        scales = tile_scales([one[sampled[~out]] for one in fitted_scores], standard)
         by_tile[out] /= scales
         by_tile[~out] = scaled_scores(fitted_scores, scales)
-        return np.asarray(by_tile.max(axis=1))
+        return np.asarray(by_tile[sampled].max(axis=1))
 
-    scores = np.asarray(by_tile.max(axis=1))
+    scores = np.asarray(by_tile[sampled].max(axis=1))
     try:
         found = find_outliers(scores, without)
     except CheckFailed:  # what is left without some parts cannot be fitted: nothing to judge them by
         found = separate(scores)
     tell("screening", most, most)
-    return _suspects(job, parts, found, by_tile.argmax(axis=1))
+    judged = [part for part, one in zip(parts, sampled, strict=True) if one]
+    suspects = _suspects(job, judged, found, by_tile[sampled].argmax(axis=1))
+    return replace(suspects, out=_among(sampled, found.out))
+
+
+def _among(sampled: NDArray[np.bool_], out: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """A mask of the sampled parts as one of all [n]."""
+    result = np.zeros(len(sampled), dtype=np.bool_)
+    result[sampled] = out
+    return result
 
 
 def _suspects(job: Job, parts: Sequence[Part], found: Separation, tile: NDArray[np.int64]) -> Suspects:

@@ -32,7 +32,7 @@ def work(job: Job) -> Outcome:
     backbone = load_backbone(job.backbone)
     parts, skipped, rules = screen(job, _tell)
     check_new(job, parts, skipped)
-    check_enough(len(parts), skipped, job)
+    check_enough(parts, skipped, job)
     job, rules = settle_regions(job, rules)
     outcome, tensors = fit(job, backbone, parts, skipped, rules, _tell)
     write_durably(Path(job.work) / TENSORS, save(tensors))

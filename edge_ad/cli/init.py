@@ -157,6 +157,18 @@ uri = "v4l2:///dev/video0"
 # Fewer good parts than this are refused; with pca fewer than 100.
 #min_parts = 20
 
+# Pictures and verdicts of parts that did not pass, kept in state_dir: 'edge-ad evidence list' shows
+# them, 'edge-ad calibrate --from-evidence' learns from those that a person declares good.
+[evidence]
+# "rejects": REJECT and FAULT parts that were looked at. "none": nothing is written.
+#keep = "rejects"
+# What all of it may take, megabytes; the oldest goes first.
+#max_megabytes = 2000.0
+# Share of the disk that stays free, whatever max_megabytes allows.
+#min_free = 0.05
+# Parts that may wait for the disk before further ones are dropped and counted, 1 to 256.
+#queue = 8
+
 # The ZeroMQ PUB channel: every verdict, lossy by contract.
 [scores]
 #endpoint = "tcp://127.0.0.1:5570"

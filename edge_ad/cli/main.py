@@ -22,6 +22,7 @@ COMMANDS = {
     "run": ("run", "The inspection daemon."),
     "product": ("product", "Change over to another product."),
     "calibrate": ("calibrate", "Fit the Gaussians of good parts and activate them."),
+    "evidence": ("evidence", "What the daemon kept of parts that did not pass."),
     "qualify": ("qualify", "Detection rates on known-bad parts, with their bounds."),
     "resolution": ("resolution", "The smallest defect that is found: rendered ones in good parts."),
     "inspect": ("inspect", "One-shot verdicts on image files."),

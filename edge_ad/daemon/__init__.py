@@ -3,6 +3,7 @@
     capture-<camera>   reads frames into a bounded queue               cameras.py, parts.py
     inspect            takes parts, judges them, hands verdicts over   inspection.py
     publish            encodes, sends, counts, journals                publishing.py
+    evidence           pictures of parts that did not pass, to disk    evidence/writer.py
     control, reload, metrics, collect, and the main thread             service.py, collecting.py
 
 The inspection thread waits for parts and for nothing else: no consumer, disk, log or metric.

@@ -14,7 +14,9 @@ from edge_ad.bundle import Bundle
 from edge_ad.daemon.cameras import CameraFeed
 from edge_ad.daemon.collecting import Collector
 from edge_ad.daemon.parts import Part, PartQueue
-from edge_ad.daemon.publishing import Outcome, Publisher
+from edge_ad.daemon.publishing import Publisher
+from edge_ad.delivery.outcome import Outcome
+from edge_ad.evidence.writer import EvidenceWriter
 from edge_ad.frame import Frame, Image
 from edge_ad.verdict import Decision, Reason, Verdict, fault
 
@@ -86,7 +88,8 @@ class Active:
 
 
 class InspectionLoop:
-    """One thread runs `run`; others set `collector`, `swap` what judges, `abandon` or `take_over`.
+    """One thread runs `run`; others set `collector` and `evidence`, `swap` what judges, `abandon` or
+    `take_over`.
 
     Whoever hands a part's verdict over holds `_turn`, so that there is one, whatever happens at the end.
     """
@@ -106,6 +109,7 @@ class InspectionLoop:
         self.rejects = 0
         self.active = active
         self.collector: Collector | None = None
+        self.evidence: EvidenceWriter | None = None
         self._parts = parts
         self._publisher = publisher
         self._name = f"{station}-{epoch}"
@@ -200,21 +204,22 @@ class InspectionLoop:
         self.rejects += not verdict.passed
         # A verdict that waits must not hold the features that its maps would be made of.
         verdict = replace(verdict, map_source=None)
-        self._publisher.offer(
-            Outcome(
-                self.seq,
-                part.key or f"{self._name}-{self.seq:08d}",
-                part.t_trigger_ns,
-                part.t_wall_ns,
-                now,
-                verdict,
-                self.active.product,
-                self.active.bundle,
-                self.rejects,
-                stages_ns,
-                self.active.cameras,
-            )
+        outcome = Outcome(
+            self.seq,
+            part.key or f"{self._name}-{self.seq:08d}",
+            part.t_trigger_ns,
+            part.t_wall_ns,
+            now,
+            verdict,
+            self.active.product,
+            self.active.bundle,
+            self.rejects,
+            stages_ns,
+            self.active.cameras,
         )
+        self._publisher.offer(outcome)
+        if self.evidence is not None and not verdict.passed:
+            self.evidence.offer(part.frames, outcome)
 
     def _verdict(self, part: Part, active: Active) -> tuple[Verdict, bool]:
         """The verdict but for its lateness, and whether the inspector was asked."""

@@ -5,52 +5,15 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from edge_ad.delivery import wire
+from edge_ad.delivery.outcome import Outcome, messages
 from edge_ad.delivery.scores import ScorePublisher
-from edge_ad.delivery.wire import VERSION, FindingBody, Header, PoseBody, ScoreBody
 from edge_ad.errors import DeviceError
 from edge_ad.metrics import Metrics
-from edge_ad.verdict import Decision, Verdict
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """A judged part without its pictures. Stages in ns: queue, locate, preprocess, engine,
-    verdict."""
-
-    seq: int
-    part: str
-    t_trigger_ns: int
-    t_wall_ns: int
-    t_verdict_ns: int
-    verdict: Verdict
-    product: str
-    bundle: str
-    rejects: int  # parts of this epoch that did not pass, this one included
-    stages_ns: tuple[int, int, int, int, int]
-    cameras: tuple[str, ...] = ()  # of the bundle, in the order of the verdict's poses
-
-
-def _poses(verdict: Verdict) -> list[PoseBody | None] | None:
-    """As they go over the wire; None where no camera looks for its part."""
-    if not any(verdict.poses):
-        return None
-    return [
-        None if p is None else PoseBody(p.dx, p.dy, p.angle, p.scale, p.quality) for p in verdict.poses
-    ]
-
-
-def _findings(verdict: Verdict) -> list[FindingBody] | None:
-    if not verdict.findings:
-        return None
-    return [
-        FindingBody(f.zone, f.view, f.x, f.y, f.area, f.peak, f.mm, f.area_mm2, f.allowed)
-        for f in verdict.findings
-    ]
+from edge_ad.verdict import Decision
 
 
 class Journal:
@@ -171,36 +134,8 @@ class Publisher:
     def _publish(self, outcome: Outcome) -> None:
         verdict = outcome.verdict
         latency_ns = outcome.t_verdict_ns - outcome.t_trigger_ns
-        header = wire.encode(
-            Header(
-                VERSION,
-                self._station,
-                self._epoch,
-                outcome.seq,
-                outcome.part,
-                outcome.t_trigger_ns,
-                outcome.t_wall_ns,
-                outcome.product,
-                outcome.bundle,
-            )
-        )
-        distances = None if verdict.distances is None else verdict.distances.tolist()
-        body = wire.encode(
-            ScoreBody(
-                verdict.decision.value,
-                verdict.reason.value,
-                verdict.score,
-                verdict.threshold,
-                verdict.view,
-                latency_ns / 1e6,
-                outcome.rejects,
-                distances,
-                verdict.detail,
-                verdict.box,
-                _poses(verdict),
-                _findings(verdict),
-            )
-        )
+        about, said = messages(outcome, self._station, self._epoch)
+        header, body = wire.encode(about), wire.encode(said)
         self._scores.send(header, body, rejected=verdict.decision is not Decision.PASS)
         published_s = (self._clock() - outcome.t_verdict_ns) / 1e9
         self._metrics.part(

@@ -9,6 +9,7 @@ from edge_ad import __version__
 from edge_ad.daemon.cameras import CameraFeed
 from edge_ad.daemon.inspection import Active
 from edge_ad.daemon.publishing import Publisher
+from edge_ad.evidence.writer import EvidenceWriter
 from edge_ad.metrics import STATES, Metrics
 
 
@@ -30,7 +31,11 @@ def describe(metrics: Metrics, active: Active) -> None:
 
 
 def watch(
-    metrics: Metrics, feeds: Sequence[CameraFeed], publisher: Publisher, state: Callable[[], str]
+    metrics: Metrics,
+    feeds: Sequence[CameraFeed],
+    publisher: Publisher,
+    evidence: EvidenceWriter,
+    state: Callable[[], str],
 ) -> None:
     """Export what the threads count in plain attributes, read at each scrape."""
 
@@ -64,4 +69,37 @@ def watch(
         "1 for the state the daemon is in.",
         "state",
         lambda: dict.fromkeys(STATES, 0) | {state(): 1},
+    )
+    _watch_evidence(metrics, evidence)
+
+
+def _watch_evidence(metrics: Metrics, evidence: EvidenceWriter) -> None:
+    """What the archive took, shed, gave up and holds."""
+    metrics.watch(
+        "counter",
+        "edge_ad_evidence_parts",
+        "Parts whose pictures were kept as evidence.",
+        "",
+        lambda: {"": evidence.kept},
+    )
+    metrics.watch(
+        "counter",
+        "edge_ad_evidence_dropped",
+        "Parts whose pictures were not kept: queue full, disk refused, no space within the limits.",
+        "reason",
+        lambda: dict(evidence.dropped),
+    )
+    metrics.watch(
+        "counter",
+        "edge_ad_evidence_evicted",
+        "Oldest entries that were removed to make room.",
+        "",
+        lambda: {"": evidence.archive.evicted},
+    )
+    metrics.watch(
+        "gauge",
+        "edge_ad_evidence_bytes",
+        "Size of the evidence on disk.",
+        "",
+        lambda: {"": evidence.archive.bytes},
     )

@@ -31,6 +31,7 @@ from edge_ad.delivery.control import Answer, ControlServer
 from edge_ad.delivery.lock import StateLock
 from edge_ad.delivery.scores import ScorePublisher
 from edge_ad.errors import ConfigError, DeliveryError, EdgeAdError
+from edge_ad.evidence.writer import EvidenceWriter
 from edge_ad.metrics import Metrics, MetricsServer
 
 log = logging.getLogger("edge_ad")
@@ -168,6 +169,15 @@ class Daemon:
         station = self.station
         lock = StateLock(station.state_path)
         stack.callback(lock.release)
+        pictures = {
+            picture: lambda feed=feed: feed.pixel_rule
+            for feed in self.feeds
+            for picture in feed.pictures
+        }
+        self.evidence = EvidenceWriter(
+            station.state_path, station.evidence, station.station, self.epoch, pictures, self._tell
+        )
+        stack.callback(self.evidence.close)  # last but for the lock: no other daemon may write there
         journal = None
         if self._journal is not None:
             journal = Journal(self._journal)
@@ -178,7 +188,7 @@ class Daemon:
             self._tell, self.clock,
         )  # fmt: skip
         stack.callback(self.publisher.close)
-        watch(self.metrics, self.feeds, self.publisher, lambda: self.state)
+        watch(self.metrics, self.feeds, self.publisher, self.evidence, lambda: self.state)
         self.http = MetricsServer(self.metrics.registry, station.metrics.host, station.metrics.port)
         stack.callback(self.http.close)
         control = ControlServer(station.control_endpoint, self._desk)
@@ -194,6 +204,7 @@ class Daemon:
             int(station.deadline_ms * 1e6), self.clock,
             lambda why: self._inbox.put(("rebuild", why)),
         )  # fmt: skip
+        self.loop.evidence = self.evidence
         describe(self.metrics, active)
         if self._own_process:
             cv2.setNumThreads(1)
@@ -201,6 +212,7 @@ class Daemon:
         self._inspection = threading.Thread(target=self._inspect, name="inspect", daemon=True)
         self._started = True
         self.publisher.start()
+        self.evidence.start()
         self._inspection.start()
         for feed in self.feeds:
             feed.go()
@@ -310,6 +322,7 @@ class Daemon:
         self._reloader.submit(self._fill_stock)
         self.station = station
         self._parts.join_ns = int(station.join_ms * 1e6)
+        self.evidence.configure(station.evidence)
         describe(self.metrics, active)
         log.info("reloaded: product %s, bundle %s", product, active.bundle[:12] or "none")
         return {"state": self.state, "product": product, "bundle": active.bundle}

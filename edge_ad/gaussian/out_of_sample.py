@@ -43,12 +43,14 @@ def out_of_sample_distances(
     reduction: Reduction,
     folds: int = 20,
     seed: int = 0,
+    sampled: NDArray[np.bool_] | None = None,
 ) -> tuple[NDArray[np.float64], str]:
     """Distances [n, L] of features [n, D], each by Gaussians fitted without its part, and the method.
 
     The method is "leave-one-out" (closed form) or "crossfit-K" (K folds, at most n of them; at least 20
-    parts are replaced one by one as well). CheckFailed with fewer than 3 parts or where leaving a part
-    out makes a covariance singular; it names the level.
+    parts are replaced one by one as well, and those that are not in `sampled` [n], where not all are a
+    random sample). CheckFailed with fewer than 3 parts or where leaving a part out makes a covariance
+    singular; it names the level.
     """
     n = len(features)
     if n < MIN_PARTS:
@@ -67,7 +69,9 @@ def out_of_sample_distances(
     distances = np.stack(columns, axis=1)
     if reduction.kind != "none":
         # Few folds are too few parts to take a ratio from.
-        _replace_some(features, levels, reduction, distances, min(n, max(folds, REPLACED)), rng)
+        sampled = np.ones(n, np.bool_) if sampled is None else sampled
+        count = min(int(sampled.sum()), max(folds, REPLACED))
+        _replace_some(features, levels, reduction, distances, sampled, count, rng)
     return distances, "leave-one-out" if reduction.kind == "none" else f"crossfit-{folds}"
 
 
@@ -140,16 +144,20 @@ def _replace_some(
     levels: Sequence[Level],
     reduction: Reduction,
     distances: NDArray[np.float64],
+    sampled: NDArray[np.bool_],
     count: int,
     rng: np.random.Generator,
 ) -> None:
-    """Correct `distances` [n, L] by folds, in place: those of `count` parts, half of them the outermost,
-    become distances with a stand-in, and the others are multiplied by the ratio of both that the other
-    half shows."""
+    """Correct `distances` [n, L] by folds, in place: those of `count` parts of a random sample, half of
+    them the outermost, become distances with a stand-in, and the others are multiplied by the ratio of
+    both that the other half shows. Parts outside of the sample may lie anywhere: all are replaced."""
     n = len(distances)
     outermost = count // 2
-    ranks = np.r_[:outermost, np.linspace(outermost, n - 1, count - outermost).round()].astype(int)
-    parts = np.argsort(-distances.sum(axis=1))[ranks]
+    order = np.argsort(-distances.sum(axis=1))
+    order = order[sampled[order]]
+    last = len(order) - 1
+    ranks = np.r_[:outermost, np.linspace(outermost, last, count - outermost).round()].astype(int)
+    parts = np.concatenate([order[ranks], np.flatnonzero(~sampled)])
     mixed = np.stack([rng.permutation(n - 1)[:MIXED] for _ in parts])
     mixed += mixed >= parts[:, None]  # never the part itself
     signs = rng.choice([-1.0, 1.0], mixed.shape)
@@ -157,8 +165,8 @@ def _replace_some(
         d = distances[:, i]
         with _level_named(level):
             replaced = _replaced(finite(x), reduction, d, parts, mixed, signs)
-        if by_folds := float(d[parts[outermost:]].sum()):
-            d *= float(replaced[outermost:].sum()) / by_folds
+        if by_folds := float(d[parts[outermost:count]].sum()):
+            d *= float(replaced[outermost:count].sum()) / by_folds
         d[parts] = replaced
 
 

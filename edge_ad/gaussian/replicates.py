@@ -10,15 +10,21 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_ad.gaussian.context import LocalFeatures
 from edge_ad.gaussian.view import Features, FitSettings, ViewFit, fit_view
 
 
 def fit_with_replicates(
-    parts: Features, replicates: Features, settings: FitSettings, seed: int = 0
+    parts: Features,
+    replicates: Features,
+    settings: FitSettings,
+    seed: int = 0,
+    sampled: NDArray[np.bool_] | None = None,
 ) -> ViewFit:
-    """Fit on n parts and r n replicates (those of part i at i, n + i, ...); `outside` is of the parts.
+    """Fit on n parts and r n replicates (those of part i at i, n + i, ...); `outside` is of the parts,
+    `sampled` [n] those that scales are taken from, see `fit_view`.
 
     Raises CheckFailed as `fit_view` does, ValueError when the replicates are no multiple of the parts.
     """
@@ -27,14 +33,18 @@ def fit_with_replicates(
         raise ValueError(f"{len(replicates)} replicates of {n} parts")
     everything = _joined(parts, replicates)
     part_of = np.arange(len(everything)) % n
+    counted = None if sampled is None else sampled[part_of]
     folds = min(settings.folds, n)
     fold = np.empty(n, np.int64)
     fold[np.random.default_rng(seed).permutation(n)] = np.arange(n) % folds
     outside = np.empty(n)
     for one in range(folds):
-        fitted = fit_view(everything.take(fold[part_of] != one), settings)
+        others = fold[part_of] != one
+        fitted = fit_view(
+            everything.take(others), settings, None if counted is None else counted[others]
+        )
         outside[fold == one] = fitted.score(parts.take(fold == one)).scores
-    whole = fit_view(everything, settings)
+    whole = fit_view(everything, settings, counted)
     return replace(whole, outside=outside, method=f"crossfit-{folds}, with replicates")
 
 

@@ -31,6 +31,7 @@ class Promise(msgspec.Struct, frozen=True):
     index: the threshold is the index-th smallest score; expected: mean rate; confident: the rate that
     holds with 95 % confidence; achievable: False when there are too few parts for the target;
     faults: parts among them that are rejected whatever the threshold, as they cannot be judged.
+    declared: parts that are fitted besides, but were picked by a person and so say nothing of a rate.
     """
 
     method: str
@@ -41,6 +42,7 @@ class Promise(msgspec.Struct, frozen=True):
     confident: Share
     achievable: bool
     faults: Annotated[int, Meta(ge=0)] = 0
+    declared: int = 0
 
 
 def conformal(scores: NDArray[Any], rate: float, method: str, faults: int = 0) -> tuple[float, Promise]:
@@ -99,7 +101,20 @@ def parts_needed(rate: float) -> tuple[int, int]:
 
 
 def promise_text(promise: Promise) -> str:
-    """The promise in words, and what more parts or another target would buy."""
+    """The promise in words, what more parts or another target would buy, and who does not count."""
+    return _rates_text(promise) + _declared_text(promise.declared)
+
+
+def _declared_text(parts: int) -> str:
+    if not parts:
+        return ""
+    were = "more part was" if parts == 1 else "more parts were"
+    return (
+        f"; {parts} {were} declared good by a person: fitted, but no random sample, so not counted here"
+    )
+
+
+def _rates_text(promise: Promise) -> str:
     expected, confident = parts_needed(promise.target)
     target = percent(promise.target)
     text = (

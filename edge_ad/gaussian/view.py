@@ -33,6 +33,7 @@ from edge_ad.gaussian.out_of_sample import out_of_sample_distances
 from edge_ad.gaussian.score import level_distances, level_sum
 from edge_ad.gaussian.subspace import Reduction
 from edge_ad.gaussian.zones import (
+    ALL,
     IGNORED,
     REST,
     Labels,
@@ -141,12 +142,18 @@ class ViewFit:
         return Scored(scores, distances, anomaly_map(z[:, 0], z[:, 1], self.local.grid))
 
 
-def fit_view(features: Features, settings: FitSettings) -> ViewFit:
-    """Fit one tile. Raises CheckFailed (too few parts, or all the same); errors name the level."""
+def fit_view(
+    features: Features, settings: FitSettings, sampled: NDArray[np.bool_] | None = None
+) -> ViewFit:
+    """Fit one tile on all parts. What puts scores on one scale is taken from those in `sampled` [n]
+    alone: where some were picked out, the others are the random sample (None: all are).
+
+    Raises CheckFailed (too few parts, or all the same); errors name the level.
+    """
     if settings.labels is not None and (settings.labels == IGNORED).all():
         return _nothing(features, settings)
     distances, method = out_of_sample_distances(
-        features.pooled, settings.levels, settings.reduction, settings.folds
+        features.pooled, settings.levels, settings.reduction, settings.folds, sampled=sampled
     )
     whole = level_sum(distances)
     gaussians = fit_levels(features.pooled, settings.levels, settings.reduction)
@@ -160,12 +167,13 @@ def fit_view(features: Features, settings: FitSettings) -> ViewFit:
     top = top_count(rest.shape[1])
     largest = top_mean(rest, top)
     empty = bool(np.isneginf(rest).all())  # the tile is all zones: only the part as a whole is left
+    some = ALL if sampled is None else sampled
     combination = Combination(
         top,
-        float(whole.mean()),
-        float(whole.std()),
-        0.0 if empty else float(largest.mean()),
-        1.0 if empty else float(largest.std()),
+        float(whole[some].mean()),
+        float(whole[some].std()),
+        0.0 if empty else float(largest[some].mean()),
+        1.0 if empty else float(largest[some].std()),
     )
     if not (combination.global_spread > 0.0 and combination.local_spread > 0.0):
         raise CheckFailed(
@@ -174,7 +182,7 @@ def fit_view(features: Features, settings: FitSettings) -> ViewFit:
     # On the scale of all parts, as a new one will be: what one part adds to a scale moves all alike.
     # Each on a scale without it seems further out than a new one: 0.6 times the promised rate.
     outside = combination.scores(whole, rest)
-    patches, scores = fit_patches(z, labels) if labels is not None else ([], [])
+    patches, scores = fit_patches(z, labels, some) if labels is not None else ([], [])
     rows = [outside, *scores]
     worst = np.asarray(np.max(rows, axis=0))
     return ViewFit(settings, gaussians, local, combination, worst, method, patches, rows)

@@ -25,6 +25,7 @@ from edge_ad.gaussian.threshold import conformal
 
 IGNORED, REST = -1, 0  # labels of positions; from 1 on they are zones of their own
 TOP = 0.01  # share of positions whose mean is a score
+ALL = slice(None)
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int16]
@@ -71,13 +72,15 @@ def patch_largest(z: NDArray[Any], labels: Labels, zone: int) -> tuple[Floats, i
     return top_mean(inside, top), top
 
 
-def fit_patches(z: Floats, labels: Labels) -> tuple[list[PatchFit], list[Floats]]:
+def fit_patches(
+    z: Floats, labels: Labels, sampled: NDArray[np.bool_] | slice = ALL
+) -> tuple[list[PatchFit], list[Floats]]:
     """Of every zone in a tile its fit and the scores [n] of good parts, from their z [n, P], each left
-    out. CheckFailed where they are all the same."""
+    out; their scale is that of the parts in `sampled`. CheckFailed where these are all the same."""
     fits, scores = [], []
     for zone in zones_in(labels):
         largest, top = patch_largest(z, labels, zone)
-        mean, spread = float(largest.mean()), float(largest.std())
+        mean, spread = float(largest[sampled].mean()), float(largest[sampled].std())
         if not spread > 0.0:
             raise CheckFailed(
                 f"the {len(z)} good parts all have the same distance in a zone; give different pictures"

@@ -19,7 +19,7 @@ from edge_ad.gaussian.threshold import (
 )
 from edge_ad.report.histogram import histogram_svg
 from edge_ad.report.layout import Card, cards, chapter, document, header, table
-from edge_ad.report.parts import suspects_chapter, unusual
+from edge_ad.report.parts import declared_chapter, suspects_chapter, unusual
 
 if TYPE_CHECKING:  # pages are used by rooms that calibrate imports
     from edge_ad.calibrate.job import Score, Skipped
@@ -36,14 +36,16 @@ def render_report(
 ) -> str:
     """The whole page. `directory` holds the kept frames that pictures are made of."""
     key, section = next(iter(manifest.engines.items()))
+    sample = [score for score in scores if not score.part.declared]
     body = "".join(
         [
             _header(manifest, key, section),
             _promises(section, len(scores)),
             suspects_chapter(manifest, section, suspects, directory),
-            chapter("Scores of the good parts", _histogram(section, scores)),
+            declared_chapter(manifest, section, scores, directory),
+            chapter("Scores of the good parts", _histogram(section, sample)),
             chapter("Promises and counts", _tables(manifest, section)),
-            chapter("The most unusual good parts", unusual(manifest, section, scores, directory)),
+            chapter("The most unusual good parts", unusual(manifest, section, sample, directory)),
             chapter("Skipped parts", _skipped(manifest, skipped)),
             chapter("Gaussians", _levels(manifest, section)),
             chapter("Identity", _identity(manifest, key, section)),
@@ -68,7 +70,7 @@ def _header(manifest: Manifest, key: str, section: Section) -> str:
 def _promises(section: Section, parts: int) -> str:
     promise = section.promise
     row = [
-        Card("Good parts", str(parts), "used for the fit"),
+        Card("Good parts", str(parts), _counted(promise.declared)),
         Card("Threshold", f"{section.threshold:.5g}", f"a part above it is rejected; {promise.method}"),
         Card(
             "False rejects, expected",
@@ -85,6 +87,11 @@ def _promises(section: Section, parts: int) -> str:
         Card("Escapes", "unknown", "detection not measured; 'edge-ad qualify' does", "warn"),
     ]
     return f'{cards(row)}<p class="promise">{escape(promise_text(promise))}.</p>\n'
+
+
+def _counted(declared: int) -> str:
+    note = "used for the fit"
+    return f"{note}, {declared} of them not in the promise" if declared else note
 
 
 def _tables(manifest: Manifest, section: Section) -> str:
@@ -110,6 +117,7 @@ def _tables(manifest: Manifest, section: Section) -> str:
         "parts": "Parts used", "unreadable": "Skipped: unreadable", "duplicate": "Skipped: duplicate",
         "size": "Skipped: another size or pixel layout", "damaged": "Skipped: kept frame damaged",
         "position": "Skipped: not found in the frame, or lying otherwise",
+        "declared": "Used, but declared good by a person: not in the promise",
         "dropped": "Dropped by a person, in all", "screened": "Dropped by screening, in all",
     }  # fmt: skip
     counts = [(names.get(key, key), str(count)) for key, count in manifest.counts.items()]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_ad.bundle import Manifest, Section
-from edge_ad.bundle.describe import as_good_text, suspects_text
+from edge_ad.bundle.describe import as_good_text, declared_lines, suspects_text
 from edge_ad.preprocess import tile_names
 from edge_ad.preprocess.views import view_boxes
 from edge_ad.report.layout import chapter
@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # pages are used by rooms that calibrate imports
 
 MOST_UNUSUAL = 12
 SUSPECTS_SHOWN = 60
+DECLARED_SHOWN = 60
 
 
 def unusual(manifest: Manifest, section: Section, scores: Sequence[Score], directory: Path) -> str:
@@ -67,6 +68,28 @@ def suspects_chapter(
     rest = [one.part.id for one in suspects[SUSPECTS_SHOWN:]]
     more = f"<p>And {escape(', '.join(rest))}.</p>" if rest else ""
     return chapter("Look at these first", f'{text}<div class="parts">{"".join(shown)}</div>{more}')
+
+
+def declared_chapter(
+    manifest: Manifest, section: Section, scores: Sequence[Score], directory: Path
+) -> str:
+    """Parts that were rejected once and declared good by a person: what the fit makes of each now."""
+    if not section.declared:
+        return ""
+    found = [score for score in scores if score.part.id in section.declared]
+    found.sort(key=lambda score: -section.declared[score.part.id].score)
+    shown = []
+    for one in found[:DECLARED_SHOWN]:
+        now = section.declared[one.part.id]
+        numbers = (
+            f"{now.score:.5g} · {100 * now.score / section.threshold:.0f} %, "
+            f"without it {100 * now.left_out / section.threshold:.0f} %"
+        )
+        shown.append(_figure(manifest, one, numbers, now.score > section.threshold, directory))
+    text = "".join(f"<p>{escape(text)}.</p>" for _, text in declared_lines(section))
+    more = f"<p>And {len(found) - len(shown)} more.</p>" if len(found) > len(shown) else ""
+    body = f'{text}<div class="parts">{"".join(shown)}</div>{more}'
+    return chapter("Parts declared good by a person", body)
 
 
 def _figure(manifest: Manifest, score: Score, numbers: str, above: bool, directory: Path) -> str:

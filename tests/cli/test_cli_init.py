@@ -56,6 +56,7 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "zone": config.Zone,
     "engine": config.Engine,
     "calibration": config.Calibration,
+    "evidence": config.Evidence,
     "scores": config.Scores,
     "control": config.Control,
     "metrics": config.MetricsEndpoint,

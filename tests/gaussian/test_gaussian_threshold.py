@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -17,6 +18,7 @@ from edge_ad.gaussian.threshold import (
     chi2_threshold,
     confident_rate,
     conformal,
+    counted_as_good,
     parts_needed,
     promise_text,
 )
@@ -177,3 +179,15 @@ def test_a_promise_says_what_no_threshold_makes_up_for() -> None:
         "of which 20 cannot be judged (see those skipped for their position); no threshold makes up "
         "for those"
     )
+
+
+def test_parts_that_were_picked_are_told_apart() -> None:
+    _, promise = conformal(np.arange(99.0), 0.01, "leave-one-out")
+    plain = promise_text(promise)
+    one = promise_text(msgspec.structs.replace(promise, declared=1))
+    assert one.startswith(
+        plain + "; 1 more part was declared good by a person: fitted, but no random sample"
+    )
+    more = msgspec.structs.replace(promise, declared=3)
+    assert "; 3 more parts were declared good by a person" in promise_text(more)
+    assert counted_as_good(more, 2).declared == 3

@@ -7,8 +7,9 @@ from edge_ad.backbone.spec import Level
 from edge_ad.errors import CheckFailed
 from edge_ad.evaluate.metrics import rate_interval
 from edge_ad.gaussian.maps import anomaly_map
-from edge_ad.gaussian.model import fit_levels
+from edge_ad.gaussian.model import NONE, fit_levels
 from edge_ad.gaussian.score import level_distances
+from edge_ad.gaussian.subspace import Reduction
 from edge_ad.gaussian.threshold import conformal
 from edge_ad.gaussian.view import Features, FitSettings, fit_view
 from edge_ad.gaussian.zones import top_mean
@@ -88,6 +89,33 @@ def test_the_promise_of_the_whole_fit_holds() -> None:
     naive, _ = conformal(inside, 0.05, "in-sample")
     rejected = int((fitted.score(parts(4000, 5)).scores > naive).sum())
     assert rate_interval(rejected, 4000)[0] > 2 * expected
+
+
+@pytest.mark.parametrize("reduction", [NONE, Reduction("npca", 0.2)], ids=["all", "npca"])
+def test_the_promise_holds_beside_parts_that_were_picked(reduction: Reduction) -> None:
+    """80 calibrations on 60 parts and 8 odd ones that are fitted besides: for new ordinary parts the
+    rate is that of the 60. With scale and quantile of all 68 the threshold lies too high."""
+    settings = FitSettings(LEVELS, reduction, grid=GRID, folds=5)
+    sampled = np.arange(68) < 60
+    rates, naive, expected = [], [], 0.0
+    for seed in range(80):
+        good, odd, new = parts(60, 3 * seed), parts(8, 3 * seed + 1), parts(400, 3 * seed + 2)
+        assert good.local is not None
+        assert odd.local is not None
+        odd.local[:, 5] += 6.0
+        both = Features(
+            np.concatenate([good.pooled, odd.pooled + 3.0]), np.concatenate([good.local, odd.local])
+        )
+        fitted = fit_view(both, settings, sampled)
+        threshold, promise = conformal(fitted.outside[sampled], 0.05, fitted.method)
+        expected = promise.expected
+        rates.append(float((fitted.score(new).scores > threshold).mean()))
+        all_alike = fit_view(both, settings)
+        limit, _ = conformal(all_alike.outside, 0.05, fitted.method)
+        naive.append(float((all_alike.score(new).scores > limit).mean()))
+    error = float(np.std(rates)) / np.sqrt(len(rates))
+    assert 0.85 * expected - 4 * error < np.mean(rates) < 1.15 * expected + 4 * error
+    assert np.mean(naive) < 0.75 * expected
 
 
 def test_the_largest_and_what_is_refused() -> None:

@@ -1,0 +1,141 @@
+"""The entries of the archive: what is in one, and how they are read and found."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+import msgspec
+
+from edge_ad.delivery.wire import Header, ScoreBody
+from edge_ad.errors import ConfigError
+
+DIRECTORY = "evidence"
+RECORD = "verdict.json"
+_NAME = re.compile(r"(\d{6,})-.+")
+_UNSAFE = re.compile(r"[^A-Za-z0-9_.-]")
+_MOST_KEY = 64  # characters of a part's key in a directory's name
+
+
+class Picture(msgspec.Struct, frozen=True):
+    """A camera's frame: its file beside the record, the pixel rule that made it; shape: height, width,
+    channels."""
+
+    file: str
+    pixel_rule: str
+    shape: tuple[int, int, int]
+
+
+class EntryRecord(msgspec.Struct, frozen=True):
+    """`verdict.json`. header and body are what was published; cameras: of the bundle, in the order of
+    the body's poses; pictures: by camera, those that there were. Readers ignore fields that they do not
+    know."""
+
+    number: int
+    header: Header
+    body: ScoreBody
+    cameras: list[str]
+    pictures: dict[str, Picture]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An entry on disk."""
+
+    path: Path
+    record: EntryRecord
+
+    @property
+    def number(self) -> int:
+        """Its own over all products; higher is newer."""
+        return self.record.number
+
+    @property
+    def key(self) -> str:
+        """The part's."""
+        return self.record.header.part
+
+    @property
+    def verdict(self) -> str:
+        """Decision and reason: "REJECT score"."""
+        return f"{self.record.body.verdict} {self.record.body.reason}".strip()
+
+    @property
+    def time(self) -> str:
+        """When the part was triggered, by the wall clock, ISO 8601 in UTC."""
+        seconds = self.record.header.t_wall_ns / 1e9
+        return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def entry_name(number: int, key: str) -> str:
+    """The directory of an entry."""
+    return f"{number:06d}-{_UNSAFE.sub('_', key)[:_MOST_KEY] or 'part'}"
+
+
+def entry_number(path: Path) -> int | None:
+    """The number in a directory's name; None for a directory that is no entry."""
+    match = _NAME.fullmatch(path.name)
+    return int(match[1]) if match else None
+
+
+def read_entries(state: Path, product: str) -> tuple[list[Entry], list[str]]:
+    """A product's entries, oldest first, and a line for each that is damaged.
+
+    The daemon may write and remove entries meanwhile: what is gone when it is looked at was none.
+    """
+    entries, damaged = [], []
+    for path in _directories(state / DIRECTORY / product):
+        try:
+            data = (path / RECORD).read_bytes()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            damaged.append(f"{path / RECORD}: cannot be read ({error.strerror})")
+            continue
+        try:
+            record = msgspec.json.decode(data, type=EntryRecord)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            damaged.append(f"{path / RECORD}: is no verdict ({error}); remove the directory")
+            continue
+        if record.number == entry_number(path):
+            entries.append(Entry(path, record))
+        else:
+            damaged.append(
+                f"{path}: is named otherwise than its number {record.number}; remove the directory"
+            )
+    return sorted(entries, key=lambda entry: entry.number), damaged
+
+
+def find_entries(entries: Sequence[Entry], ids: Sequence[str], command: str) -> list[Entry]:
+    """The entries that `ids` name, each once: by number, by the part's key, or by both as the directory
+    is called. Raises ConfigError for an id that names none or several; `command` lists what there is."""
+    found: dict[int, Entry] = {}
+    for one in ids:
+        named = [entry for entry in entries if one in (entry.key, entry.path.name)]
+        if one.isdecimal():
+            named += [entry for entry in entries if entry.number == int(one) and entry not in named]
+        if not named:
+            raise ConfigError(
+                f"--from-evidence: {one!r} is neither the number nor the part key of one of the "
+                f"{len(entries)} entries; {command!r} lists them"
+            )
+        if len(named) > 1:
+            numbers = ", ".join(str(entry.number) for entry in named)
+            names = ", ".join(entry.path.name for entry in named)
+            raise ConfigError(
+                f"--from-evidence: {one!r} names the entries {numbers}; give the one that is meant by "
+                f"its whole name: {names}"
+            )
+        found[named[0].number] = named[0]
+    return list(found.values())
+
+
+def _directories(directory: Path) -> Iterator[Path]:
+    try:
+        paths = list(directory.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    yield from (path for path in paths if entry_number(path) is not None)

@@ -1,0 +1,79 @@
+"""The entries of the archive for a person and for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+from rich.markup import escape
+from rich.table import Table
+
+from edge_ad.evidence.entry import Entry
+
+COLOURS = {"REJECT": "red", "FAULT": "yellow"}
+
+
+class Line(msgspec.Struct):
+    """One line of `--json`. Numbers that do not exist are null; zone: of the first finding, "" for the
+    rest of the part, null where nothing was found."""
+
+    number: int
+    key: str
+    time: str
+    verdict: str
+    reason: str
+    score: float | None
+    threshold: float | None
+    zone: str | None
+    detail: str
+    product: str
+    bundle: str
+    cameras: list[str]
+    path: str
+
+
+def entry_line(entry: Entry) -> Line:
+    """An entry in short."""
+    body, header = entry.record.body, entry.record.header
+    return Line(
+        entry.number,
+        entry.key,
+        entry.time,
+        body.verdict,
+        body.reason,
+        body.score,
+        body.threshold,
+        body.findings[0].zone if body.findings else None,
+        body.detail,
+        header.product,
+        header.bundle,
+        list(entry.record.pictures),
+        str(entry.path),
+    )
+
+
+def entries_table(entries: Sequence[Entry]) -> Table:
+    """All of them, oldest first."""
+    table = Table("number", "key", "time (UTC)", "verdict", "reason", "score / threshold", "zone")
+    table.columns[0].justify = "right"
+    table.columns[0].no_wrap = table.columns[3].no_wrap = True
+    table.columns[1].overflow = "fold"
+    for entry in entries:
+        line = entry_line(entry)
+        colour = COLOURS.get(line.verdict, "white")
+        table.add_row(
+            str(line.number),
+            escape(line.key),
+            line.time.replace("T", " ").rstrip("Z"),
+            f"[{colour}]{escape(line.verdict)}[/]",
+            escape(line.reason),
+            _ratio(line),
+            "" if line.zone is None else escape(line.zone) or "the rest",
+        )
+    return table
+
+
+def _ratio(line: Line) -> str:
+    if line.score is None or not line.threshold:
+        return ""
+    return f"{line.score:.4g} / {line.threshold:.4g} = {line.score / line.threshold:.2f}"

@@ -1,0 +1,156 @@
+"""The daemon keeps what it did not pass, and judges on whatever the archive's disk does."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from daemon_line import BLACK, Line, good, wait_for
+from tiny_bundle import make_bundle
+from tiny_station import edge_ad, write_station
+
+from edge_ad.config import Station, load_station
+from edge_ad.evidence.archive import Archive
+from edge_ad.evidence.entry import Entry, read_entries
+from edge_ad.frame import Frame
+
+
+def entries(state: Path, product: str = "default") -> list[Entry]:
+    found, damaged = read_entries(state, product)
+    assert damaged == []
+    return found
+
+
+def test_what_did_not_pass_is_kept_with_its_verdict(tmp_path: Path) -> None:
+    make_bundle(tmp_path / "s")
+    with Line(tmp_path / "s") as line:
+        line.feed(good(0), BLACK, good(1))
+        line.feed(Frame("top", 3, None, 1, 2, "P3", "unreadable"))
+        said = [line.verdict() for _ in range(4)]
+        wait_for(lambda: line.metric("edge_ad_evidence_parts_total") == 1)
+        held = line.metric("edge_ad_evidence_bytes")
+        for reason in ("queue", "disk", "space"):
+            assert line.metric("edge_ad_evidence_dropped_total", reason=reason) == 0
+    (entry,) = entries(tmp_path / "s")
+    assert (entry.number, entry.key, entry.verdict) == (1, "P1", "REJECT score")
+    assert (entry.record.header, entry.record.body) == said[1]
+    assert entry.record.pictures["top"].pixel_rule == "auto8"
+    kept = cv2.imread(str(entry.path / "top.png"), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(kept, BLACK)
+    assert held == sum(file.stat().st_size for file in entry.path.iterdir())
+
+
+def test_numbers_go_on_and_what_waits_is_written_at_the_end(tmp_path: Path) -> None:
+    make_bundle(tmp_path / "s")
+    for round_ in range(2):
+        with Line(tmp_path / "s", options={"evidence": {"queue": 64}}) as line:
+            line.feed(*[BLACK] * 10)
+            assert set(line.verdicts(10)) == {"REJECT score"}
+        assert [entry.number for entry in entries(tmp_path / "s")] == list(range(1, 11 + 10 * round_))
+
+
+def test_without_a_bundle_nothing_is_evidence(tmp_path: Path) -> None:
+    with Line(tmp_path / "s") as line:
+        line.feed(good(0), BLACK)
+        assert line.verdicts(2) == ["FAULT uncalibrated"] * 2
+    assert entries(tmp_path / "s") == []
+
+
+def test_a_part_that_one_camera_missed_is_kept_as_far_as_it_was_seen(tmp_path: Path) -> None:
+    make_bundle(tmp_path / "s", cameras=("top", "side"))
+    with Line(tmp_path / "s", cameras=("top", "side"), live=True, options={"join_ms": 50.0}) as line:
+        line.feed(good(0), camera="top")
+        line.feed(BLACK, camera="side")
+        assert line.verdicts(1) == ["REJECT score"]
+        line.feed(good(1), camera="side")
+        assert line.verdicts(1) == ["FAULT missing_view"]
+    both, one = entries(tmp_path / "s")
+    assert sorted(both.record.pictures) == ["side", "top"]
+    assert both.record.body.view == "side"
+    assert (sorted(one.record.pictures), one.verdict) == (["side"], "FAULT missing_view")
+
+
+def test_verdicts_go_on_while_the_disk_refuses(tmp_path: Path) -> None:
+    make_bundle(tmp_path / "s")
+    (tmp_path / "s" / "evidence").write_text("no directory")
+    with Line(tmp_path / "s") as line:
+        line.feed(BLACK, good(0), BLACK)
+        assert line.verdicts(3) == ["REJECT score", "PASS", "REJECT score"]
+        wait_for(lambda: line.metric("edge_ad_evidence_dropped_total", reason="disk") == 2)
+        assert line.metric("edge_ad_evidence_parts_total") == 0
+
+
+def test_verdicts_go_on_while_the_disk_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_bundle(tmp_path / "s")
+    release = threading.Event()
+    write = Archive.write
+
+    def hang(self: Archive, number: int, product: str, key: str, files: Mapping[str, bytes]) -> Path:
+        release.wait(20)
+        return write(self, number, product, key, files)
+
+    monkeypatch.setattr(Archive, "write", hang)
+    with Line(tmp_path / "s", options={"evidence": {"queue": 2}}) as line:
+        line.feed(BLACK)
+        line.verdicts(1)
+        wait_for(lambda: line.daemon.evidence._queue.qsize() == 0)
+        line.feed(*[BLACK] * 5)
+        assert set(line.verdicts(5)) == {"REJECT score"}
+        wait_for(lambda: line.metric("edge_ad_evidence_dropped_total", reason="queue") == 3)
+        release.set()
+    assert len(entries(tmp_path / "s")) == 3
+
+
+def test_a_reload_takes_other_settings_over(tmp_path: Path) -> None:
+    def reconfigured(extra: str) -> Station:
+        write_station(tmp_path, "folder:///nowhere")
+        line = tmp_path / "line.toml"
+        line.write_text(line.read_text() + extra)
+        return load_station(line)
+
+    station = reconfigured("")
+    make_bundle(station.state_path, product="disc")
+    line = Line(station.state_path)
+    line.daemon.station = station
+    line.station = station
+    with line:
+        line.feed(*[BLACK] * 4)
+        line.verdicts(4)
+        wait_for(lambda: line.metric("edge_ad_evidence_parts_total") == 4)
+        held = line.metric("edge_ad_evidence_bytes")
+        assert held is not None
+        reconfigured(f'[evidence]\nkeep = "none"\nmax_megabytes = {0.6 * held / 1e6:.9f}\n')
+        assert line.daemon.reload().result(30)["state"] == "RUNNING"
+        wait_for(lambda: line.metric("edge_ad_evidence_evicted_total") == 2)
+        line.feed(BLACK)
+        line.verdicts(1)
+    assert [entry.number for entry in entries(station.state_path, "disc")] == [3, 4]
+
+
+def test_the_list_shows_them_to_people_and_programs(tmp_path: Path) -> None:
+    station = write_station(tmp_path)
+    empty = edge_ad("evidence", "list", "-c", station.path)
+    assert (empty.returncode, "no evidence of product 'disc'" in empty.stdout) == (0, True)
+    make_bundle(station.state_path, product="ring")
+    with Line(station.state_path, options={"product": "ring"}) as line:
+        line.feed(BLACK, good(0), BLACK)
+        line.verdicts(3)
+    arguments = ("evidence", "list", "-c", station.path, "--product", "ring")
+    lines = [json.loads(one) for one in edge_ad(*arguments, "--json").stdout.splitlines()]
+    assert [(one["number"], one["key"], one["verdict"], one["reason"]) for one in lines] == [
+        (1, "P0", "REJECT", "score"), (2, "P2", "REJECT", "score"),
+    ]  # fmt: skip
+    assert lines[0]["score"] > lines[0]["threshold"]
+    assert lines[0]["cameras"] == ["top"]
+    shown = edge_ad(*arguments).stdout
+    assert all(word in shown for word in ("number", "P0", "P2", "REJECT", "score"))
+    assert f"{lines[0]['score'] / lines[0]['threshold']:.2f}" in shown
+    (Path(lines[0]["path"]) / "verdict.json").write_text("{")
+    damaged = edge_ad(*arguments)
+    assert "000001-P0/verdict.json: is no verdict" in damaged.stderr
+    assert "P2" in damaged.stdout

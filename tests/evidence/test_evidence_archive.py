@@ -1,0 +1,135 @@
+"""The archive on disk: whole entries, the oldest removed for room, numbers that are never used twice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge_ad.config import Evidence
+from edge_ad.evidence.archive import MEGABYTE, Archive
+from edge_ad.evidence.entry import entry_name
+
+QUOTA = Evidence(max_megabytes=0.001, min_free=0.0)  # 1,000 bytes
+
+
+def roomy(_: Path) -> SimpleNamespace:
+    return SimpleNamespace(total=10**12, free=10**12)
+
+
+def opened(state: Path) -> Archive:
+    archive = Archive(state, roomy)
+    archive.open()
+    return archive
+
+
+def put(archive: Archive, size: int, product: str = "disc", limits: Evidence = QUOTA) -> int | None:
+    """The number of an entry of so many bytes; None where there was no room."""
+    number = archive.new_number()
+    if not archive.make_room(size, limits):
+        return None
+    archive.write(number, product, f"P{number}", {"top.png": bytes(size - 1), "verdict.json": b"{"})
+    return number
+
+
+def numbers(state: Path) -> list[int]:
+    return sorted(int(path.name.partition("-")[0]) for path in (state / "evidence").glob("*/0*"))
+
+
+def test_the_oldest_goes_first_over_all_products(tmp_path: Path) -> None:
+    archive = opened(tmp_path)
+    for product in ("disc", "ring", "disc", "ring"):
+        put(archive, 250, product)
+    assert numbers(tmp_path) == [1, 2, 3, 4]
+    assert archive.bytes == 1000
+    put(archive, 300, "ring")
+    assert numbers(tmp_path) == [3, 4, 5]
+    assert (archive.bytes, archive.evicted) == (800, 2)
+
+
+def test_what_is_larger_than_the_quota_removes_nothing(tmp_path: Path) -> None:
+    archive = opened(tmp_path)
+    put(archive, 900)
+    assert put(archive, 1001) is None
+    assert numbers(tmp_path) == [1]
+
+
+def test_the_disk_keeps_its_share_free(tmp_path: Path) -> None:
+    """A disk of 10,000 bytes that others fill: a tenth stays free."""
+    others = 0
+    archive = Archive(
+        tmp_path, lambda _: SimpleNamespace(total=10_000, free=10_000 - others - archive.bytes)
+    )
+    archive.open()
+    limits = Evidence(max_megabytes=1.0, min_free=0.1)
+    for _ in range(10):
+        put(archive, 900, limits=limits)
+    assert numbers(tmp_path) == list(range(1, 11))
+    others = 3000
+    assert put(archive, 900, limits=limits) == 11
+    assert numbers(tmp_path) == list(range(6, 12))
+    others = 9500
+    assert put(archive, 900, limits=limits) is None
+    assert numbers(tmp_path) == []
+
+
+def test_numbers_go_on_after_a_restart(tmp_path: Path) -> None:
+    archive = opened(tmp_path)
+    for _ in range(5):
+        put(archive, 400)
+    assert numbers(tmp_path) == [4, 5]
+    again = opened(tmp_path)
+    assert again.bytes == 800
+    assert put(again, 400) == 6
+    assert numbers(tmp_path) == [5, 6]
+
+
+def test_what_was_left_half_done_is_removed_and_nobodys(tmp_path: Path) -> None:
+    archive = opened(tmp_path)
+    put(archive, 100)
+    for name in (".new-000007-P7", ".old-000000-P0"):
+        (tmp_path / "evidence" / "disc" / name).mkdir()
+        (tmp_path / "evidence" / "disc" / name / "top.png").write_bytes(b"half")
+    again = opened(tmp_path)
+    assert again.bytes == 100
+    assert [path.name for path in (tmp_path / "evidence" / "disc").iterdir()] == ["000001-P1"]
+    assert put(again, 100) == 2
+
+
+def test_an_entry_that_cannot_be_finished_leaves_nothing(tmp_path: Path) -> None:
+    archive = opened(tmp_path)
+    with pytest.raises(OSError):
+        archive.write(1, "disc", "P1", {"top.png": b"whole", 300 * "x": b""})
+    assert list((tmp_path / "evidence" / "disc").iterdir()) == []
+    assert archive.bytes == 0
+
+
+def test_an_entry_that_a_person_removed_does_not_hold_up_the_others(tmp_path: Path) -> None:
+    archive = opened(tmp_path)
+    put(archive, 500)
+    put(archive, 500)
+    (first,) = (tmp_path / "evidence" / "disc").glob("000001-*")
+    first.rename(tmp_path / "elsewhere")
+    assert put(archive, 500) == 3
+    assert numbers(tmp_path) == [2, 3]
+    assert archive.bytes == 1000
+
+
+@settings(max_examples=30, deadline=None)
+@given(sizes=st.lists(st.integers(2, 1500), max_size=12), key=st.text(max_size=80))
+def test_the_quota_holds_whatever_comes(
+    tmp_path_factory: pytest.TempPathFactory, sizes: list[int], key: str
+) -> None:
+    state = tmp_path_factory.mktemp("archive")
+    archive = opened(state)
+    for size in sizes:
+        number = put(archive, size)
+        assert (number is None) == (size > 1000)
+        assert number is None or number == max(numbers(state))
+        left = [file.stat().st_size for file in (state / "evidence").rglob("*") if file.is_file()]
+        assert sum(left) == archive.bytes <= QUOTA.max_megabytes * MEGABYTE
+    name = entry_name(1, key)
+    assert "/" not in name and name.startswith("000001-") and len(name) <= 71 and name.isascii()

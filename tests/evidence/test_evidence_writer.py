@@ -1,0 +1,189 @@
+"""The evidence thread: what it keeps, what it sheds, and that nobody waits for it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from made_up_evidence import PASS, REJECT, frames, outcome, picture
+
+from edge_ad.config import Evidence
+from edge_ad.evidence.archive import Archive
+from edge_ad.evidence.entry import read_entries
+from edge_ad.evidence.writer import EvidenceWriter
+from edge_ad.frame import Frame
+from edge_ad.verdict import Reason
+
+RULES = {"top": lambda: "top-rule", "side": lambda: "side-rule"}
+
+
+class Told(list[str]):
+    def __call__(self, level: str, text: str) -> None:
+        self.append(f"{level}: {text}")
+
+
+def writer(
+    state: Path,
+    settings: Evidence | None = None,
+    told: Told | None = None,
+    archive: Archive | None = None,
+) -> EvidenceWriter:
+    told = Told() if told is None else told
+    settings = settings or Evidence()
+    return EvidenceWriter(state, settings, "line1", "e1", RULES, told, archive)
+
+
+def keys(state: Path) -> list[str]:
+    entries, damaged = read_entries(state, "disc")
+    assert damaged == []
+    return [entry.key for entry in entries]
+
+
+def test_an_entry_is_the_pictures_and_the_verdict(tmp_path: Path) -> None:
+    one = writer(tmp_path)
+    one.start()
+    grey, colour = picture(1), picture(2, colour=True)
+    one.offer(frames(grey, colour), outcome(key="a/b 7"))
+    one.close()
+    (entry,), _ = read_entries(tmp_path, "disc")
+    assert entry.path == tmp_path / "evidence" / "disc" / "000001-a_b_7"
+    record = entry.record
+    assert (record.number, record.header.part, record.header.station) == (1, "a/b 7", "line1")
+    assert (record.header.epoch, record.header.product, record.header.bundle) == (
+        "e1",
+        "disc",
+        "ab" * 32,
+    )
+    assert (record.body.verdict, record.body.reason) == ("REJECT", "score")
+    assert (record.body.score, record.body.threshold, record.body.box) == (3.0, 2.0, (0, 0, 8, 6))
+    assert record.body.findings is not None
+    assert record.body.findings[0].zone == "seal"
+    assert record.cameras == ["top"]
+    for camera, image in (("top", grey), ("side", colour)):
+        kept = record.pictures[camera]
+        assert (kept.pixel_rule, kept.shape[:2]) == (f"{camera}-rule", (24, 32))
+        read = cv2.imread(str(entry.path / kept.file), cv2.IMREAD_UNCHANGED)
+        np.testing.assert_array_equal(read, image)
+    assert (one.kept, one.archive.bytes) == (1, sum(f.stat().st_size for f in entry.path.iterdir()))
+
+
+def test_only_parts_that_were_looked_at_and_did_not_pass_are_kept(tmp_path: Path) -> None:
+    one = writer(tmp_path)
+    one.start()
+    one.offer(frames(picture(0)), outcome(PASS, "good"))
+    for reason in Reason:
+        if reason not in (Reason.NONE, Reason.SCORE):
+            one.offer(frames(picture(0)), outcome(reason, reason.value))
+            one._queue.put(one._settings)  # room for the next
+            time.sleep(0.02)
+    one.offer(frames(None, picture(1)), outcome(Reason.MISSING_VIEW, "side only"))
+    unreadable = Frame("top", 0, None, 1, 2, fault="unreadable")
+    one.offer([unreadable], outcome(Reason.UNREADABLE, "nothing to see"))
+    one.close()
+    never = {"uncalibrated", "calibrating", "unknown_product", "changeover", "stopped"}
+    every = {reason.value for reason in Reason} - {"", "score"}
+    assert set(keys(tmp_path)) == (every - never) | {"side only"}
+    assert sum(one.dropped.values()) == 0
+
+
+def test_a_full_queue_drops_and_counts(tmp_path: Path) -> None:
+    one = writer(tmp_path, Evidence(queue=3))
+    for i in range(5):  # the thread has not been started
+        one.offer(frames(picture(i)), outcome(key=f"P{i}"))
+    assert one.dropped == {"queue": 2, "disk": 0, "space": 0}
+    one.start()
+    one.close()
+    assert keys(tmp_path) == ["P0", "P1", "P2"]
+
+
+def test_a_disk_that_refuses_is_counted_and_told_once(tmp_path: Path) -> None:
+    told = Told()
+    (tmp_path / "evidence").write_text("a file where the directory should be")
+    one = writer(tmp_path, told=told)
+    one.start()
+    for i in range(3):
+        one.offer(frames(picture(i)), outcome(key=f"P{i}"))
+    wait_until(lambda: one.dropped["disk"] == 3)
+    assert len(told) == 1
+    assert str(tmp_path / "evidence") in told[0]
+    assert "parts are judged as before" in told[0]
+    (tmp_path / "evidence").unlink()
+    one.offer(frames(picture(4)), outcome(key="P4"))
+    one.close()
+    assert keys(tmp_path) == ["P4"]
+    assert one.kept == 1
+
+
+def test_what_has_no_room_is_shed_and_counted(tmp_path: Path) -> None:
+    told = Told()
+    one = writer(tmp_path, Evidence(max_megabytes=0.0001), told)
+    one.start()
+    for i in range(2):
+        one.offer(frames(picture(i)), outcome(key=f"P{i}"))
+    one.close()
+    assert one.dropped == {"queue": 0, "disk": 0, "space": 2}
+    assert keys(tmp_path) == []
+    assert len(told) == 1
+    assert "evidence.max_megabytes" in told[0]
+
+
+def test_other_settings_hold_at_once(tmp_path: Path) -> None:
+    one = writer(tmp_path)
+    one.start()
+    for i in range(4):
+        one.offer(frames(picture(i)), outcome(key=f"P{i}"))
+        wait_until(lambda i=i: one.kept == i + 1)  # type: ignore[misc]
+    one.configure(Evidence(max_megabytes=2.5 * one.archive.bytes / 4 / 1e6))
+    wait_until(lambda: one.archive.evicted == 2)
+    one.configure(Evidence(keep="none"))
+    one.offer(frames(picture(9)), outcome(key="P9"))
+    one.close()
+    assert keys(tmp_path) == ["P2", "P3"]
+
+
+def test_closing_waits_no_longer_than_it_is_told(tmp_path: Path) -> None:
+    stuck, release = threading.Event(), threading.Event()
+
+    class Slow(Archive):
+        def write(self, number: int, product: str, key: str, files: Mapping[str, bytes]) -> Path:
+            stuck.set()
+            release.wait(20)
+            return super().write(number, product, key, files)
+
+    told = Told()
+    one = writer(tmp_path, told=told, archive=Slow(tmp_path))
+    one.start()
+    for i in range(3):
+        one.offer(frames(picture(i)), outcome(key=f"P{i}"))
+    assert stuck.wait(5)
+    before = time.monotonic()
+    one.close(timeout_s=0.1)
+    assert time.monotonic() - before < 2
+    assert told == ["warning: evidence: 2 parts not written within 0.1 s"]
+    assert one.dropped["queue"] == 2
+    release.set()
+    one._thread.join(5)
+    assert keys(tmp_path) == ["P0"]
+
+
+@pytest.mark.parametrize("verdict", [PASS, Reason.CALIBRATING])
+def test_what_is_not_kept_does_not_even_ask_for_the_pixel_rule(tmp_path: Path, verdict: object) -> None:
+    def never() -> str:
+        raise AssertionError("top")
+
+    one = EvidenceWriter(tmp_path, Evidence(), "line1", "e1", {"top": never}, Told())
+    one.offer(frames(picture(0)), outcome(verdict))  # type: ignore[arg-type]
+    with pytest.raises(AssertionError, match="top"):
+        one.offer(frames(picture(0)), outcome(REJECT))
+
+
+def wait_until(condition: object, timeout_s: float = 10.0) -> None:
+    end = time.monotonic() + timeout_s
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.005)
