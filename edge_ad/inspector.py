@@ -157,6 +157,7 @@ class Inspector:
             for r in self._rules
             if r.frame_size == "fixed"
         ]
+        self._locator.warm_up()
         for _ in range(rounds):
             if len(black) == len(self._rules):
                 self._part.fill(black, self.engine.input)

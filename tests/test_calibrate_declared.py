@@ -78,7 +78,7 @@ def outcome(
     work = directory / "work"
     work.mkdir(exist_ok=True)
     job = plan_job(
-        station, backbone, choose_levels(station, backbone), CalibrationSet(), parts,
+        station, backbone, choose_levels(station, backbone), CalibrationSet(), parts, {},
         directory / "kept", work,
     )  # fmt: skip
 

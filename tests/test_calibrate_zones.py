@@ -206,6 +206,11 @@ def test_a_label_image_that_was_painted_over_is_noticed(tmp_path: Path) -> None:
             "", "", "zone 'seal' has a share, but is no position's",
         ),
         (VIEW + BADGE.replace("280", "420"), "", "", "badge|outside"),
+        (
+            VIEW + BADGE.replace("[[200, 40], [280, 40], [280, 100], [200, 100]]",
+                                 "[[0, 0], [320, 0], [320, 240], [0, 240]]"),
+            "", "", "the zones ignore all that the views show",
+        ),
         (ZONES, "", "[camera.locate]\n", r"zone\[0\].camera: zones are drawn on the part that others"),
     ],
 )  # fmt: skip

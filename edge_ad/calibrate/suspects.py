@@ -67,24 +67,26 @@ def find_suspects(
     def without(judged_out: NDArray[np.bool_]) -> Floats:
         nonlocal by_tile, done
         out = _among(sampled, judged_out)
-        by_tile = np.empty((len(out), len(features)))
+        scored = np.empty((len(out), len(features)))
         fitted_scores = []
         for i, of_tile in enumerate(features):
             tell("screening", done, most)
             done = min(done + 1, most)
             fitted = fit_view(of_tile.take(~out).read(), settings[i], sampled[~out])
             fitted_scores.append(fitted.outside)
-            by_tile[out, i] = fitted.score(of_tile.take(out).read()).scores
+            scored[out, i] = fitted.score(of_tile.take(out).read()).scores
         scales = tile_scales([one[sampled[~out]] for one in fitted_scores], standard)
-        by_tile[out] /= scales
-        by_tile[~out] = scaled_scores(fitted_scores, scales)
+        scored[out] /= scales
+        scored[~out] = scaled_scores(fitted_scores, scales)
+        by_tile = scored
         return np.asarray(by_tile[sampled].max(axis=1))
 
+    whole = by_tile
     scores = np.asarray(by_tile[sampled].max(axis=1))
     try:
         found = find_outliers(scores, without)
     except CheckFailed:  # what is left without some parts cannot be fitted: nothing to judge them by
-        found = separate(scores)
+        found, by_tile = separate(scores), whole
     tell("screening", most, most)
     judged = [part for part, one in zip(parts, sampled, strict=True) if one]
     suspects = _suspects(job, judged, found, by_tile[sampled].argmax(axis=1))

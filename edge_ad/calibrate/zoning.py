@@ -11,7 +11,7 @@ from edge_ad.calibrate.job import Job
 from edge_ad.calibration_set import encode_frame, write_durably
 from edge_ad.errors import ConfigError
 from edge_ad.gaussian.view import FitSettings
-from edge_ad.gaussian.zones import Labels, zones_in
+from edge_ad.gaussian.zones import IGNORED, Labels, zones_in
 from edge_ad.preprocess.views import count_tiles
 from edge_ad.preprocess.zones import LabelImage
 from edge_ad.zones import label_images
@@ -74,6 +74,8 @@ def find_zones(job: Job, rules: dict[str, CameraRule]) -> Zoning:
     labels = position_labels(zones, images, job.views, (job.local.rows, job.local.columns))
     assert labels is not None
     assert len(labels) == count_tiles(job.views)
+    if (labels == IGNORED).all():
+        raise ConfigError("the zones ignore all that the views show; leave something to look at")
     seen = zones_in(labels)
     for place, zone in enumerate(own_zones(zones), 1):
         if place not in seen:

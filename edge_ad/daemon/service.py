@@ -25,6 +25,7 @@ from edge_ad.daemon.commands import Desk
 from edge_ad.daemon.inspection import Active, InspectionLoop
 from edge_ad.daemon.loading import Build, build_inspector, check_reloadable
 from edge_ad.daemon.parts import Lane, PartQueue
+from edge_ad.daemon.products import Stock
 from edge_ad.daemon.publishing import Journal, Publisher
 from edge_ad.daemon.readings import describe, watch
 from edge_ad.delivery.control import Answer, ControlServer
@@ -80,7 +81,6 @@ class Daemon:
         self._inbox: SimpleQueue[tuple[str, str]] = SimpleQueue()  # put is safe in signal handlers
         self._closing = ExitStack()
         self._reloader = ThreadPoolExecutor(1, "reload")
-        self._stock: dict[str, Active] = {}  # other products, ready; of the reload thread
         self._named = station.product  # by the station file
         base = Path(station.path).parent if station.path else Path()
         live = [make_source(camera, base).live for camera in station.camera]
@@ -100,6 +100,7 @@ class Daemon:
             )
             for camera, lane, alive in zip(station.camera, lanes, live, strict=True)
         ]  # fmt: skip
+        self._stock = Stock(build, self.feeds, self._tell)  # of the reload thread
 
     def start(self) -> None:
         """Take the state directory and the ports, open cameras and bundle, begin to judge.
@@ -277,7 +278,7 @@ class Daemon:
             self.loop.collector.cancel()
             self.loop.collector.join(2.0)
         self._closing.close()
-        self._clear_stock()
+        self._stock.clear()
         if not self._inspection.is_alive() and self.loop.active.inspector is not None:
             self.loop.active.inspector.close()
         while not self._inbox.empty():  # it is too late for orders
@@ -318,7 +319,7 @@ class Daemon:
             self._rebuilding = False
         if old is not None:
             old.close()
-        self._clear_stock()
+        self._stock.clear()
         self._reloader.submit(self._fill_stock)
         self.station = station
         self._parts.join_ns = int(station.join_ms * 1e6)
@@ -343,22 +344,13 @@ class Daemon:
             return {"state": self.state, "product": product, "bundle": current.bundle}
         known = product in self.station.known_products
         station = with_product(self.station, product) if known else self.station
-        try:
-            active = self._stock.pop(product, None)
-            if active is None:
-                active = Active(self._build(station) if known else None, product, self.feeds, known)
-        except Exception as error:  # noqa: BLE001 - its parts are FAULT, which is said
-            # What is being made has no bundle that can be used: nothing may pass by the old one.
-            active = Active(None, product, self.feeds)
-            self._tell("error", f"product {product}: {error}; its parts are FAULT uncalibrated")
+        active = self._stock.take(self.station, product)
         active.since_ns = now_ns
         old = self.loop.active
         if not self.loop.swap(active, timeout_s=30.0):
-            if known:
-                self._stock[product] = active
+            self._stock.put(active)
             raise DeliveryError("the inspection thread is busy or stopping and did not change over")
-        if old.known:
-            self._stock[old.product] = old
+        self._stock.put(old)
         self.station = station
         describe(self.metrics, active)
         log.info("product %s, bundle %s", product, active.bundle[:12] or "none")
@@ -370,22 +362,8 @@ class Daemon:
         return {"state": self.state, "product": product, "bundle": active.bundle}
 
     def _fill_stock(self) -> None:
-        """Load the products that are not being made. In the reload thread."""
-        for product in self.station.known_products:
-            if product in self._stock or product == self.loop.active.product or self._stopping:
-                continue
-            try:
-                inspector = self._build(with_product(self.station, product))
-                self._stock[product] = Active(inspector, product, self.feeds)
-            except Exception as error:  # noqa: BLE001 - said now, and again when it is announced
-                self._tell("error", f"product {product} cannot be loaded: {error}")
-
-    def _clear_stock(self) -> None:
-        """Close what was loaded. In the reload thread, or after its end."""
-        while self._stock:
-            _, active = self._stock.popitem()
-            if active.inspector is not None:
-                active.inspector.close()
+        """In the reload thread."""
+        self._stock.fill(self.station, self.loop.active.product, lambda: self._stopping)
 
     def _tell(self, level: str, text: str) -> None:
         """Have the main thread log a line, for threads that must not wait for the log."""

@@ -75,6 +75,10 @@ class Locator:
         beyond = self._beyond(pose)
         return Located(None, "out_of_range", beyond) if beyond else Located(pose)
 
+    def warm_up(self) -> None:
+        """Make what the first part that is not found would wait for."""
+        self._all_around()
+
     def straighten(self, image: Image, pose: Pose, out: Image) -> None:
         """Write the frame into `out` (of its shape), the part where it lay in the reference. What came
         from outside of the frame repeats its edge."""

@@ -177,8 +177,10 @@ class PartInput:
 
     def fill(self, images: Sequence[Image], out: NDArray[np.uint8]) -> None:
         """Write a part's images into an engine's input, [rows, height, width, 3]. Raises ConfigError
-        when a view does not fit into its camera's image."""
+        when a view does not fit into its camera's image, ValueError once it is closed."""
         self.fit(images)
+        if self._pool is None and self._workers > 1:  # one alone writes a part of the rows
+            raise ValueError("the part's input has been closed")
         if self._pool is None:
             self._fill(images, out, 0)
             return

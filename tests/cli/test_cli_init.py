@@ -9,7 +9,8 @@ from click.testing import CliRunner
 from edge_ad import config
 from edge_ad.cli import init
 from edge_ad.cli.init import TEMPLATE
-from edge_ad.config import load_station, parse_station, tomllib
+from edge_ad.config import load_station, parse_station
+from edge_ad.config.load import tomllib
 from edge_ad.errors import ConfigError, DeviceError
 
 # Without a default, or with one that TOML cannot write: the template has an example instead.

@@ -44,6 +44,9 @@ def test_every_tile_is_prepared_by_itself(threads: int) -> None:
         part.box(9)
     part.close()
     part.close()
+    if threads > 1:  # their rows would stay as they were
+        with pytest.raises(ValueError, match="has been closed"):
+            part.fill([a, b], out)
 
 
 def test_sizes_may_change_from_frame_to_frame() -> None:

@@ -6,22 +6,13 @@ bound. An unknown key is an error. Nothing else in the package invents a default
 
 from __future__ import annotations
 
-import math
-import re
-import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
 from edge_ad.errors import ConfigError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 Rate = Annotated[float, Meta(gt=0.0, lt=0.5)]
@@ -34,7 +25,7 @@ MOST_CORNERS = 10_000  # of one polygon
 LABEL_IMAGES = (".png", ".bmp", ".tif", ".tiff")  # without loss: grey values are labels
 Roi = tuple[_Place, _Place, _Side, _Side]
 
-EMBEDDED_BACKBONE = Path(__file__).parent / "backbone" / "embedded"
+EMBEDDED_BACKBONE = Path(__file__).parents[1] / "backbone" / "embedded"
 
 MAX_MEGAPIXELS = 64.0  # of one frame or file, where nothing else is said
 
@@ -311,197 +302,3 @@ class Station(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         """`name` as a path, relative names being relative to the station file."""
         base = Path(self.path).parent if self.path else Path()
         return (base / Path(name).expanduser()).absolute()
-
-
-def load_station(path: str | Path) -> Station:
-    """Read and check a station file. Raises ConfigError that names file, key, value and bound."""
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"{path}: cannot read the station file ({error}); 'edge-ad init' writes one"
-        ) from error
-    try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from error
-    return parse_station(data, str(path))
-
-
-def parse_station(data: dict[str, Any], path: str = "") -> Station:
-    """Check an already parsed file. `path` is used in messages and to resolve relative paths."""
-    where = path or "configuration"
-    if "path" in data:
-        raise ConfigError(f"{where}: unknown key 'path'")
-    try:
-        station = msgspec.convert(data, Station, strict=True)
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"{where}: {_explain(error, data)}") from error
-    _check_references(station, where)
-    return msgspec.structs.replace(station, path=path)
-
-
-def with_false_reject_rate(station: Station, rate: float) -> Station:
-    """The station with another target for false rejects. Raises ConfigError when it is out of bounds."""
-    try:
-        msgspec.convert(rate, Rate)
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"false_reject_rate: {error} (found {rate!r})") from error
-    settings = msgspec.structs.replace(station.calibration, false_reject_rate=rate)
-    return msgspec.structs.replace(station, calibration=settings)
-
-
-def with_product(station: Station, product: str) -> Station:
-    """The station making another of its products. Raises ConfigError for one that it does not know."""
-    if product not in station.known_products:
-        raise ConfigError(
-            f"{station.path or 'configuration'}: product {product!r} is not among its products "
-            f"{list(station.known_products)}; add it to the key products"
-        )
-    return msgspec.structs.replace(
-        station, product=product, products=tuple(p for p in station.known_products if p != product)
-    )
-
-
-def with_screen(station: Station, screen: Screen) -> Station:
-    """The station with another way to treat parts that are separated from the rest."""
-    settings = msgspec.structs.replace(station.calibration, screen=screen)
-    return msgspec.structs.replace(station, calibration=settings)
-
-
-def _explain(error: msgspec.ValidationError, data: dict[str, Any]) -> str:
-    """msgspec's message with the key in TOML's notation and the value that was found there."""
-    message, _, location = str(error).partition(" - at `$")
-    steps = re.findall(r"\.([^.\[`]+)|\[(\d+)\]", location)
-    value: Any = data
-    for key, index in steps:
-        try:
-            value = value[int(index)] if index else value[key]
-        except (KeyError, IndexError, TypeError):
-            break
-    key = location.rstrip("`").lstrip(".") or "the file"
-    found = "" if isinstance(value, (dict, list)) else f" (found {value!r})"
-    return f"{key}: {message}{found}"
-
-
-def _check_references(station: Station, where: str) -> None:
-    """What one key says of another: names are unique, views name cameras, joins are possible."""
-    _check_shots(station, where)
-    cameras = [c.name for c in station.pictures]
-    named = (
-        ("camera", cameras),
-        ("view", [v.name for v in station.view]),
-        ("zone", [z.name for z in station.zone]),
-    )
-    for kind, names in named:
-        twice = sorted({n for n in names if names.count(n) > 1})
-        if twice:
-            raise ConfigError(f"{where}: {kind} name {twice[0]!r} is used twice; names are unique")
-    for i, view in enumerate(station.view):
-        if view.camera not in cameras:
-            raise ConfigError(f"{where}: view[{i}].camera: {_unnamed(view.camera, cameras)}")
-    unseen = sorted(set(cameras) - {v.camera for v in station.views})
-    if unseen:
-        raise ConfigError(f"{where}: camera {unseen[0]!r} has no [[view]]; add one or remove it")
-    for i, camera in enumerate(station.camera):
-        if camera.locate is not None and camera.frame_size == "any":
-            raise ConfigError(
-                f"{where}: camera[{i}].locate: needs frames of one size; set frame_size = 'fixed'"
-            )
-    if len(station.camera) > 1:
-        for i, camera in enumerate(station.camera):
-            if camera.overflow == "skip":
-                raise ConfigError(
-                    f"{where}: camera[{i}].overflow: 'skip' would pair frames of different parts; "
-                    "with several cameras use 'wait'"
-                )
-    if station.calibration.pca and station.calibration.npca:
-        raise ConfigError(f"{where}: calibration.pca and calibration.npca exclude each other")
-    for i, zone in enumerate(station.zone):
-        problem = _zone_problem(zone, station.pictures)
-        if problem:
-            raise ConfigError(f"{where}: zone[{i}].{problem}")
-    shares = math.fsum(zone.share for zone in station.zone)
-    if shares >= 1:
-        raise ConfigError(
-            f"{where}: zone: the shares add up to {shares:g}; what is left to 1 is for the rest of the "
-            "part, so give less"
-        )
-
-
-def _unnamed(name: str, cameras: Sequence[str]) -> str:
-    shots = [camera for camera in cameras if camera.startswith(f"{name}.")]
-    if shots:
-        return f"camera {name!r} takes several pictures of a part; name one of {shots}"
-    return f"no camera is named {name!r}; have {list(cameras)}"
-
-
-def _check_shots(station: Station, where: str) -> None:
-    for i, camera in enumerate(station.camera):
-        twice = sorted({shot for shot in camera.shots if camera.shots.count(shot) > 1})
-        if twice:
-            raise ConfigError(
-                f"{where}: camera[{i}].shots: {twice[0]!r} is named twice; names are unique"
-            )
-        locate = camera.locate
-        if locate is None:
-            continue
-        if locate.shot and locate.shot not in camera.shots:
-            raise ConfigError(
-                f"{where}: camera[{i}].locate.shot: {locate.shot!r} is not among its shots "
-                f"{list(camera.shots)}"
-            )
-        if camera.shots and locate.reference and not locate.shot:
-            raise ConfigError(
-                f"{where}: camera[{i}].locate.reference: shows one of the shots {list(camera.shots)}; "
-                "name it with locate.shot"
-            )
-
-
-def _zone_problem(zone: Zone, cameras: tuple[Camera, ...]) -> str:
-    """The key of a zone that contradicts another, and how; "" when none does."""
-    sizes = {camera.name: camera.frame_size for camera in cameras}
-    locates = {camera.name: camera.locate for camera in cameras}
-    if zone.camera not in sizes:
-        return f"camera: {_unnamed(zone.camera, list(sizes))}"
-    if sizes[zone.camera] == "any":
-        return f"camera: zones need frames of one size; set frame_size = 'fixed' of {zone.camera!r}"
-    locate = locates[zone.camera]
-    if locate is not None and not locate.reference:
-        return (
-            f"camera: zones are drawn on the part that others are laid like; set locate.reference of "
-            f"{zone.camera!r} to that picture ('edge-ad camera grab' takes one)"
-        )
-    if bool(zone.polygon) == bool(zone.file):
-        have = "both polygon and file" if zone.file else "neither polygon nor file"
-        return f"polygon: zone {zone.name!r} has {have}; give one of them"
-    for key in ("share", "min_area", "allow_area"):
-        if not math.isfinite(getattr(zone, key)):
-            return f"{key}: must be a finite number (found {getattr(zone, key)!r})"
-    rules = [key for key in ("share", "min_area", "allow", "allow_area") if getattr(zone, key)]
-    if zone.kind == "ignore" and rules:
-        return f"{rules[0]}: zone {zone.name!r} is ignored, so it has no rules; remove it"
-    if bool(zone.allow) != bool(zone.allow_area):
-        return (
-            f"allow: {zone.allow} findings of at most {zone.allow_area:g} allow nothing; give allow and "
-            "allow_area together"
-        )
-    return _label_problem(zone)
-
-
-def _label_problem(zone: Zone) -> str:
-    """Whether the label is of the kind that the zone's file has."""
-    if not zone.file:
-        return "" if zone.label is None else "label: belongs to file; remove it beside a polygon"
-    suffix = Path(zone.file).suffix.lower()
-    if suffix != ".json" and suffix not in LABEL_IMAGES:
-        return (
-            f"file: expected a label image ({', '.join(LABEL_IMAGES)}) or the JSON of LabelMe or COCO "
-            f"(.json) (found {zone.file!r})"
-        )
-    if suffix == ".json" and not isinstance(zone.label, str):
-        return f"label: {zone.file} has names; give one, label = 'logo' (found {zone.label!r})"
-    if suffix != ".json" and not isinstance(zone.label, int):
-        return f"label: {zone.file} has grey values; give one, label = 3 (found {zone.label!r})"
-    return ""

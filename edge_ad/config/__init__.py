@@ -1,0 +1,66 @@
+"""The station's TOML file: its structs, with every default, bound and unit (`structs`), what its keys
+say of each other (`checks`), and how it is read (`load`)."""
+
+from __future__ import annotations
+
+from edge_ad.config.load import (
+    load_station,
+    parse_station,
+    with_false_reject_rate,
+    with_product,
+    with_screen,
+)
+from edge_ad.config.structs import (
+    EMBEDDED_BACKBONE,
+    LABEL_IMAGES,
+    MAX_MEGAPIXELS,
+    MOST_CORNERS,
+    MOST_SIDE,
+    PAPER,
+    Calibration,
+    Camera,
+    Control,
+    Engine,
+    Evidence,
+    Locate,
+    MetricsEndpoint,
+    PixelFormat,
+    Profile,
+    Rate,
+    Roi,
+    Scores,
+    Screen,
+    Station,
+    View,
+    Zone,
+)
+
+__all__ = [
+    "EMBEDDED_BACKBONE",
+    "LABEL_IMAGES",
+    "MAX_MEGAPIXELS",
+    "MOST_CORNERS",
+    "MOST_SIDE",
+    "PAPER",
+    "Calibration",
+    "Camera",
+    "Control",
+    "Engine",
+    "Evidence",
+    "Locate",
+    "MetricsEndpoint",
+    "PixelFormat",
+    "Profile",
+    "Rate",
+    "Roi",
+    "Scores",
+    "Screen",
+    "Station",
+    "View",
+    "Zone",
+    "load_station",
+    "parse_station",
+    "with_false_reject_rate",
+    "with_product",
+    "with_screen",
+]

@@ -1,0 +1,40 @@
+"""The parts' scores over tiles and zones."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from edge_ad.calibrate.scoring import score_parts
+from edge_ad.gaussian.zones import PatchFit, part_scores
+
+N = 200
+ALL = np.ones(N, np.bool_)
+
+
+def tile(rows: list[np.ndarray], zones: list[int]) -> Any:
+    patches = [PatchFit(zone, 1, 0.0, 1.0) for zone in zones]
+    return SimpleNamespace(outside=rows[0], rows=rows, local=SimpleNamespace(patches=patches))
+
+
+def test_a_parts_tile_is_the_one_that_its_score_is_of() -> None:
+    """A zone's scores are on another scale than those of the rest, and compared as they count."""
+    rng = np.random.default_rng(0)
+    rest = [rng.normal(size=N), rng.normal(size=N)]
+    seal = 0.01 * rng.normal(size=N)  # of the second tile
+    seal[5] = 0.5  # far out for the seal, small beside the rest
+    rest[0][5], rest[1][5] = 0.6, 0.1
+    tiles = [tile([rest[0]], []), tile([rest[1], seal], [1])]
+    job: Any = SimpleNamespace(local=object(), rate=0.05)
+    zoning: Any = SimpleNamespace(shares=[0.5])
+    scored = score_parts(job, tiles, zoning, ALL)
+    rows = np.stack([rest[0], rest[1], seal], axis=1)
+    np.testing.assert_allclose(scored.scores, part_scores(rows, [0, 0, 1], scored.zones))
+    assert scored.scores[5] == scored.scores.max()
+    assert scored.tile[5] == 1
+    plain: Any = SimpleNamespace(shares=[])
+    scored = score_parts(job, tiles, plain, ALL)
+    assert scored.tile[5] == 0
+    np.testing.assert_array_equal(scored.scores, np.maximum(*rest))
