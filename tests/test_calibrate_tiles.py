@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,9 +15,11 @@ import pytest
 from tiny_backbone import write_tiny_backbone
 from tiny_station import active_bundle, edge_ad, part_image, write_parts, write_station
 
+from edge_ad.backbone.spec import Level
 from edge_ad.bundle import open_bundle
 from edge_ad.bundle.describe import bundle_lines
 from edge_ad.calibrate import Request, calibrate
+from edge_ad.calibrate.plan import choose_levels
 from edge_ad.config import Station
 from edge_ad.errors import ConfigError
 from edge_ad.inspector import open_inspector
@@ -208,3 +212,25 @@ def test_memory_does_not_grow_with_the_parts(tmp_path: Path) -> None:
         )  # fmt: skip
         megabytes.append(int(done.stdout) / 1024)
     assert megabytes[1] - megabytes[0] < 35
+
+
+@pytest.mark.parametrize(
+    ("tiles", "calibration", "levels"),
+    [
+        ("[1, 2]", "", ["level1", "level2"]),
+        ("[1, 2]", 'levels = ["level3"]', ["level3"]),
+        ("[1, 2]", 'profile = "paper"', ["level1", "level2", "level3"]),
+        ("[1, 1]", "", ["level1", "level2", "level3"]),
+    ],
+)
+def test_large_levels_are_for_single_views(
+    tmp_path: Path, tiles: str, calibration: str, levels: list[str]
+) -> None:
+    """Beside positions, and where the station does not name them."""
+    view = f'[[view]]\nname = "all"\ncamera = "top"\ntiles = {tiles}\n'
+    station = write_station(tmp_path, extra=view, calibration=calibration)
+    backbone: Any = SimpleNamespace(
+        name="net",
+        levels=[Level(f"level{i}", "t", dim, 2, 0) for i, dim in enumerate((32, 512, 1280), 1)],
+    )
+    assert [level.name for level in choose_levels(station, backbone)] == levels

@@ -12,7 +12,7 @@ import numpy as np
 from edge_ad import __version__
 from edge_ad.backbone.engine import EngineIdentity
 from edge_ad.backbone.openvino import OpenVinoFeatures, open_features
-from edge_ad.backbone.spec import Backbone, Local
+from edge_ad.backbone.spec import Backbone, Level, Local
 from edge_ad.bundle import (
     BackboneRef,
     CalibrationSetRef,
@@ -32,7 +32,7 @@ from edge_ad.bundle import (
     write_bundle,
 )
 from edge_ad.bundle.tensors import Tensors
-from edge_ad.calibrate.plan import TILED_REGRESSORS, choose_local
+from edge_ad.calibrate.plan import TILED_REGRESSORS, choose_levels, choose_local
 from edge_ad.capture.source import open_source
 from edge_ad.config import PAPER, Profile, Station, parse_station
 from edge_ad.errors import ConfigError
@@ -98,9 +98,9 @@ def make_trial(
             f"{backbone.directory}: {backbone.name} has no features per position; export it again, or "
             f"give --profile {PAPER}"
         )
-    local = choose_local(station, backbone)
+    local, levels = choose_local(station, backbone), choose_levels(station, backbone)
     features, pixel_rule, identity = _pool_features(station, backbone, pool, local)
-    fits = [_fit(of_tile, backbone, local, tiles) for of_tile in features]
+    fits = [_fit(of_tile, levels, local, tiles) for of_tile in features]
     scored = [one.score(of_tile).scores for one, of_tile in zip(fits, features, strict=True)]
     scores = np.sort(np.max(scored, axis=0))
     passing = pool - max(1, round(pool * reject_rate)) if reject_rate else pool
@@ -109,7 +109,7 @@ def make_trial(
     key = identity.key
     tensors: Tensors = {}
     for tile, one in zip(all_tiles([view]), fits, strict=True):
-        tensors |= level_tensors(key, tile.name, backbone.levels, one.gaussians)
+        tensors |= level_tensors(key, tile.name, levels, one.gaussians)
         if one.local is not None:
             tensors |= local_tensors(key, tile.name, one.local)
     section = Section(
@@ -117,7 +117,7 @@ def make_trial(
         scales=[1.0] * len(fits),
         threshold=threshold,
         promise=Promise("bench", pool, reject_rate or 1 / pool, passing, reject_rate, 1.0, False),
-        levels=[level_fits(backbone.levels, one.gaussians) for one in fits],
+        levels=[level_fits(levels, one.gaussians) for one in fits],
         reference_scores={},
         local=[
             local_fit(one.local, one.combination)
@@ -126,7 +126,7 @@ def make_trial(
         ],
     )
     rule = CameraRule(pixel_rule=pixel_rule, frame_size="fixed", width=width, height=height, channels=1)
-    manifest = _manifest(station, backbone, rule, section, pool, profile, view, local)
+    manifest = _manifest(station, backbone, rule, section, pool, profile, view, local, levels)
     store_backbone(station.state_path, backbone)
     path = write_bundle(station.state_path, manifest, tensors, {})
     activate(station.state_path, station.product, path.name)
@@ -169,7 +169,7 @@ def _pool_features(
     return features, source.pixel_rule_name, engine.identity
 
 
-def _fit(features: Features, backbone: Backbone, local: Local | None, tiles: Tiles) -> ViewFit:
+def _fit(features: Features, levels: list[Level], local: Local | None, tiles: Tiles) -> ViewFit:
     """The profile's fit, made as large as one on CALIBRATED parts by regressors that do nothing.
 
     Parts that were fitted lie closer than others, below zero on the scale of these; a threshold must be
@@ -177,7 +177,7 @@ def _fit(features: Features, backbone: Backbone, local: Local | None, tiles: Til
     """
     grid = None if local is None else (local.rows, local.columns)
     most = MOST if tiles == WHOLE else TILED_REGRESSORS
-    view = fit_view(features, FitSettings(backbone.levels, grid=grid))
+    view = fit_view(features, FitSettings(levels, grid=grid))
     if view.local is None or view.combination is None:
         return view
     q, length = view.local.context.shape
@@ -200,6 +200,7 @@ def _manifest(
     profile: Profile,
     view: ViewRule,
     local: Local | None,
+    levels: list[Level],
 ) -> Manifest:
     return Manifest(
         id="bench",
@@ -212,7 +213,7 @@ def _manifest(
             rule=RULE, height=backbone.height, width=backbone.width, cameras={CAMERA: rule}
         ),
         views=[view],
-        levels=list(backbone.levels),
+        levels=levels,
         local=local,
         reduction=ReductionRef(kind="none", share=0.0),
         counts={"parts": pool},

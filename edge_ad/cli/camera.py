@@ -146,6 +146,8 @@ def _straight(station: Station, camera: Camera, image: Image) -> tuple[Image, st
     from edge_ad.calibrate.locating import open_locator
     from edge_ad.calibrate.plan import located_by
 
+    if camera.locate is not None and camera.locate.shot:
+        return image, f"this part lies as it was found; {camera.locate.shot} is where it is located"
     reference = located_by(station, anew=False).get(camera.name)
     if reference is None or camera.locate is None:
         return image, "there is no reference part yet: this one lies as it was found"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import msgspec
+from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
@@ -54,17 +55,18 @@ def entry_line(entry: Entry) -> Line:
 
 def entries_table(entries: Sequence[Entry]) -> Table:
     """All of them, oldest first."""
-    table = Table("number", "key", "time (UTC)", "verdict", "reason", "score / threshold", "zone")
-    table.columns[0].justify = "right"
-    table.columns[0].no_wrap = table.columns[3].no_wrap = True
-    table.columns[1].overflow = "fold"
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("no.", justify="right")
+    table.add_column("key", overflow="fold")
+    for name in ("time (UTC)", "verdict", "reason", "score, x threshold", "zone"):
+        table.add_column(name, no_wrap=True)
     for entry in entries:
         line = entry_line(entry)
         colour = COLOURS.get(line.verdict, "white")
         table.add_row(
             str(line.number),
             escape(line.key),
-            line.time.replace("T", " ").rstrip("Z"),
+            line.time[5:].replace("T", " ").rstrip("Z"),
             f"[{colour}]{escape(line.verdict)}[/]",
             escape(line.reason),
             _ratio(line),
@@ -76,4 +78,4 @@ def entries_table(entries: Sequence[Entry]) -> Table:
 def _ratio(line: Line) -> str:
     if line.score is None or not line.threshold:
         return ""
-    return f"{line.score:.4g} / {line.threshold:.4g} = {line.score / line.threshold:.2f}"
+    return f"{line.score:.3g}, {line.score / line.threshold:.3g} x"

@@ -148,7 +148,7 @@ def test_the_list_shows_them_to_people_and_programs(tmp_path: Path) -> None:
     assert lines[0]["score"] > lines[0]["threshold"]
     assert lines[0]["cameras"] == ["top"]
     shown = edge_ad(*arguments).stdout
-    assert all(word in shown for word in ("number", "P0", "P2", "REJECT", "score"))
+    assert all(word in shown for word in ("no.", "P0", "P2", "REJECT", "score"))
     assert f"{lines[0]['score'] / lines[0]['threshold']:.2f}" in shown
     (Path(lines[0]["path"]) / "verdict.json").write_text("{")
     damaged = edge_ad(*arguments)
