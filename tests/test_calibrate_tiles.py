@@ -183,7 +183,7 @@ def test_fewer_features_per_position_where_there_are_tiles(tmp_path: Path) -> No
     bundle = open_bundle(active_bundle(station))
     local = bundle.manifest.local
     assert local is not None
-    assert (local.dim, local.narrowed_from) == (64, 96)
+    assert (local.dim, local.narrowed_from) == (48, 96)
     assert local.exported == bundle.backbone().local
     inspector = open_inspector(bundle, threads=1)
     assert check_reference(inspector) < 1e-5

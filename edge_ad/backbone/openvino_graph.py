@@ -15,7 +15,6 @@ from edge_ad.backbone.engine import Head, LocalHead
 # Measured with MobileNetV2 and EfficientNet-B4 on two cores; see distances.
 SMALL = 192  # features of a level that is whitened together with its neighbours
 BLOCK = 320  # rows of a block of a triangular whitening factor
-CELL_BLOCKS = 4  # blocks of rows of the factors of single positions
 
 
 def distances(pooled: Any, heads: Sequence[Sequence[Head]]) -> Any:
@@ -94,27 +93,23 @@ def cells(local: Any, heads: Sequence[LocalHead]) -> Any:
             flat = head.coefficients.reshape(positions * d, -1)
             predicted = ops.matmul(t, _floats(flat), False, True)
             x = ops.subtract(x, ops.reshape(predicted, _ints(1, positions, d), False))
-        rows.append(_lengths(ops.reshape(x, _ints(positions, 1, d), False), head.whitening))
+        rows.append(_lengths(x, head.whitening))
     return ops.sqrt(ops.concat(rows, 0))
 
 
 def _lengths(x: Any, whitening: NDArray[np.float32]) -> Any:
-    """|W_p x_p|^2, [1, P], of x [P, 1, d]."""
-    y = _whiten_each(x, whitening)
-    squares = ops.reduce_sum(ops.multiply(y, y), _ints(2), False)
-    return ops.reshape(squares, _ints(1, len(whitening)), False)
+    """|W_p x_p|^2, [1, P], of x [1, P, d] for W [P, k, d].
 
-
-def _whiten_each(x: Any, whitening: NDArray[np.float32]) -> Any:
-    """W_p x_p, [P, 1, k], of x [P, 1, d] for W [P, k, d], leaving out what is zero in block rows."""
-    _, rows, columns = whitening.shape
-    triangular = not np.tril(whitening, -1).any()
-    edges = np.linspace(0, rows, 1 + (min(CELL_BLOCKS, rows) if triangular else 1)).astype(int)
-    products = []
-    for first, last in pairwise(edges):
-        tail = ops.slice(x, _ints(first), _ints(columns), _ints(1), _ints(2)) if first else x
-        products.append(ops.matmul(tail, _floats(whitening[:, first:last, first:]), False, True))
-    return ops.concat(products, 2)
+    Positions are groups of a convolution of one pixel, which reads W faster than a product of P
+    matrices with a vector each does, also where that leaves out blocks of zeros: 4.4 instead of 5.6 ms
+    for 24 tiles of 196 positions with 48 features.
+    """
+    positions, k, d = whitening.shape
+    pixel = ops.reshape(x, _ints(1, positions * d, 1, 1), False)
+    weights = _floats(whitening.reshape(positions, k, d, 1, 1))
+    y = ops.group_convolution(pixel, weights, [1, 1], [0, 0], [0, 0], [1, 1])
+    y = ops.reshape(y, _ints(1, positions, k), False)
+    return ops.reduce_sum(ops.multiply(y, y), _ints(2), False)
 
 
 def _floats(values: NDArray[Any]) -> Any:
