@@ -42,7 +42,8 @@ name = "top"
 # synthetic://?seed=1&defect_rate=0.05&fps=0  rendered parts
 uri = "v4l2:///dev/video0"
 # Names of the pictures that it takes of each part, one after another (lights, exposures), which views
-# and zones name as "top.bright"; their triggers are less than join_ms apart. Empty: one picture.
+# and zones name as "top.bright"; all are triggered within join_ms, and the next part's first one more
+# than join_ms after the last. Empty: one picture.
 #shots = []
 # auto (8-bit grey or colour as delivered), mono8, mono10, mono12, mono16, bayerrg8, bayergr8, bayergb8,
 # bayerbg8 (red at 0,0 is rg), rgb8, bgr8, yuv422_yuyv, yuv422_uyvy.

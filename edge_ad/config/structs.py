@@ -245,7 +245,8 @@ class Station(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     # From trigger to verdict. A verdict that is later is FAULT. Milliseconds.
     deadline_ms: Annotated[float, Meta(gt=0, le=600_000)] = 500.0
     # How long a part waits for the frames of its other cameras. Milliseconds; less than the time
-    # between two parts where cameras run free, or frames of different parts are joined.
+    # between two parts where cameras run free, or frames of different parts are joined; with shots less
+    # than from the last of a part to the first of the next.
     join_ms: Annotated[float, Meta(gt=0, le=600_000)] = 200.0
     # What tells which frames of several cameras are one part's: the order and time of their triggers, or
     # the key that every source gives the part.

@@ -11,7 +11,7 @@ import random
 import threading
 from collections.abc import Callable
 
-from edge_ad.capture.shots import ShotDealer
+from edge_ad.capture.shots import MOST_LEFT_OUT, ShotDealer, too_close
 from edge_ad.capture.source import Source
 from edge_ad.config import Camera
 from edge_ad.daemon.parts import Lane, PartQueue
@@ -110,7 +110,7 @@ class CameraFeed:
 
     @property
     def unmatched(self) -> int:
-        """Frames that came after their part had been judged without them."""
+        """Frames that came after their part had been judged without them, or have no place in one."""
         return self._lane.unmatched
 
     def status(self) -> dict[str, object]:
@@ -210,6 +210,8 @@ class CameraFeed:
                 else:
                     place = self._dealer.place(frame, self._opening, self._parts.join_ns)
                     self._parts.put_shot(self._lane, frame, self._opening, place)
+                    if self._dealer.left_out == MOST_LEFT_OUT:  # said once, not for every frame
+                        self._tell("warning", too_close(self.name, self._parts.join_ns))
         finally:
             source.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import cv2
@@ -69,19 +70,23 @@ def test_keys_tell_parts_apart_where_they_are_to() -> None:
     ]  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(
-    st.integers(2, 4), st.booleans(),
+    st.integers(2, 4), st.booleans(), st.integers(1, 16), st.integers(51, 200),
     st.lists(st.lists(st.booleans(), min_size=4, max_size=4), min_size=1, max_size=20),
 )  # fmt: skip
-def test_whatever_is_lost_parts_do_not_mix(shots: int, told: bool, seen: list[list[bool]]) -> None:
-    """Parts 100 ms apart, their pictures 10 ms; those that are whole are as they were taken."""
+def test_whatever_is_lost_parts_do_not_mix(
+    shots: int, told: bool, apart: int, quiet: int, seen: list[list[bool]]
+) -> None:
+    """Pictures of a part come within join_ms, its last and the next one's first further apart: those
+    that are whole are as they were taken."""
+    period = (shots - 1) * apart + quiet
     dealer = ShotDealer(shots, live=True, keyed=False)
     parts: dict[int, dict[int, tuple[int, int]]] = {}
     for number, there in enumerate(seen):
         for shot in range(shots):
             if there[shot]:
-                one = frame(0, number * 100 + shot * 10, None, shot if told else None)
+                one = frame(0, number * period + shot * apart, None, shot if told else None)
                 place = dealer.place(one, 1, JOIN)
                 assert place is not None
                 parts.setdefault(place.part, {})[place.shot] = (number, shot)
@@ -91,6 +96,57 @@ def test_whatever_is_lost_parts_do_not_mix(shots: int, told: bool, seen: list[li
             assert all(shot == was for shot, (_, was) in pictures.items())
     whole = [number for number, there in enumerate(seen) if all(there[:shots])]
     assert [p[0][0] for p in parts.values() if len(p) == shots] == whole
+
+
+def test_parts_too_close_for_join_ms_are_left_out_and_not_shifted() -> None:
+    """Pictures 20 ms apart, parts every 60: join_ms = 50 is less than from one part to the next, but not
+    than from the last picture to the next first one. A part without its first picture would take that of
+    the next one, and so would all others from then on."""
+    dealer = ShotDealer(2, live=True, keyed=False)
+    times = [0, 20, 60, 80, 120, 140, 300, 320]
+    found = [dealer.place(frame(i, at), 1, JOIN) for i, at in enumerate(times)]
+    assert found == [
+        Place(0, 0, True), Place(0, 1, False), None, None, None, None,
+        Place(1, 0, True), Place(1, 1, False),  # it was quiet before: which part's they are shows again
+    ]  # fmt: skip
+
+
+def test_parts_too_close_are_told_apart_where_the_source_or_the_key_says_how() -> None:
+    times = [20, 60, 80, 120, 140]  # the first picture of the first part was lost
+    parts = [(0, True), (1, True), (1, False), (2, True), (2, False)]
+    told, keyed = ShotDealer(2, True, False), ShotDealer(2, True, True)
+    for at, (part, begins), shot, key in zip(times, parts, [1, 0, 1, 0, 1], "ABBCC", strict=True):
+        assert told.place(frame(0, at, None, shot), 1, JOIN) == Place(part, shot, begins)
+        assert keyed.place(frame(0, at, key), 1, JOIN) == Place(part, 0 if begins else 1, begins)
+
+
+class Stream:
+    """A free-running camera, pictures so many ms apart in turn."""
+
+    name, live, skipped, pixel_rule_name = "top", True, 0, "auto8"
+
+    def __init__(self, *apart: float) -> None:
+        self._apart = itertools.cycle(apart)
+        self._at = 0.0
+
+    def open(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def read(self) -> Frame:
+        self._at += next(self._apart)
+        return frame(0, self._at)
+
+
+def test_whoever_reads_parts_too_close_for_join_ms_is_told_the_remedy() -> None:
+    def parts(stream: Stream) -> list[Frame] | None:
+        dealer = ShotDealer(2, live=True, keyed=False)
+        read_part(stream, dealer, 2, JOIN)
+        return read_part(stream, dealer, 2, JOIN)
+
+    assert parts(Stream(60, 20)) is not None
+    with pytest.raises(CaptureError, match=r"'top': with join_ms = 50 .*last shot .* first of"):
+        parts(Stream(40, 20))
 
 
 def camera(uri: str, shots: tuple[str, ...] = ("bright", "dark")) -> Camera:

@@ -13,25 +13,30 @@ from typing import Any
 import pytest
 from daemon_line import BLACK, LOST, ScriptedSource, wait_for
 
+from edge_ad.capture.shots import MOST_LEFT_OUT, ShotDealer
 from edge_ad.config import Camera
 from edge_ad.daemon.cameras import MAX_STUCK, CameraFeed
 from edge_ad.daemon.parts import Lane, PartQueue
 from edge_ad.errors import CaptureError
+from edge_ad.frame import Frame
+
+MS = 1_000_000
 
 
 class Bench:
     """A feed, its script, and what it told."""
 
-    def __init__(self, live: bool = True, stale_ms: float = 100.0) -> None:
+    def __init__(self, live: bool = True, stale_ms: float = 100.0, shots: int = 1) -> None:
         self.script: SimpleQueue[Any] = SimpleQueue()
         self.told: list[str] = []
         self.sources: list[ScriptedSource] = []
-        self.lane = Lane(4, False)
-        self.parts = PartQueue([self.lane], 0, live, time.monotonic_ns)
+        self.lane = Lane(4, False, shots)
+        self.parts = PartQueue([self.lane], 50 * MS * (shots > 1), live, time.monotonic_ns)
         camera = Camera(name="top", uri="fake://", stale_ms=stale_ms)
         self.feed = CameraFeed(
             camera, self.make, self.lane, self.parts, lambda _, text: self.told.append(text),
             time.monotonic_ns, time.time_ns, random.Random(0), (0.01, 0.04),
+            ShotDealer(shots, live, False) if shots > 1 else None,
         )  # fmt: skip
 
     def make(self) -> ScriptedSource:
@@ -193,3 +198,41 @@ def test_frames_dropped_inside_the_source_are_counted_across_reopening(bench: Be
     bench.sources[-1].skipped = 2
     assert len(bench.sources) > 1
     assert bench.feed.skipped == 5
+
+
+@pytest.fixture
+def two_shots() -> Iterator[Bench]:
+    bench = Bench(stale_ms=5000.0, shots=2)
+    bench.feed.start()
+    bench.feed.go()
+    yield bench
+    bench.feed.stop()
+    bench.feed.join(0.2)
+
+
+def test_a_camera_that_was_lost_within_a_part_does_not_join_it_with_another(two_shots: Bench) -> None:
+    now = time.monotonic_ns()
+    items = [now, LOST, now + 10 * MS, now + 70 * MS, now + 80 * MS]
+    for number, item in enumerate(items):
+        two_shots.script.put(Frame("top", number, BLACK, item, 0) if isinstance(item, int) else item)
+    found = []
+    while len(found) < 3:
+        part = two_shots.parts.take(5.0)
+        assert part is not None
+        found.append([None if one is None else one.index for one in part.frames])
+    assert found == [[0, None], [2, None], [3, 4]]
+    assert two_shots.feed.unmatched == 0
+
+
+def test_parts_too_close_for_join_ms_are_said_once(two_shots: Bench) -> None:
+    start = time.monotonic_ns()
+    count = 2 * MOST_LEFT_OUT + 2
+    for number in range(count):
+        two_shots.script.put(Frame("top", number, BLACK, start + 30 * number * MS, 0))
+    wait_for(lambda: two_shots.feed.unmatched == count - 2)
+    (said,) = (text for text in two_shots.told if "join_ms" in text)
+    assert "camera 'top': with join_ms = 50" in said
+    part = two_shots.parts.take(5.0)
+    assert part is not None
+    assert None not in part.frames
+    assert two_shots.parts.take(0.0) is None

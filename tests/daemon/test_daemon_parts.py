@@ -390,3 +390,40 @@ def test_pictures_never_mix_and_every_part_comes_once(seen: list[list[bool]]) ->
     assert [{n for n in part if n is not None} for part in made] == [{n} for n in expected]
     for number, part in zip(expected, made, strict=True):
         assert (None not in part) == all(seen[number])
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.integers(1, 3),
+    st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans()), min_size=1, max_size=25),
+)
+def test_what_is_skipped_for_newer_parts_never_mixes_them(
+    limit: int, seen: list[tuple[bool, bool, bool]]
+) -> None:
+    """Two shots, parts 120 ms apart, any of them lost, and a reader that does not always keep up."""
+    clock = Clock()
+    lane = Lane(limit, True, 2)
+    queue = PartQueue([lane], JOIN, True, clock)
+    dealer = ShotDealer(2, True, False)
+    made: list[list[tuple[int, int] | None]] = []
+    sent = 0
+
+    def drain() -> None:
+        while (part := queue.take(0)) is not None:
+            made.append([None if f is None else divmod(f.t_wall_ns, 2) for f in part.frames])
+
+    for number, (*there, reads) in enumerate(seen):
+        for shot in (0, 1):
+            if there[shot]:
+                clock.now = (number * 120 + 10 * shot) * MS
+                one = Frame("c", sent, None, clock.now, 2 * number + shot)
+                queue.put_shot(lane, one, 1, dealer.place(one, 1, JOIN))
+                sent += 1
+        clock.now = (number * 120 + 100) * MS
+        if reads:
+            drain()
+    drain()
+    for part in made:
+        assert len({one[0] for one in part if one is not None}) == 1
+        assert None in part or [one[1] for one in part if one is not None] == [0, 1]
+    assert sent == sum(one is not None for part in made for one in part) + lane.skipped
