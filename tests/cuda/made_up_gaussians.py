@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,9 @@ from numpy.typing import NDArray
 
 from edge_ad.backbone.engine import Head, LocalHead
 from edge_ad.gaussian.context import pooling
+from edge_ad.gaussian.cuda.cells import CellsPlan, plan_cells, tile_shapes
 from edge_ad.gaussian.cuda.layout import Store
-from edge_ad.gaussian.cuda.levels import LevelShape, LevelsPlan, plan_levels
-from edge_ad.gaussian.cuda.precision import choose_store
+from edge_ad.gaussian.cuda.levels import LevelsPlan, level_shapes, plan_levels
 from edge_ad.gaussian.local import LocalGaussian
 from edge_ad.gaussian.model import Gaussian, whiten
 
@@ -52,14 +53,16 @@ def tile(
 
 def plan_for(tiles: Sequence[Sequence[Head]], store: Store | None = "f32") -> LevelsPlan:
     """A plan for levels one after the other; `store` None: whatever each factor allows."""
-    shapes = [
-        [
-            LevelShape(h.offset, len(h.whitening), len(h.mean), store or choose_store(h.whitening))
-            for h in heads
-        ]
-        for heads in tiles
-    ]
+    shapes = level_shapes(tiles, halves=store is None)
+    if store is not None:
+        shapes = [[replace(shape, store=store) for shape in tile] for tile in shapes]
     return plan_levels(shapes, width(tiles))
+
+
+def cells_plan_for(heads: Sequence[LocalHead], store: Store | None = "f32") -> CellsPlan:
+    """The same for positions."""
+    shapes = tile_shapes(heads, halves=store is None)
+    return plan_cells(shapes if store is None else [replace(shape, store=store) for shape in shapes])
 
 
 def width(tiles: Sequence[Sequence[Head]]) -> int:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from emulator import SOURCES, Emulator
-from made_up_gaussians import good_local, local_head, local_reference
+from made_up_gaussians import cells_plan_for, good_local, local_head, local_reference
 
 from edge_ad.backbone.engine import LocalHead
 from edge_ad.bundle.tensors import local_head as head_of_bundle
 from edge_ad.bundle.tensors import local_tensors
-from edge_ad.gaussian.cuda.cells import plan_cells, tile_shapes
 from edge_ad.gaussian.cuda.heads import by_itself
 from edge_ad.gaussian.cuda.layout import Store
 from edge_ad.gaussian.local import fit_local
@@ -45,19 +42,20 @@ def test_distances_given_the_whole(emulator: Emulator, name: str, condition: flo
     grid = CASES[name][0]
     heads = heads_for(rng, CASES[name], condition)
     x = good_local(rng, heads, 2)
-    found = emulator.cells(plan_cells(tile_shapes(heads)), heads, x, grid=6)
+    found = emulator.cells(cells_plan_for(heads), heads, x, grid=6)
     assert all(one.tobytes() == found[0].tobytes() for one in found)
     np.testing.assert_allclose(found[0], local_reference(heads, grid, x), rtol=1e-5)
 
 
 def test_halves(emulator: Emulator) -> None:
-    """Positions of wide, well-conditioned factors; a narrow tile between them stays in float32."""
+    """Wide, well-conditioned factors; an ill-conditioned tile between them stays in float32."""
     rng = np.random.default_rng(2)
-    heads = [local_head(rng, (2, 2), 250, 250, q, 1.0) for q in (9, 0, 30)]
-    shapes = tile_shapes(heads, "f16")
-    shapes[1] = replace(shapes[1], store="f32")
+    conditions = {9: 1.0, 0: 1e6, 30: 1.0}
+    heads = [local_head(rng, (2, 2), 250, 250, q, condition) for q, condition in conditions.items()]
+    plan = cells_plan_for(heads, None)
+    assert [shape.store for shape in plan.shapes] == ["f16", "f32", "f16"]
     x = good_local(rng, heads, 2)
-    found = emulator.cells(plan_cells(shapes), heads, x, grid=3)
+    found = emulator.cells(plan, heads, x, grid=3)
     assert all(one.tobytes() == found[0].tobytes() for one in found)
     np.testing.assert_allclose(found[0], local_reference(heads, (2, 2), x), rtol=1e-4)
 
@@ -67,7 +65,7 @@ def test_results_depend_neither_on_grid_nor_on_block(emulator: Emulator, store: 
     rng = np.random.default_rng(3)
     heads = heads_for(rng, CASES["widths that no vector fits"])
     x = good_local(rng, heads, 1)
-    plan = plan_cells(tile_shapes(heads, store))
+    plan = cells_plan_for(heads, store)
     launches = [(None, None), (1, 32), (1, 256), (5, 96), (50, 64)]
     found = [emulator.cells(plan, heads, x, grid=grid, block=block) for grid, block in launches]
     assert {one.tobytes() for results in found for one in results} == {found[0][0].tobytes()}
@@ -85,7 +83,7 @@ def test_what_is_no_number_reaches_the_positions(emulator: Emulator, value: floa
     x = np.repeat(good, 1 + count, axis=0)
     for i in range(count):
         x[1 + i, :2].reshape(2, -1)[:, i] = value
-    found = emulator.cells(plan_cells(tile_shapes(heads, store)), heads, x, ("reversed",))[0]
+    found = emulator.cells(cells_plan_for(heads, store), heads, x, ("reversed",))[0]
     assert not np.isfinite(found[1:, 0]).any()
     for i in range(count):
         own = np.arange(6) == i // 5
@@ -100,7 +98,7 @@ def test_frames_do_not_depend_on_frames_before(emulator: Emulator) -> None:
     x = good_local(rng, heads, 3)
     x[1] = np.nan
     x[2] = x[0]
-    found = emulator.cells(plan_cells(tile_shapes(heads)), heads, x)
+    found = emulator.cells(cells_plan_for(heads), heads, x)
     assert np.isnan(found[:, 1]).all()
     assert found[:, 2].tobytes() == found[:, 0].tobytes()
 
@@ -118,11 +116,11 @@ def test_a_fit_from_its_tensors_and_its_map(emulator: Emulator) -> None:
     assert len(fitted.context) > 10
     heads = [head_of_bundle(local_tensors("cuda", "tile", fitted), "cuda", "tile")]
     expected = np.sqrt(fitted.d2(new))
-    given = emulator.cells(plan_cells(tile_shapes(heads)), heads, new[:, None])
+    given = emulator.cells(cells_plan_for(heads), heads, new[:, None])
     np.testing.assert_allclose(given[0, :, 0], expected[:, 0], rtol=3e-5)
     mean, alone = (np.float32(array) for array in (fitted.mean, fitted.alone))
     heads = [by_itself(mean, alone)]
-    found = emulator.cells(plan_cells(tile_shapes(heads)), heads, new[:, None])
+    found = emulator.cells(cells_plan_for(heads), heads, new[:, None])
     np.testing.assert_allclose(found[0, :, 0], expected[:, 1], rtol=1e-5)
     maker = MapMaker(grid, mean[None], alone[None], fitted.center[1:], fitted.spread[1:])
     z = fitted.z(np.stack([given[0, 0], found[0, 0]], axis=1))
@@ -146,7 +144,7 @@ def test_every_barrier_is_needed_and_the_orders_show_it(
     rng = np.random.default_rng(7)
     heads = heads_for(rng, ((4, 4), 40, 40, (12, 30)))
     x = good_local(rng, heads, 1)
-    plan = plan_cells(tile_shapes(heads))
+    plan = cells_plan_for(heads)
     whole = emulator.cells(plan, heads, x, grid=2)
     assert {one.tobytes() for one in whole} == {whole[0].tobytes()}
     monkeypatch.setenv("SHIM_LEAVE_OUT", str(line))

@@ -162,6 +162,10 @@ def test_heads_of_other_shapes_or_with_a_lower_triangle_are_refused() -> None:
     plan = plan_for(heads)
     with pytest.raises(ValueError, match="tile 0, level 1"):
         pack_levels(plan, [tile(rng, [(4, 4), (2, 5)])])
+    with pytest.raises(ValueError, match=r"at 0, planned was .*offset=4"):
+        pack_levels(plan, [heads[0][::-1]])
+    with pytest.raises(ValueError, match="planned were 1 tiles"):
+        pack_levels(plan, heads * 2)
     heads[0][1].whitening[2, 0] = 1e-6
     with pytest.raises(ValueError, match="tile 0, level 1: W has numbers below its diagonal"):
         pack_levels(plan, heads)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_ad.gaussian.cuda.heads import Array, LocalHead
+from edge_ad.gaussian.cuda.heads import Array, LocalHead, Positions
 from edge_ad.gaussian.cuda.layout import (
     BLOCK,
     MOST_VECTORS,
@@ -32,7 +32,7 @@ from edge_ad.gaussian.cuda.layout import (
     whole_rows,
 )
 from edge_ad.gaussian.cuda.levels import check_triangular
-from edge_ad.gaussian.cuda.precision import to_halves
+from edge_ad.gaussian.cuda.precision import choose_store, to_halves
 
 SLICES = 4  # as in mahalanobis.cu
 MOST_SHARED = 48 << 10  # bytes of shared memory that every GPU gives a block
@@ -186,15 +186,14 @@ def plan_cells(shapes: Sequence[TileShape]) -> CellsPlan:
     return plan
 
 
-def tile_shapes(heads: Sequence[LocalHead], store: Store = "f32") -> list[TileShape]:
-    """Shapes of heads, all stored alike."""
-    return [
-        TileShape(
-            head.mean.shape[0], head.mean.shape[1], head.whitening.shape[1],
-            len(head.context), len(head.pooling), store,
-        )
-        for head in heads
-    ]  # fmt: skip
+def tile_shapes(heads: Sequence[LocalHead], halves: bool = False) -> list[TileShape]:
+    """Shapes of heads; with `halves` whatever all factors of a tile allow, which is tried."""
+    return [_shape(head, choose_store(head.whitening) if halves else "f32") for head in heads]
+
+
+def _shape(head: LocalHead, store: Store) -> TileShape:
+    positions, k, d = head.whitening.shape
+    return TileShape(positions, d, k, len(head.context), len(head.pooling), store)
 
 
 def pack_cells(
@@ -208,9 +207,7 @@ def pack_cells(
     floats = np.zeros(plan.floats, np.float32)
     at = number = 0
     for tile, (shape, head) in enumerate(zip(plan.shapes, heads, strict=True)):
-        if tile_shapes([head], shape.store) != [shape]:
-            raise ValueError(f"tile {tile}: a head of {tile_shapes([head], shape.store)}, not {shape}")
-        check_triangular(head.whitening, f"tile {tile}")
+        _check_head(head, shape, tile)
         factor: NDArray[np.generic] = head.whitening
         scales: Array = np.zeros(0, np.float32)
         if shape.store == "f16":
@@ -228,3 +225,19 @@ def pack_cells(
             floats[number : number + array.size] = array.ravel()
             number += array.size
     return vectors, floats
+
+
+def _check_head(head: LocalHead, shape: TileShape, tile: int) -> None:
+    positions, d, view = shape.positions, shape.d, shape.m * shape.d
+    found = {field: getattr(head, field).shape for field in Positions.__slots__}
+    planned = {
+        "pooling": (shape.m, positions),
+        "context_mean": (view,),
+        "context": (shape.q, view),
+        "mean": (positions, d),
+        "coefficients": (positions, d, shape.q),
+        "whitening": (positions, shape.k, d),
+    }
+    if found != planned:
+        raise ValueError(f"tile {tile}: a head of {found}, planned was {planned}")
+    check_triangular(head.whitening, f"tile {tile}")

@@ -25,7 +25,7 @@ from edge_ad.gaussian.cuda.layout import (
     padded,
     vectors_for,
 )
-from edge_ad.gaussian.cuda.precision import to_halves
+from edge_ad.gaussian.cuda.precision import choose_store, to_halves
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,10 +154,18 @@ def _check(shapes: Sequence[Sequence[LevelShape]], features: int) -> None:
         raise ValueError(f"{len(shapes)} tiles of {len(shapes[0])} levels; calibrate fewer tiles")
 
 
-def level_shapes(heads: Sequence[Sequence[Head]], store: Store = "f32") -> list[list[LevelShape]]:
-    """Shapes [T][L] of heads [T][L], all stored alike."""
+def level_shapes(heads: Sequence[Sequence[Head]], halves: bool = False) -> list[list[LevelShape]]:
+    """Shapes [T][L] of heads [T][L]; with `halves` whatever each factor allows, which is tried."""
     return [
-        [LevelShape(head.offset, len(head.whitening), len(head.mean), store) for head in tile]
+        [
+            LevelShape(
+                head.offset,
+                len(head.whitening),
+                len(head.mean),
+                choose_store(head.whitening) if halves else "f32",
+            )
+            for head in tile
+        ]
         for tile in heads
     ]
 
@@ -167,15 +175,20 @@ def pack_levels(
 ) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
     """`vectors` [n, 4] and `floats` [n] of heads [T][L].
 
-    Raises ValueError for a head of another shape than planned, or with numbers below the diagonal.
+    Raises ValueError for heads other than planned, or with numbers below the diagonal.
     """
+    if [len(tile) for tile in heads] != [plan.levels] * plan.tiles:
+        raise ValueError(f"tiles of {[len(t) for t in heads]} levels, planned were {plan.tiles} tiles")
     vectors = np.zeros((plan.vectors, 4), np.uint32)
     floats = np.zeros(plan.floats, np.float32)
     for (t, i), row in zip(plan.order, plan.table, strict=True):
         head, shape = heads[t][i], plan.shapes[t][i]
         place = dict(zip(LEVEL_FIELDS, (int(number) for number in row), strict=True))
-        if (head.whitening.shape, head.mean.shape) != ((shape.k, shape.d), (shape.d,)):
-            raise ValueError(f"tile {t}, level {i}: W is {head.whitening.shape}, planned was {shape}")
+        found = (head.offset, head.whitening.shape, head.mean.shape)
+        if found != (shape.offset, (shape.k, shape.d), (shape.d,)):
+            raise ValueError(
+                f"tile {t}, level {i}: W {head.whitening.shape} at {head.offset}, planned was {shape}"
+            )
         check_triangular(head.whitening, f"tile {t}, level {i}")
         factor: NDArray[np.generic] = head.whitening
         if shape.store == "f16":

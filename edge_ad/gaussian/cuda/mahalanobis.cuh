@@ -65,12 +65,12 @@ __device__ inline float warp_sum(float value) {
 // Whether this warp is the last of n to come here, whose lane 0 has written something before. The ticket
 // is 0 again after the last: nothing has to be cleared between frames.
 __device__ inline bool last_of(unsigned* ticket, unsigned n) {
-    unsigned before = 0;
+    int last = 0;
     if (threadIdx.x % WARP == 0) {
         __threadfence();  // what was written is seen before the ticket is
-        before = atomicInc(ticket, n - 1);
-        __threadfence();  // and the ticket before what others wrote is read
+        last = atomicInc(ticket, n - 1) == n - 1;
+        if (last) __threadfence();  // and the ticket before what others wrote is read
     }
-    __syncwarp();
-    return __shfl_sync(ALL, before, 0) == n - 1;
+    __syncwarp();  // which holds for the other lanes too
+    return __shfl_sync(ALL, last, 0);
 }
