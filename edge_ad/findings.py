@@ -135,7 +135,7 @@ class Finder:
             middle = at.T @ weights / weights.sum() * size + (x, y) - 0.5
             whose = np.zeros(len(spot), np.int16) if zones is None else zones.flat[spot]
             zone = int(whose[int(np.argmax(weights))])
-            rule = self._rules[-zone - 1] if zone else None
+            rule = self._rules[zone - 1] if zone else None
             # What reaches out of a zone is not the zone's to excuse.
             inside_it = bool((whose == zone).all())
             one = self._finding(view, rule, middle, float(len(spot) * size.prod()), float(weights.max()))
@@ -143,18 +143,17 @@ class Finder:
         return found, cut
 
     def _zone_map(self, view: ViewInput, shape: tuple[int, ...]) -> NDArray[np.int16] | None:
-        """Which zone most of each place of a view's map is in: -1 for the first rule, 0 for none."""
+        """Which zone most of each place of a view's map is in: 1 for the first rule, 0 for none."""
         key, image = (view.view.name, shape), self._images.get(view.view.camera)
         if image is None:
             return None
         if key not in self._maps:
-            # Below zero, so that a place that is in a zone by just half is not excused by it.
             meaning = {
-                rule.value: -i
-                for i, rule in enumerate(self._rules, 1)
-                if rule.camera == view.view.camera
+                rule.value: i for i, rule in enumerate(self._rules, 1) if rule.camera == view.view.camera
             }
-            labels = tile_labels(image, [_region(view.boxes)], (shape[0], shape[1]), meaning)
+            # More than half, for a place that is in a zone by less is not excused by it.
+            grid = (shape[0], shape[1])
+            labels = tile_labels(image, [_region(view.boxes)], grid, meaning, least=0.5)
             self._maps[key] = labels.reshape(shape)
         return self._maps[key]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_ad.calibrate.scoring import score_parts
+from edge_ad.calibrate.scoring import score_parts, set_threshold
 from edge_ad.gaussian.zones import PatchFit, part_scores
 
 N = 200
@@ -38,3 +38,13 @@ def test_a_parts_tile_is_the_one_that_its_score_is_of() -> None:
     scored = score_parts(job, tiles, plain, ALL)
     assert scored.tile[5] == 0
     np.testing.assert_array_equal(scored.scores, np.maximum(*rest))
+
+
+def test_parts_without_a_score_count_as_rejected_by_chi2_as_well() -> None:
+    job: Any = SimpleNamespace(rate=0.05, levels=[1], local=None, threshold="chi2")
+    fitted: Any = SimpleNamespace(method="x", levels=[SimpleNamespace(k=4)])
+    scores = np.linspace(0.5, 2.0, 96)
+    limit, promise, chi2 = set_threshold(job, scores, [fitted], 4)
+    above = int((scores > limit).sum()) + 4
+    assert chi2 is not None and chi2.observed == above / 100
+    assert (promise.parts, promise.faults, promise.index) == (100, 4, 100 - above)

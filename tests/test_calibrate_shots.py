@@ -261,3 +261,20 @@ def test_check_and_overlay_know_the_shots(station: Station, tmp_path: Path) -> N
     done = edge_ad("camera", "grab", "-c", station.path, "--camera", "top", "-o", out)
     assert done.returncode == 2
     assert "have top.bright, top.dark" in done.stderr
+
+
+def test_shots_in_another_order_are_refused(station: Station, tmp_path: Path) -> None:
+    """The bright picture would be judged by what dark ones look like."""
+    (tmp_path / "state").symlink_to(station.state_path)
+    other = write_station(tmp_path, URI, 'shots = ["dark", "bright"]\n')
+    with pytest.raises(ArtifactError, match=r"in this order, .*shots \['dark', 'bright'\] of 'top'"):
+        build_inspector(other)
+    with pytest.raises(ConfigError, match=r"in the order \['dark', 'bright'\]; restore it"):
+        calibrate(other, Request(refit=True))
+
+
+def test_cameras_with_shots_have_names_of_their_own() -> None:
+    twice = table()
+    twice["camera"].append({"name": "top", "uri": URI, "shots": ["side"]})
+    with pytest.raises(ConfigError, match="camera name 'top' is used twice"):
+        parse_station(twice)

@@ -161,6 +161,9 @@ def _directly(station: Station, parts: int, directory: Path, progress: Progress)
                 (folder / f"{done:06d}.png").write_bytes(encode_frame(image))
             done += 1
             progress.update("collecting", done, parts)
+    lacking = sum(dealer.passed_over for _, dealer, _ in sources if dealer is not None)
+    if lacking:
+        progress.note(f"{lacking} parts that lacked a picture were not collected")
     if faulty:
         progress.note(f"{faulty} parts with unreadable frames were not collected")
 

@@ -115,7 +115,13 @@ def _given(camera: CameraJob, rule: CameraRule) -> Image | None:
     if not camera.reference:
         return None
     path = Path(os.fsdecode(camera.reference))
-    image = decode_frame(path.read_bytes(), str(path))
+    try:
+        image = decode_frame(path.read_bytes(), str(path))
+    except OSError as error:
+        raise CheckFailed(
+            f"{path}: the part that others are laid like cannot be read ({error.strerror}); restore it, "
+            "or choose another with --new-reference"
+        ) from error
     shape = (rule.height, rule.width) if rule.channels == 1 else (rule.height, rule.width, 3)
     if image.shape == shape:
         return image

@@ -23,8 +23,8 @@ from edge_ad.preprocess.views import count_tiles
 
 # Reading every position's whitening factor and coefficients is most of what a part costs beside the
 # network, and with tiles each has its own. Fewer features are a fraction of that, and detect as much
-# (magnetic tiles, even half, MobileNetV2: image AUROC 0.991 with 128, 0.989 with 64, 0.991 with 48, 0.985
-# with 32); the regressors of a tile's surroundings are that few anyway with up to 170 parts.
+# (magnetic tiles, even half, MobileNetV2: image AUROC 0.991 with 128, 0.989 with 64, 0.991 with 48,
+# 0.985 with 32); the regressors of a tile's surroundings are that few anyway with up to 170 parts.
 TILED_DIM = 48
 TILED_REGRESSORS = 64
 # Nor are levels of more features worth their whitening factors there: beside positions the 1280 of
@@ -119,7 +119,8 @@ def located_by(station: Station, anew: bool) -> dict[str, Path]:
                 ) from error
         elif current is not None:
             rule = read_manifest(current).preprocess.cameras.get(camera.name)
-            if rule is not None and rule.locate is not None:
+            # What followed another picture has no reference of its own.
+            if rule is not None and rule.locate is not None and not rule.locate.shot:
                 found[camera.name] = current / rule.locate.reference
     return found
 
@@ -134,6 +135,13 @@ def check_rules(station: Station, base: CalibrationSet) -> None:
                 f"the kept parts are of cameras {sorted(record.files)}, {station.path} has {names}; "
                 "start a fresh set with --from DIR or --parts N"
             )
+        for camera in station.camera:
+            if not camera.in_order(record.files):
+                raise ConfigError(
+                    f"the kept parts are of pictures {list(record.files)}, {station.path} has the shots "
+                    f"of {camera.name!r} in the order {list(camera.shots)}; restore it, or start a "
+                    "fresh set with --from DIR or --parts N"
+                )
         for name, stored in record.files.items():
             if stored.rule != rules[name]:
                 raise ConfigError(

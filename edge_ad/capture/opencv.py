@@ -15,6 +15,7 @@ import os
 import re
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,9 @@ class LiveSource:
         self._silence_s = camera.stale_ms / 1000
         self._stamper = Stamper(camera.name, clock)
         self._changed = threading.Condition()
-        self._newest: tuple[Raw, int] | None = None
+        # The newest frame, of a camera with shots all of a part's: they come one upon the other.
+        self._most = max(1, len(camera.shots))
+        self._newest: deque[tuple[Raw, int]] = deque()
         self._session = 0  # counts openings; a reader thread of an older one must stop
         self._open = False
         self._lost = ""
@@ -89,7 +92,8 @@ class LiveSource:
         self._size = (_width(capture), _height(capture))
         with self._changed:
             self._session += 1
-            self._open, self._lost, self._newest = True, "", None
+            self._open, self._lost = True, ""
+            self._newest.clear()
             session = self._session
         self._thread = threading.Thread(
             target=self._drain, args=(capture, session), name=f"drain-{self.name}", daemon=True
@@ -97,7 +101,7 @@ class LiveSource:
         self._thread.start()
 
     def _drain(self, capture: Any, session: int) -> None:
-        """Thread: keep the newest frame. Releases the capture itself: OpenCV's may not be released
+        """Thread: keep the newest frames. Releases the capture itself: OpenCV's may not be released
         while it is being read."""
         while True:
             good, raw = capture.read()
@@ -108,26 +112,28 @@ class LiveSource:
                 if not good:
                     self._lost = "the camera stopped sending"
                 else:
-                    self.skipped += self._newest is not None
-                    self._newest = (raw, now)
+                    if len(self._newest) == self._most:
+                        self._newest.popleft()
+                        self.skipped += 1
+                    self._newest.append((raw, now))
                 self._changed.notify_all()
                 if not good:
                     break
         capture.release()
 
     def read(self) -> Frame | None:
-        """The newest frame that was not yet returned; None after `close`. Raises CaptureError when the
-        camera is lost or silent for `stale_ms`."""
+        """The oldest of the newest frames that was not yet returned; None after `close`. Raises
+        CaptureError when the camera is lost or silent for `stale_ms`."""
         with self._changed:
             came = self._changed.wait_for(
-                lambda: self._newest is not None or self._lost or not self._open, self._silence_s
+                lambda: self._newest or self._lost or not self._open, self._silence_s
             )
             if not self._open:
                 return None
-            if self._newest is None:
+            if not self._newest:
                 why = self._lost if came else f"no frame for {self._silence_s * 1000:.0f} ms (stale_ms)"
                 raise CaptureError(f"camera {self.name!r}: {self._where}: {why}; check cable and power")
-            (raw, taken), self._newest = self._newest, None
+            raw, taken = self._newest.popleft()
         return _convert(self._rule, raw, self._stamper, taken, self._size)
 
     def close(self) -> None:

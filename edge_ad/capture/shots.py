@@ -45,6 +45,7 @@ class ShotDealer:
         self._first_ns = 0  # when its first frame was triggered
         self._before_ns = 0  # when the last one was triggered
         self.left_out = 0  # frames without a place, in succession
+        self.passed_over = 0  # parts that lacked a picture, where `read_part` deals
 
     def place(self, frame: Frame, opening: int, join_ns: int) -> Place | None:
         """Where a frame belongs; None for one too many, or where that cannot be told. `opening` counts
@@ -116,7 +117,9 @@ def read_part(source: Source, dealer: ShotDealer | None, shots: int, join_ns: in
             return None
         place = dealer.place(frame, 0, join_ns)
         if place is not None:
-            frames = {} if place.begins else frames
+            if place.begins:
+                dealer.passed_over += bool(frames)
+                frames = {}
             frames[place.shot] = frame
         elif dealer.left_out >= MOST_LEFT_OUT:
             raise CaptureError(too_close(source.name, join_ns))

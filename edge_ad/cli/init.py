@@ -92,7 +92,7 @@ uri = "v4l2:///dev/video0"
 #name = "left"
 #camera = "top"
 # x, y, width, height in frame pixels; without it the whole frame, where the camera locates less a margin
-# of max_shift.
+# of max_shift, out of which parts that are turned take its corners.
 #roi = [0, 0, 320, 480]
 # Rows and columns of tiles, each an input of the network with Gaussians of its own, for defects that are
 # small in the frame: 'edge-ad check' says how small. Time and memory grow with their number.

@@ -15,6 +15,7 @@ def check_references(station: Station, where: str) -> None:
     _check_shots(station, where)
     cameras = [c.name for c in station.pictures]
     named = (
+        ("camera", [c.name for c in station.camera]),
         ("camera", cameras),
         ("view", [v.name for v in station.view]),
         ("zone", [z.name for z in station.zone]),

@@ -6,6 +6,7 @@ bound. An unknown key is an error. Nothing else in the package invents a default
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -99,6 +100,11 @@ class Camera(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         if not self.shots:
             return (self,)
         return tuple(self._picture(shot) for shot in self.shots)
+
+    def in_order(self, pictures: Iterable[str]) -> bool:
+        """Whether its own among these names come in the order in which it takes them."""
+        own = [picture.name for picture in self.pictures]
+        return [name for name in pictures if name in own] == own
 
     def _picture(self, shot: str) -> Camera:
         locate = self.locate

@@ -83,6 +83,13 @@ def check_fits(bundle: Bundle, station: Station) -> None:
                 f"{bundle.path}: was made for {what} {have}, {where} has {want}; "
                 "calibrate again or restore the station file"
             )
+    for source in station.camera:
+        if not source.in_order(manifest.preprocess.cameras):
+            raise ArtifactError(
+                f"{bundle.path}: was made for the pictures {list(manifest.preprocess.cameras)} in this "
+                f"order, {where} has shots {list(source.shots)} of {source.name!r}; calibrate again or "
+                "restore the station file"
+            )
     for camera in station.pictures:
         have_mm = manifest.preprocess.cameras[camera.name].px_per_mm
         if have_mm != camera.px_per_mm:

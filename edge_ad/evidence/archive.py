@@ -15,6 +15,8 @@ from edge_ad.config import Evidence
 from edge_ad.evidence.entry import DIRECTORY, entry_name, entry_number
 
 MEGABYTE = 1_000_000
+NEW, OLD = ".new-", ".old-"  # how names begin of entries half written, half removed
+LAST = "last"  # the file with the last number that was given
 
 
 class Usage(Protocol):
@@ -59,11 +61,18 @@ class Archive:
                 number = entry_number(path)
                 if number is not None:
                     held.append(_Held(number, path, _size(path)))
-                elif path.name.startswith("."):
+                elif path.name.startswith((NEW, OLD)):
                     shutil.rmtree(path)
         self._held = deque(sorted(held, key=lambda one: one.number))
         self.bytes = sum(one.size for one in held)
-        self._next = 1 + max((one.number for one in held), default=0)
+        self._next = 1 + max((self._last(), *(one.number for one in held)))
+
+    def _last(self) -> int:
+        """The last number that an earlier daemon gave, though its entry be gone; 0: none is known."""
+        try:
+            return int((self.root / LAST).read_text())
+        except (FileNotFoundError, ValueError):
+            return 0
 
     def new_number(self) -> int:
         """For the next entry. Never given twice, whatever becomes of the entry."""
@@ -86,10 +95,11 @@ class Archive:
         """Put an entry of these files in its place, on disk and complete; returns its directory. Raises
         OSError, and then there is nothing of it."""
         path = self.root / product / entry_name(number, key)
-        beside = path.with_name(f".new-{path.name}")
+        beside = path.with_name(f"{NEW}{path.name}")
         try:
             for name, data in files.items():
                 write_durably(beside / name, data)
+            write_durably(self.root / LAST, f"{number}\n".encode())
             beside.rename(path)
         except BaseException:
             shutil.rmtree(beside, ignore_errors=True)
@@ -107,7 +117,7 @@ class Archive:
 
     def _evict(self, oldest: _Held) -> None:
         # Out of sight at once: whoever reads meanwhile finds all of it or nothing.
-        gone = oldest.path.with_name(f".old-{oldest.path.name}")
+        gone = oldest.path.with_name(f"{OLD}{oldest.path.name}")
         with contextlib.suppress(FileNotFoundError):  # a person has removed it
             oldest.path.rename(gone)
             shutil.rmtree(gone)

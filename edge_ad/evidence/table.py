@@ -78,4 +78,4 @@ def entries_table(entries: Sequence[Entry]) -> Table:
 def _ratio(line: Line) -> str:
     if line.score is None or not line.threshold:
         return ""
-    return f"{line.score:.3g}, {line.score / line.threshold:.3g} x"
+    return f"{line.score:.3g}, {line.score / line.threshold:.2f} x"

@@ -127,7 +127,7 @@ def _rates_text(promise: Promise) -> str:
         return (
             text if promise.achievable else f"{text}; no number of parts moves a chi-squared threshold"
         )
-    if promise.index == promise.parts - promise.faults and promise.faults:
+    if promise.faults >= 1 and not promise.achievable:
         return f"{text}; no threshold makes up for those"
     if not promise.achievable:
         text += f"; {expected} parts for {target}"

@@ -22,14 +22,20 @@ Mask = NDArray[np.bool_]
 
 
 def tile_labels(
-    image: LabelImage, boxes: Sequence[Roi], grid: tuple[int, int], meaning: Mapping[int, int]
+    image: LabelImage,
+    boxes: Sequence[Roi],
+    grid: tuple[int, int],
+    meaning: Mapping[int, int],
+    least: float = 0.0,
 ) -> NDArray[np.int16]:
     """[tiles, P]: what most of each position's pixels in a label image [H, W] mean; `meaning`: of the
-    image's values, those it lacks mean 0."""
-    return np.stack([_most(image[y : y + h, x : x + w], grid, meaning) for x, y, w, h in boxes])
+    image's values, those it lacks mean 0, as what no more than a share `least` is."""
+    return np.stack([_most(image[y : y + h, x : x + w], grid, meaning, least) for x, y, w, h in boxes])
 
 
-def _most(image: LabelImage, grid: tuple[int, int], meaning: Mapping[int, int]) -> NDArray[np.int16]:
+def _most(
+    image: LabelImage, grid: tuple[int, int], meaning: Mapping[int, int], least: float
+) -> NDArray[np.int16]:
     rows, columns = grid
     best, labels = np.zeros(grid, np.float32), np.zeros(grid, np.int16)
     of_pixels = np.zeros(256, np.int16)
@@ -41,6 +47,7 @@ def _most(image: LabelImage, grid: tuple[int, int], meaning: Mapping[int, int]) 
         share = cv2.resize(share, (columns, rows), interpolation=cv2.INTER_AREA)
         better = share > best
         labels[better], best[better] = label, share[better]
+    labels[best <= least] = 0
     return labels.ravel()
 
 

@@ -19,6 +19,8 @@ from edge_ad.locate.pose import matrix
 from edge_ad.preprocess.views import view_region
 from edge_ad.reference import part_locator
 
+TRIES = 10_000  # places that are drawn before none is taken to be left
+
 
 @dataclass(frozen=True, eq=False)
 class Ground:
@@ -32,17 +34,19 @@ class Ground:
         self, view: ViewRule, shape: Sequence[int], size: Sequence[int], rng: Rng
     ) -> tuple[int, int]:
         """Upper left corner (x, y) of a defect of this size (rows, columns), anywhere in a view of
-        frames of this shape; its middle is not in what is ignored. ConfigError where all of it is."""
+        frames of this shape, its middle not in what is ignored. ConfigError where no place is left."""
         left, top, width, height = view_region(view, shape)
         hidden = self.hidden.get(view.camera)
-        if hidden is not None and hidden[top : top + height, left : left + width].all():
-            raise ConfigError(f"view {view.name!r} is ignored as a whole; no defect can be put into it")
-        while True:
+        for _ in range(TRIES):
             across, down = rng.random(2)
-            middle = int(left + across * width), int(top + down * height)
-            if hidden is None or not hidden[middle[1], middle[0]]:
-                break
-        return left + int(across * (width - size[1] + 1)), top + int(down * (height - size[0] + 1))
+            x = left + int(across * (width - size[1] + 1))
+            y = top + int(down * (height - size[0] + 1))
+            if hidden is None or not hidden[y + size[0] // 2, x + size[1] // 2]:
+                return x, y
+        raise ConfigError(
+            f"view {view.name!r} is ignored nearly as a whole; no defect of {size[1]} x {size[0]} px "
+            "can be put into it"
+        )
 
     def on_part(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -129,7 +130,20 @@ def test_the_quota_holds_whatever_comes(
         number = put(archive, size)
         assert (number is None) == (size > 1000)
         assert number is None or number == max(numbers(state))
-        left = [file.stat().st_size for file in (state / "evidence").rglob("*") if file.is_file()]
+        left = [file.stat().st_size for file in (state / "evidence").glob("*/*/*")]
         assert sum(left) == archive.bytes <= QUOTA.max_megabytes * MEGABYTE
     name = entry_name(1, key)
     assert "/" not in name and name.startswith("000001-") and len(name) <= 71 and name.isascii()
+
+
+def test_numbers_go_on_though_all_entries_are_gone(tmp_path: Path) -> None:
+    """Whoever has an old list must not get another part by its number; strange files are left alone."""
+    first = Archive(tmp_path)
+    first.open()
+    path = first.write(first.new_number(), "disc", "P1", {"verdict.json": b"{}"})
+    shutil.rmtree(path)
+    (path.parent / ".DS_Store").write_bytes(b"x")
+    again = Archive(tmp_path)
+    again.open()
+    assert again.new_number() == 2
+    assert (path.parent / ".DS_Store").is_file()

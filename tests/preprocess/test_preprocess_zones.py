@@ -88,3 +88,14 @@ def test_a_thin_zone_is_painted_where_one_side_alone_is_shrunk(across: bool) -> 
         part.fill([image], first)
         part.fill([other], second)
         np.testing.assert_array_equal(first, second)
+
+
+def test_what_is_not_most_of_a_position_may_be_left_to_the_rest() -> None:
+    """A third each: one of them is most, but none is more than half."""
+    image = np.repeat(np.array([0] * 33 + [1] * 34 + [2] * 33, np.uint8)[None], 10, axis=0)
+    box = [(0, 0, 100, 10)]
+    assert tile_labels(image, box, (1, 1), {1: 5, 2: 6}).tolist() == [[5]]
+    assert tile_labels(image, box, (1, 1), {1: 5, 2: 6}, least=0.5).tolist() == [[0]]
+    image[:, 20:33] = 1
+    image[:, 67:73] = 1
+    assert tile_labels(image, box, (1, 1), {1: 5, 2: 6}, least=0.5).tolist() == [[5]]

@@ -28,11 +28,11 @@ def test_nothing_is_put_where_it_is_ignored() -> None:
     ground, rng = Ground({"c": hidden}), np.random.default_rng(0)
     places = np.array([ground.choose(view, SHAPE, (3, 3), rng) for _ in range(300)])
     middles = places + 1
-    assert not hidden[middles[:, 1], middles[:, 0]].mean() > 0.1  # but for their rims
+    assert not hidden[middles[:, 1], middles[:, 0]].any()
     assert middles[:, 0].min() < 14
     assert middles[:, 0].max() > 89
     hidden[:] = True
-    with pytest.raises(ConfigError, match="view 'v' is ignored as a whole"):
+    with pytest.raises(ConfigError, match="view 'v' is ignored nearly as a whole"):
         ground.choose(view, SHAPE, (3, 3), rng)
 
 
