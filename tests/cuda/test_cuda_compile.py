@@ -23,7 +23,7 @@ REPORT = Path(__file__).resolve().parents[2] / "calibration" / "cuda_kernels.txt
 
 @pytest.fixture(scope="module")
 def nvcc() -> Path:
-    """The compiler, which the extra `test` brings; without it: skipped, which fails under CI."""
+    """The compiler, where there is one; without it: skipped, which fails under CI."""
     found = find_nvcc()
     if found is None:
         pytest.skip("no nvcc; pip install 'cuda-toolkit[nvcc,cccl]'")
