@@ -25,6 +25,7 @@ from edge_ad.gaussian.cuda.layout import (
     Store,
     as_vectors,
     by_columns,
+    distance_operations,
     factor_vectors,
     padded,
     vectors_for,
@@ -74,11 +75,9 @@ class TileShape:
     @property
     def operations(self) -> int:
         """Additions and multiplications of all distances; pooling adds every feature once."""
-        entries = self.k * self.d - self.k * (self.k - 1) // 2
-        one = self.d + 2 * entries + 2 * self.k
         given = (2 * self.q + 1) * self.d if self.q else 0
         view = self.positions * self.d + (1 + 2 * self.q) * self.m * self.d if self.q else 0
-        return self.positions * (one + given) + view
+        return self.positions * (distance_operations(self.k, self.d) + given) + view
 
 
 @dataclass(frozen=True, slots=True, eq=False)

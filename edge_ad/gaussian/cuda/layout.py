@@ -87,6 +87,13 @@ def factor_vectors(k: int, d: int, wide: int) -> int:
     return k * vectors_for(d, wide) - (wide * full * (full - 1) // 2 + rest * full)
 
 
+def distance_operations(k: int, d: int) -> int:
+    """Additions and multiplications of |W (x - mean)| for an upper trapezoid [k, d], the root counted as
+    one."""
+    entries = k * d - k * (k - 1) // 2
+    return d + 2 * entries + 2 * k
+
+
 def padded(numbers: int, wide: int) -> int:
     """The next multiple of `wide`."""
     return vectors_for(numbers, wide) * wide

@@ -21,6 +21,7 @@ from edge_ad.gaussian.cuda.layout import (
     Store,
     as_vectors,
     by_rows,
+    distance_operations,
     factor_vectors,
     padded,
     vectors_for,
@@ -45,8 +46,7 @@ class LevelShape:
     @property
     def operations(self) -> int:
         """Additions and multiplications of one distance, the root counted as one."""
-        entries = self.k * self.d - self.k * (self.k - 1) // 2
-        return self.d + 2 * entries + 2 * self.k
+        return distance_operations(self.k, self.d)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
