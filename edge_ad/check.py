@@ -194,13 +194,12 @@ def _backbone(station: Station) -> Finding:
 
 
 def _engine(station: Station) -> Finding:
-    from edge_ad.backbone.openvino import open_features
     from edge_ad.backbone.spec import load_backbone
+    from edge_ad.engines import chosen_engine, open_features
     from edge_ad.preprocess.views import count_tiles
 
-    config = station.engine
     backbone = load_backbone(station.backbone_path, verify=False)
-    engine = open_features(backbone, count_tiles(station.views), config.threads, config.precision)
+    engine = open_features(chosen_engine(station), backbone, count_tiles(station.views))
     try:
         engine.infer()
         start = time.perf_counter()

@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from edge_ad.backbone.engine import ScoreEngine
 from edge_ad.bundle import Bundle, CameraRule, map_maker, open_bundle, tile_scale
 from edge_ad.bundle.zones import painted, position_labels, read_label_images
+from edge_ad.cores import usable_cores
+from edge_ad.engines import REFERENCE, EngineChoice, open_scorer
 from edge_ad.errors import ArtifactError, ConfigError
 from edge_ad.findings import Finder
 from edge_ad.frame import Image
@@ -285,29 +287,24 @@ def load(path: str | Path, backbone: str | Path | None = None, threads: int = 0)
     threads 0: one per physical core. Raises ArtifactError for a bundle that is refused.
     """
     bundle = open_bundle(path, None if backbone is None else Path(backbone))
-    sections = bundle.manifest.engines.values()
-    precision = next((s.identity.precision for s in sections if s.identity.kind == "openvino"), "f32")
-    inspector = open_inspector(bundle, threads, precision)
+    inspector = open_inspector(bundle, EngineChoice(threads=threads))
     inspector.warm_up()
     return inspector
 
 
 def open_inspector(
-    bundle: Bundle, threads: int = 0, precision: str = "f32", clock: Callable[[], int] = _no_clock
+    bundle: Bundle, choice: EngineChoice = REFERENCE, clock: Callable[[], int] = _no_clock
 ) -> Inspector:
-    """Compile the bundle's section for this machine's engine.
+    """Open an engine on its section of the bundle.
 
     A runtime or device other than the one calibrated is accepted when the bundle's reference frames
     keep their scores. Raises ArtifactError that names both sides, DeviceError when nothing compiles.
     """
-    key = f"openvino-{precision}"
+    key = choice.key
     section, heads, backbone = bundle.section(key), bundle.heads(key), bundle.backbone()
     local = bundle.local_heads(key)
-    # Imported last: at the daemon's start another thread imports it while this one verifies files.
-    from edge_ad.backbone.openvino import open_scorer, usable_cores
-
-    engine = open_scorer(backbone, heads, threads, precision, local)
-    inspector = Inspector(bundle, engine, clock, threads or usable_cores())
+    engine = open_scorer(choice, backbone, heads, local)
+    inspector = Inspector(bundle, engine, clock, choice.threads or usable_cores())
     if engine.identity != section.identity:
         try:
             check_reference(inspector)

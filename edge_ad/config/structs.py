@@ -162,18 +162,28 @@ class Zone(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     allow_area: Annotated[float, Meta(ge=0)] = 0.0
 
 
+EngineKind = Literal["openvino", "torch"]
+Precision = Literal["f32"]
+
+
 class Engine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[engine]`: what runs the backbone."""
 
-    kind: Literal["openvino"] = "openvino"
+    # "openvino" on a CPU; "torch", the same network in PyTorch, much slower on a CPU.
+    kind: EngineKind = "openvino"
     # A directory with backbone.onnx and backbone.json, as `edge-ad backbone export` writes it;
     # empty: the one that ships with the package.
     backbone: str = ""
     # Worker threads of the engine; 0: one per physical core that the process may use.
     threads: Annotated[int, Meta(ge=0, le=256)] = 0
-    # What the engine computes in. Half precision is not offered: the whitening amplifies its rounding
-    # until distances are off by half (66 instead of 44 with MobileNetV2 in bf16).
-    precision: Literal["f32"] = "f32"
+    # What the engine computes in. Half precision is not offered on a CPU: the whitening amplifies its
+    # rounding until distances are off by half (66 instead of 44 with MobileNetV2 in bf16).
+    precision: Precision = "f32"
+    # Of kind "torch": "cpu"; empty is the same.
+    device: str = ""
+    # Whether "openvino", which is calibrated with the same parts, takes the place of another engine that
+    # fails: the state is DEGRADED then, and every verdict names the engine.
+    fallback: bool = True
 
 
 class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

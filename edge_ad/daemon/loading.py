@@ -15,6 +15,7 @@ from edge_ad.backbone.spec import load_backbone
 from edge_ad.bundle import Bundle, CameraRule, ZoneRule, current_path, open_bundle
 from edge_ad.bundle.zones import read_label_images
 from edge_ad.config import Locate, Station, View
+from edge_ad.engines import chosen_engine
 from edge_ad.errors import ArtifactError, ConfigError
 from edge_ad.inspector import open_inspector
 from edge_ad.locate.regions import within_reach
@@ -39,9 +40,7 @@ def build_inspector(station: Station) -> PartInspector | None:
         return None
     bundle = open_bundle(path)
     check_fits(bundle, station)
-    inspector = open_inspector(
-        bundle, station.engine.threads, station.engine.precision, time.perf_counter_ns
-    )
+    inspector = open_inspector(bundle, chosen_engine(station), time.perf_counter_ns)
     inspector.warm_up(rounds=1)
     inspector.bundle = replace(bundle, tensors={})  # the engine has its own copy
     return inspector
