@@ -111,6 +111,7 @@ class Inspector:
         self.threshold = section.threshold
         self.cameras = tuple(manifest.preprocess.cameras)
         self.stamps = [0, 0, 0, 0, 0]
+        self.stands_in_for = ""  # the engine that failed, where this one has its place
         self._clock = clock
         self._rules = tuple(manifest.preprocess.cameras.values())
         self._scales = tuple(section.scales)
@@ -154,18 +155,22 @@ class Inspector:
 
     def warm_up(self, rounds: int = 3) -> None:
         """Run on black pictures, so that the first part does not pay for first-time allocations."""
+        self._locator.warm_up()
+        for _ in range(rounds):
+            self.rehearse()
+
+    def rehearse(self) -> None:
+        """Judge a part of black pictures, as far as the bundle knows their size, and forget it."""
         black = [
             np.zeros((r.height, r.width) if r.channels == 1 else (r.height, r.width, 3), np.uint8)
             for r in self._rules
             if r.frame_size == "fixed"
         ]
-        self._locator.warm_up()
-        for _ in range(rounds):
-            if len(black) == len(self._rules):
-                self._part.fill(black, self.engine.input)
-            distances = self.engine.infer()
-            if len(black) == len(self._rules):  # a map has a size only where the frames have
-                self._judge(distances, self.engine.cells, ())
+        if len(black) == len(self._rules):
+            self._part.fill(black, self.engine.input)
+        distances = self.engine.infer()
+        if len(black) == len(self._rules):  # a map has a size only where the frames have
+            self._judge(distances, self.engine.cells, ())
 
     def close(self) -> None:
         """Release the engine. Idempotent."""

@@ -37,6 +37,11 @@ class PartInspector(Protocol):
         ...
 
     @property
+    def stands_in_for(self) -> str:
+        """The engine that failed, where this one has its place; else empty."""
+        ...
+
+    @property
     def cameras(self) -> Sequence[str]:
         """Order of a part's images."""
         ...
@@ -76,6 +81,8 @@ class Active:
         self.known = known
         self.since_ns = since_ns
         self.bundle = ""
+        self.engine = ""
+        self.degraded = False
         self.cameras: tuple[str, ...] = ()  # of the bundle
         self.views: list[tuple[int, CameraFeed, str]] = []  # place in Part.frames, feed, pixel rule
         if inspector is not None:
@@ -83,6 +90,8 @@ class Active:
             where = {picture: (place, feed) for place, (picture, feed) in enumerate(places)}
             rules = inspector.bundle.manifest.preprocess.cameras
             self.bundle = inspector.bundle.sha256
+            self.engine = inspector.identity.key
+            self.degraded = bool(inspector.stands_in_for)
             self.cameras = tuple(inspector.cameras)
             self.views = [(*where[c], rules[c].pixel_rule) for c in inspector.cameras]
 
@@ -216,6 +225,8 @@ class InspectionLoop:
             self.rejects,
             stages_ns,
             self.active.cameras,
+            self.active.engine,
+            self.active.degraded,
         )
         self._publisher.offer(outcome)
         if self.evidence is not None and not verdict.passed:

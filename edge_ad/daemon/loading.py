@@ -15,8 +15,9 @@ from edge_ad.backbone.spec import load_backbone
 from edge_ad.bundle import Bundle, CameraRule, ZoneRule, current_path, open_bundle
 from edge_ad.bundle.zones import read_label_images
 from edge_ad.config import Locate, Station, View
+from edge_ad.daemon.fallback import stand_in
 from edge_ad.engines import chosen_engine
-from edge_ad.errors import ArtifactError, ConfigError
+from edge_ad.errors import ArtifactError, ConfigError, DeviceError
 from edge_ad.inspector import open_inspector
 from edge_ad.locate.regions import within_reach
 from edge_ad.preprocess.views import ViewGeometry
@@ -33,14 +34,18 @@ FIXED_KEYS = ("station", "state_dir", "deadline_ms", "join_by", "camera", "score
 def build_inspector(station: Station) -> PartInspector | None:
     """The product's active bundle, compiled and warmed up; None when there is none yet.
 
-    Raises ArtifactError when the bundle is refused or made for other cameras, views or another backbone.
+    Where the engine fails, that of the fallback. Raises ArtifactError when the bundle is refused or made
+    for other cameras, views or another backbone, DeviceError when no engine serves.
     """
     path = current_path(station.state_path, station.product)
     if path is None:
         return None
     bundle = open_bundle(path)
     check_fits(bundle, station)
-    inspector = open_inspector(bundle, chosen_engine(station), time.perf_counter_ns)
+    try:
+        inspector = open_inspector(bundle, chosen_engine(station), time.perf_counter_ns)
+    except DeviceError as error:
+        inspector = stand_in(bundle, station, error)
     inspector.warm_up(rounds=1)
     inspector.bundle = replace(bundle, tensors={})  # the engine has its own copy
     return inspector

@@ -22,7 +22,8 @@ from edge_ad.config import Camera, Station, load_station, with_product
 from edge_ad.daemon import process
 from edge_ad.daemon.cameras import BACKOFF_S, CameraFeed
 from edge_ad.daemon.commands import Desk
-from edge_ad.daemon.inspection import Active, InspectionLoop
+from edge_ad.daemon.fallback import Failed
+from edge_ad.daemon.inspection import Active, InspectionLoop, PartInspector
 from edge_ad.daemon.loading import Build, build_inspector, check_reloadable
 from edge_ad.daemon.parts import Lane, PartQueue
 from edge_ad.daemon.products import Stock
@@ -153,14 +154,16 @@ class Daemon:
 
     @property
     def state(self) -> str:
-        """STARTING, LEARNING, COLLECTING, RUNNING or STOPPING."""
+        """STARTING, LEARNING, COLLECTING, RUNNING, DEGRADED or STOPPING."""
         if self._stopping:
             return "STOPPING"
         if not self._started:
             return "STARTING"
         if self.loop.collector is not None and self.loop.collector.active:
             return "COLLECTING"
-        return "LEARNING" if self.loop.active.inspector is None else "RUNNING"
+        if self.loop.active.inspector is None:
+            return "LEARNING"
+        return "DEGRADED" if self.loop.active.degraded else "RUNNING"
 
     def status(self) -> Answer:
         """What `status` on the control socket answers."""
@@ -303,6 +306,8 @@ class Daemon:
                 station = with_product(station, product) if known else station
             # Parts that wait are of what was made when they were triggered.
             since_ns = before.since_ns if product == before.product else now_ns
+            if why and before.inspector is not None:
+                before = self._release(before, before.inspector, why)
             inspector = self._build(station) if known else None
             active = Active(inspector, product, self.feeds, known, since_ns)
             old = before.inspector
@@ -313,7 +318,9 @@ class Daemon:
         except Exception as error:
             self.metrics.reload_failures.inc()
             text = str(error) if isinstance(error, EdgeAdError) else repr(error)
-            self._tell("error", f"reload refused, the old configuration and bundle stay in use: {text}")
+            kept = "the old configuration and bundle stay in use"
+            what = "no engine, parts are FAULT engine" if why else f"reload refused, {kept}"
+            self._tell("error", f"{what}: {text}")
             raise
         finally:
             self._rebuilding = False
@@ -327,6 +334,17 @@ class Daemon:
         describe(self.metrics, active)
         log.info("reloaded: product %s, bundle %s", product, active.bundle[:12] or "none")
         return {"state": self.state, "product": product, "bundle": active.bundle}
+
+    def _release(self, active: Active, inspector: PartInspector, why: str) -> Active:
+        """Close every engine before another one is opened: a device that failed is free to be opened
+        again only when nobody holds it. Parts are FAULT `engine` until then."""
+        failed = Failed(inspector.bundle, inspector.identity, inspector.cameras, why)
+        meanwhile = Active(failed, active.product, self.feeds, active.known, active.since_ns)
+        if not self.loop.swap(meanwhile, timeout_s=30.0):
+            raise DeliveryError("the inspection thread is stuck in the engine or stopping")
+        inspector.close()
+        self._stock.clear()
+        return meanwhile
 
     def _read_again(self) -> Station:
         """The station file, still making what was announced last unless the file names another product
