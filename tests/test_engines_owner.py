@@ -1,0 +1,78 @@
+"""An engine in its own thread: opened, used and closed there, errors and all."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_backbone import write_tiny_backbone
+
+from edge_ad.backbone.engine import Head
+from edge_ad.backbone.openvino import OpenVinoScorer, open_features, open_scorer
+from edge_ad.engines.owner import OwnedFeatures, OwnedScorer, OwnerThread
+from edge_ad.errors import ArtifactError, DeviceError
+
+HEADS = [[Head(0, np.zeros(8, np.float32), np.eye(8, dtype=np.float32))]]
+
+
+def _names() -> list[str]:
+    return [thread.name for thread in threading.enumerate()]
+
+
+def test_it_gives_what_the_engine_gives_wherever_it_is_asked(tmp_path: Path) -> None:
+    backbone = write_tiny_backbone(tmp_path)
+    used: list[str] = []
+
+    class Engine(OpenVinoScorer):
+        def infer(self) -> np.ndarray:  # type: ignore[type-arg]
+            used.append(threading.current_thread().name)
+            return super().infer()
+
+        def close(self) -> None:
+            used.append(threading.current_thread().name)
+            super().close()
+
+    def opened() -> OpenVinoScorer:
+        used.append(threading.current_thread().name)
+        engine = open_scorer(backbone, HEADS)
+        engine.__class__ = Engine
+        return engine
+
+    plain, owned = open_scorer(backbone, HEADS), OwnedScorer(opened, "gpu")
+    plain.input[:] = owned.input[:] = 99
+    found: list[np.ndarray] = []  # type: ignore[type-arg]
+    thread = threading.Thread(target=lambda: found.append(owned.infer()))
+    thread.start()
+    thread.join()
+    np.testing.assert_array_equal(found[0], plain.infer())
+    np.testing.assert_array_equal(owned.infer(), plain.infer())
+    assert owned.cells is None
+    assert owned.local is None
+    assert owned.identity == plain.identity
+    owned.close()
+    owned.close()
+    assert used == ["gpu"] * 4
+    assert "gpu" not in _names()
+    with pytest.raises(DeviceError, match="closed"):
+        owned.infer()
+
+
+def test_errors_reach_who_asked_and_leave_it_usable() -> None:
+    owner = OwnerThread("gpu")
+    with pytest.raises(ZeroDivisionError):
+        owner.call(lambda: 1 // 0)
+    assert owner.call(lambda: 6 // 2) == 3
+    owner.end()
+    owner.end()
+    with pytest.raises(DeviceError, match="closed"):
+        owner.call(lambda: 1)
+
+
+def test_an_engine_that_does_not_open_leaves_no_thread(tmp_path: Path) -> None:
+    backbone = write_tiny_backbone(tmp_path)
+    backbone.onnx_path.write_bytes(b"nothing")
+    with pytest.raises(ArtifactError, match="cannot read it"):
+        OwnedFeatures(lambda: open_features(backbone), "gpu")
+    assert "gpu" not in _names()
