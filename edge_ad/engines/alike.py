@@ -1,0 +1,95 @@
+"""Whether an engine computes a network's features as the reference does: what is checked of an engine
+that was built, before anything is calibrated on it, and again where its driver has changed.
+
+An engine's error is constant in part, and a calibration on the same engine takes that part away; what
+remains is for `calibrate` to judge, on the line's own parts. Here a broken engine is found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_ad.backbone.engine import FeatureEngine
+from edge_ad.backbone.spec import Backbone
+from edge_ad.errors import ArtifactError
+
+PICTURES = 24
+# Largest error of a feature, in units of its standard deviation over the pictures. Measured on the CPU
+# with the embedded network and MobileNetV2, largest of all levels: float32 1e-4, float16 with reductions
+# in float32 0.06 and 0.44, bfloat16 0.33 and 2.5, 8-bit integers 8.6 and 5.6.
+BOUNDS: Mapping[str, float] = {"f32": 0.02, "f16": 0.75, "int8": 15.0}
+# A feature that hardly moves over the pictures is measured by half the usual deviation of its level.
+LEAST_DEVIATION = 0.5
+
+
+def reference_pictures(height: int, width: int, count: int = PICTURES) -> NDArray[np.uint8]:
+    """Seeded pictures [count, height, width, 3], from grain of single pixels to a slope over the whole
+    picture, of every contrast, some with edges: what any line's pictures lie among."""
+    pictures = np.empty((count, height, width, 3), np.uint8)
+    for i in range(count):
+        rng = np.random.default_rng(i)
+        grain = 2.0 ** (i % 8)
+        shape = (max(2, round(height / grain)), max(2, round(width / grain)), 3)
+        coarse = rng.normal(size=shape).astype(np.float32)
+        picture = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+        picture = rng.uniform(60, 190) + rng.uniform(5, 60) * picture
+        for _ in range(6 if i % 3 == 0 else 0):
+            x, y = rng.integers(0, (width, height)).tolist()
+            radius, line = int(rng.integers(4, max(5, height // 4))), int(rng.choice([-1, 3]))
+            cv2.circle(picture, (x, y), radius, rng.uniform(0, 255, 3).tolist(), line)
+        pictures[i] = np.clip(picture, 0, 255).astype(np.uint8)
+    return pictures
+
+
+def feature_errors(
+    engine: FeatureEngine, reference: FeatureEngine, backbone: Backbone, pictures: NDArray[np.uint8]
+) -> dict[str, float]:
+    """Per level, and for `local` where both engines have it: the largest difference over all pictures,
+    in units of the feature's standard deviation. Engines of any batch; NaN stays NaN."""
+    ours, theirs = _features(engine, pictures), _features(reference, pictures)
+    errors = {
+        level.name: _worst(*(x[0][:, level.offset : level.offset + level.dim] for x in (ours, theirs)))
+        for level in backbone.levels
+    }
+    if ours[1] is not None and theirs[1] is not None:
+        errors["local"] = _worst(ours[1], theirs[1])
+    return errors
+
+
+def check_features(errors: Mapping[str, float], precision: str, what: str) -> float:
+    """The largest of the errors. Raises ArtifactError, which begins with `what`, when it is above the
+    precision's bound or not finite."""
+    bound = BOUNDS[precision]
+    for level, error in errors.items():
+        if not error <= bound:  # NaN must not slip through
+            raise ArtifactError(
+                f"{what}: features of {level} are {error:.3g} standard deviations off (at most "
+                f"{bound:g} in {precision}); build it in another precision, or with another version of "
+                "the runtime"
+            )
+    return max(errors.values())
+
+
+def _features(
+    engine: FeatureEngine, pictures: NDArray[np.uint8]
+) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    """Of all pictures: pooled [n, D], local [n, P, d] or None."""
+    batch, pooled, local = len(engine.input), [], []
+    for start in range(0, len(pictures), batch):
+        some = pictures[start : start + batch]
+        engine.input[: len(some)] = some
+        pooled.append(engine.infer()[: len(some)].copy())
+        if engine.local is not None:
+            local.append(engine.local[: len(some)].copy())
+    return np.concatenate(pooled), np.concatenate(local) if local else None
+
+
+def _worst(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> float:
+    """In units of the deviations [...] of n pictures' features [n, ...]."""
+    deviation = theirs.astype(np.float64).std(axis=0)
+    usual = float(np.sqrt(np.mean(deviation**2))) or 1.0
+    return float(np.max(np.abs(ours - theirs) / np.maximum(deviation, LEAST_DEVIATION * usual)))
