@@ -1,0 +1,238 @@
+"""The owner of one GPU: its primary context, current in one thread, and all that is held in it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from edge_ad.cuda.driver import find_driver
+from edge_ad.cuda.failure import check, doing, failed, libraries
+from edge_ad.errors import DeviceError
+
+_SCHEDULE_MASK = 7  # CU_CTX_SCHED_MASK
+_here = threading.local()
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceFacts:
+    """A GPU as its driver describes it. Sizes in bytes, `bus_width` in bits, `driver` 12060 for 12.6."""
+
+    name: str
+    compute_capability: tuple[int, int]
+    multiprocessors: int
+    l2_bytes: int
+    bus_width: int
+    shared_per_block: int
+    shared_per_block_optin: int
+    shared_per_multiprocessor: int
+    integrated: bool
+    ecc: bool
+    memory_bytes: int
+    page_locks: bool  # memory that is there already can be page-locked and mapped
+    driver: int
+
+
+class _Guard:
+    """Lets go of a context when its thread ends: pycuda aborts the process if one is left there."""
+
+    def __init__(self, kept: list[Any]) -> None:
+        self.kept = kept
+
+    def __del__(self) -> None:
+        if self.kept:
+            self.kept.pop().detach()
+
+
+class Device:
+    """One GPU, opened for the thread that calls this, which alone may use and close it.
+
+    What is made on a device is given to `hold`, and gone when the device is closed. Other libraries in
+    the process (TensorRT, PyTorch) share the primary context. A device that was broken by an error that
+    sticks, as an illegal address, is closed all the same; the context is then reset, for them too, and
+    another Device may be opened. (NVIDIA promises that only for a new process: opening makes a trial.)
+    """
+
+    def __init__(self, ordinal: int = 0, blocking: bool = True) -> None:
+        """Open it. `blocking`: the thread sleeps while it waits for the GPU; else it spins, which is
+        some microseconds faster and takes a whole core.
+
+        Raises DeviceError when there is no driver, no such device, or a library in this process has
+        already opened it with the other kind of waiting.
+        """
+        self.ordinal, self.blocking = ordinal, blocking
+        guard: _Guard | None = getattr(_here, "guard", None)
+        if guard is not None and guard.kept:
+            raise DeviceError(
+                f"GPU {ordinal}: thread {threading.current_thread().name!r} has a GPU open already; "
+                "close that first, or open this one in a thread of its own"
+            )
+        version = find_driver().version
+        self.pycuda, self.bindings = libraries()
+        self._held: list[tuple[Any, Callable[[], object] | None]] = []
+        self._context: list[Any] = []  # the one, while it is open
+        self._thread = threading.get_ident()
+        what = f"opening GPU {ordinal}"
+        with doing(what):
+            self.pycuda.init()
+            device = self.pycuda.Device(ordinal)
+        self.facts = _facts(self.bindings, ordinal, version, what)
+        self._choose_waiting(what)
+        with doing(what):
+            context: Any = device.retain_primary_context()
+        try:
+            with doing(what):
+                context.push()
+        except DeviceError:
+            self._let_go(context)
+            raise
+        self._context.append(context)
+        _here.guard = _Guard(self._context)
+        try:
+            self.synchronize(f"{what} (a context that answers)")
+        except DeviceError:
+            self.close()
+            raise
+
+    def _choose_waiting(self, what: str) -> None:
+        flags = self.bindings.CUctx_flags
+        wanted = int(flags.CU_CTX_SCHED_BLOCKING_SYNC if self.blocking else flags.CU_CTX_SCHED_SPIN)
+        result = self.bindings.cuDevicePrimaryCtxSetFlags(self.ordinal, wanted)
+        if result[0] != self.bindings.CUresult.CUDA_ERROR_PRIMARY_CONTEXT_ACTIVE:
+            check(result, what)
+            return
+        found, _ = check(self.bindings.cuDevicePrimaryCtxGetState(self.ordinal), what)
+        if int(found) & _SCHEDULE_MASK != wanted:
+            raise failed(
+                "CUDA_ERROR_PRIMARY_CONTEXT_ACTIVE",
+                f"another library opened it with flags {int(found)}, {wanted} are wanted",
+                what,
+            )
+
+    @property
+    def opened(self) -> bool:
+        """Until it is closed."""
+        return bool(self._context)
+
+    def check_thread(self) -> None:
+        """DeviceError when it is closed or this is not its thread."""
+        if not self._context:
+            raise DeviceError(f"GPU {self.ordinal} is closed; open another Device")
+        if threading.get_ident() != self._thread:
+            raise DeviceError(
+                f"GPU {self.ordinal} is used in thread {threading.current_thread().name!r}, which did "
+                "not open it; use it in the thread that did"
+            )
+
+    def synchronize(self, what: str = "waiting for the GPU") -> None:
+        """Wait for all that was enqueued on this device. Raises DeviceError for what failed in it."""
+        self.check_thread()
+        with doing(what):
+            self.pycuda.Context.synchronize()
+
+    def usable(self) -> bool:
+        """Whether the context still answers; an error that sticks fails every call after it."""
+        try:
+            self.synchronize()
+        except DeviceError:
+            return False
+        return True
+
+    def memory(self) -> tuple[int, int]:
+        """Bytes that are free and bytes that there are."""
+        self.check_thread()
+        with doing("asking for the GPU's free memory"):
+            free, total = self.pycuda.mem_get_info()
+        return int(free), int(total)
+
+    def hold(self, handle: Any, free: Callable[[], object] | None = None) -> None:
+        """Keep a handle of pycuda's or cuda.bindings' until `release` or `close`, and how it is freed
+        (None: by nobody holding it)."""
+        self._held.append((handle, free))
+
+    def release(self, handle: Any) -> None:
+        """Free what `hold` was given. In a broken context nothing can be: it goes with the context.
+        Nothing happens once the device is closed."""
+        if not self._context:
+            return
+        self.check_thread()
+        if not self.usable():
+            return
+        for i, (held, free) in enumerate(self._held):
+            if held is handle:
+                del self._held[i]
+                if free is not None:
+                    free()
+                return
+
+    def close(self) -> None:
+        """Free what is held, the last first, and let go of the context; calling it again does nothing.
+
+        Of a broken device nothing is freed by itself; its context is reset. Raises DeviceError when
+        another thread calls it.
+        """
+        if not self._context:
+            return
+        self.check_thread()
+        usable = self.usable()
+        try:
+            while usable and self._held:
+                handle, free = self._held.pop()
+                if free is not None:
+                    free()
+                del handle, free
+        finally:
+            self._let_go(self._context.pop())
+            # What pycuda still has of a broken context it now knows to be dead, and does not free.
+            self._held.clear()
+            if not usable:
+                self.bindings.cuDevicePrimaryCtxReset(self.ordinal)
+
+    def _let_go(self, context: Any) -> None:
+        context.detach()
+        # Releasing takes a primary context off no thread's stack, and pycuda leaves it there.
+        self.bindings.cuCtxPopCurrent()
+
+    def reopen(self) -> Device:
+        """Close this device and open it anew, after an error that sticks. All that was made on it is
+        gone.
+
+        Raises DeviceError when the GPU does not come back; only a restart of the process helps then.
+        """
+        self.close()
+        return Device(self.ordinal, self.blocking)
+
+    def __enter__(self) -> Device:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _facts(bindings: Any, ordinal: int, driver: int, what: str) -> DeviceFacts:
+    """Asked through cuda.bindings: pycuda does not know all of these attributes."""
+
+    def attribute(name: str) -> int:
+        number = getattr(bindings.CUdevice_attribute, f"CU_DEVICE_ATTRIBUTE_{name}")
+        return int(check(bindings.cuDeviceGetAttribute(number, ordinal), f"{what}: {name}"))
+
+    name = check(bindings.cuDeviceGetName(256, ordinal), what)
+    return DeviceFacts(
+        name=name.split(b"\0")[0].decode(),
+        compute_capability=(
+            attribute("COMPUTE_CAPABILITY_MAJOR"),
+            attribute("COMPUTE_CAPABILITY_MINOR"),
+        ),
+        multiprocessors=attribute("MULTIPROCESSOR_COUNT"),
+        l2_bytes=attribute("L2_CACHE_SIZE"),
+        bus_width=attribute("GLOBAL_MEMORY_BUS_WIDTH"),
+        shared_per_block=attribute("MAX_SHARED_MEMORY_PER_BLOCK"),
+        shared_per_block_optin=attribute("MAX_SHARED_MEMORY_PER_BLOCK_OPTIN"),
+        shared_per_multiprocessor=attribute("MAX_SHARED_MEMORY_PER_MULTIPROCESSOR"),
+        integrated=bool(attribute("INTEGRATED")),
+        ecc=bool(attribute("ECC_ENABLED")),
+        memory_bytes=int(check(bindings.cuDeviceTotalMem(ordinal), what)),
+        page_locks=bool(attribute("HOST_REGISTER_SUPPORTED")),
+        driver=driver,
+    )
