@@ -15,6 +15,7 @@ STRIDE = 16  # input pixels from one position to the next
 MIDDLE = (8, 16)  # strides of the levels that are used where none are named
 DIM = 128
 SEED = 0
+NARROW_SEED = 1  # of the projection to fewer features per position than the graph gives
 AUTO = "auto"
 
 

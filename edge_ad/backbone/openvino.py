@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 from openvino import opset13 as ops
 
 from edge_ad.backbone.engine import EngineIdentity, Head, LocalHead
-from edge_ad.backbone.grid import projection
+from edge_ad.backbone.grid import NARROW_SEED, projection
 from edge_ad.backbone.openvino_graph import cells, distances
 from edge_ad.backbone.spec import Backbone
 from edge_ad.errors import ArtifactError, ConfigError, DeviceError
 
-NARROW_SEED = 1  # of the projection to fewer features per position than the graph gives
 PRECISIONS = {"f32": ov.Type.f32, "f16": ov.Type.f16, "bf16": ov.Type.bf16}
 
 

@@ -14,8 +14,8 @@ from tiny_backbone import write_tiny_backbone
 
 from edge_ad.backbone import openvino
 from edge_ad.backbone.engine import Head, LocalHead
-from edge_ad.backbone.grid import projection
-from edge_ad.backbone.openvino import NARROW_SEED, open_features, open_scorer, usable_cores
+from edge_ad.backbone.grid import NARROW_SEED, projection
+from edge_ad.backbone.openvino import open_features, open_scorer, usable_cores
 from edge_ad.backbone.spec import (
     JSON_NAME,
     ONNX_NAME,
