@@ -40,9 +40,14 @@ FORBIDDEN = {
     "resolution": {"cli", "evaluate", "demo"},
     "evaluate": {"cli", "daemon", "delivery"},
 }
-HEAVY = {"torch", "timm", "torchvision", "sklearn", "scipy", "matplotlib", "onnx"}
+HEAVY = {"torch", "timm", "torchvision", "sklearn", "scipy", "matplotlib", "onnx", "onnxruntime"}
 # The only files that may name the heavy packages; each does so inside a function or on its own extra.
-HEAVY_ALLOWED = {"backbone/export.py", "evaluate/baselines.py"}
+HEAVY_ALLOWED = {
+    "backbone/export.py",
+    "backbone/tensorrt/graph.py",
+    "backbone/tensorrt/quantize.py",
+    "evaluate/baselines.py",
+}
 
 
 def _imports(path: Path) -> set[str]:

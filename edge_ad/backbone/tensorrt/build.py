@@ -27,7 +27,7 @@ class Options:
 
     @property
     def flags(self) -> tuple[str, ...]:
-        """What changes the engine, as it goes into its key. A workspace limit does: it rules out kernels."""
+        """What changes the engine, for its key. A workspace limit does: it rules out kernels."""
         typing = "weak-fp16" if self.weak_fp16 else "strongly-typed"
         limit = (f"workspace-{self.workspace_mib}",) if self.workspace_mib else ()
         return (typing, "tf32" if self.tf32 else "no-tf32", *limit)
@@ -50,11 +50,7 @@ def build_plan(library: Library, onnx: bytes, options: Options, timings: bytes =
     Raises ArtifactError naming every part of the graph that the parser refuses, ConfigError for options
     that this version does not have, DeviceError when the builder fails.
     """
-    if options.weak_fp16 and not library.weak_fp16:
-        raise ConfigError(
-            f"--weak-fp16 is for TensorRT {LAST_WEAK[0]}.{LAST_WEAK[1]} and before, {library.name} "
-            f"{library.version} is installed; leave it out"
-        )
+    check_options(library, options)
     trt = library.module
     log, messages = make_log(trt)
     started = time.monotonic()
@@ -80,9 +76,18 @@ def build_plan(library: Library, onnx: bytes, options: Options, timings: bytes =
     return Built(bytes(plan), network.num_layers, seconds, kept, tuple(messages.warnings))
 
 
+def check_options(library: Library, options: Options) -> None:
+    """Raise ConfigError for what this version of the library does not have."""
+    if options.weak_fp16 and not library.weak_fp16:
+        raise ConfigError(
+            f"--weak-fp16 is for TensorRT {LAST_WEAK[0]}.{LAST_WEAK[1]} and before, {library.name} "
+            f"{library.version} is installed; leave it out"
+        )
+
+
 def allow_half(trt: Any, network: Any, config: Any) -> None:
-    """For 10.3 and before, on a float32 graph: fp16 where the builder finds it faster, but float32 for the
-    reductions, the normalisation in front of the first convolution, and the outputs, obeyed or refused.
+    """For 10.3 and before, on a float32 graph: fp16 where the builder finds it faster, but float32 for
+    the reductions, the normalisation ahead of the first convolution, and the outputs, obeyed or refused.
     """
     config.set_flag(trt.BuilderFlag.FP16)
     config.set_flag(trt.BuilderFlag.OBEY_PRECISION_CONSTRAINTS)
@@ -143,9 +148,7 @@ def _configure(trt: Any, config: Any, options: Options) -> None:
         config.clear_flag(trt.BuilderFlag.TF32)  # set by default: float32 would not be what it says
 
 
-def _add_profile(
-    library: Library, builder: Any, network: Any, config: Any, messages: Messages
-) -> None:
+def _add_profile(library: Library, builder: Any, network: Any, config: Any, messages: Messages) -> None:
     """One profile in which smallest, usual and largest shapes are the same one."""
     profile = builder.create_optimization_profile()
     for i in range(network.num_inputs):
@@ -153,7 +156,7 @@ def _add_profile(
         shape = tuple(tensor.shape)
         if min(shape) < 1:
             raise ArtifactError(
-                f"input {tensor.name!r} of the graph has shape {shape}; TensorRT engines are of one size, "
+                f"input {tensor.name!r} of the graph has shape {shape}; engines are of one size, "
                 "prepare the graph with a fixed batch"
             )
         profile.set_shape(tensor.name, shape, shape, shape)

@@ -15,8 +15,8 @@ from edge_ad.backbone.tensorrt.graph import libraries
 def feature_errors(
     reference: Any, converted: Any, backbone: Backbone, frames: Iterable[NDArray[np.uint8]]
 ) -> dict[str, float]:
-    """Per level, and for `local` where it is there: the largest difference over all frames, as a share of
-    the level's largest feature. `frames` are network inputs [batch, H, W, 3]; NaN stays NaN.
+    """Per level, and for `local` where it is there: the largest difference over all frames, as a share
+    of the level's largest feature. `frames` are network inputs [batch, H, W, 3]; NaN stays NaN.
     """
     errors: dict[str, float] = {}
     largest: dict[str, float] = {}

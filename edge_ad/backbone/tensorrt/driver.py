@@ -16,8 +16,8 @@ from edge_ad.errors import DeviceError
 
 LIBRARY = "libcuda.so.1"
 REMEDY = (
-    "install NVIDIA's driver (PC: the package nvidia-driver; Jetson: JetPack) and see that nvidia-smi or "
-    "tegrastats shows the card; in a container start it with --gpus all"
+    "install NVIDIA's driver (PC: the package nvidia-driver; Jetson: JetPack) and see that nvidia-smi "
+    "or tegrastats shows the card; in a container start it with --gpus all"
 )
 # CUdevice_attribute of cuda.h.
 _MULTIPROCESSORS, _INTEGRATED, _ECC, _BUS_WIDTH, _L2 = 16, 18, 32, 37, 38

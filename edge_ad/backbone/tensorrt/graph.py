@@ -11,16 +11,16 @@ from edge_ad.backbone.spec import Backbone
 from edge_ad.errors import ArtifactError, ConfigError
 
 EXTRA = "building needs {name}, which is not installed; pip install 'edge_ad[build]'"
-# What may stand between the picture and its cast to float: it moves pixels and computes nothing.
+# What may stand between the picture and its cast to float: it moves pixels, and computes nothing.
 _MOVES = {"Transpose", "Gather", "Reshape", "Slice", "Squeeze", "Unsqueeze", "Identity"}
 
 
 def prepare(backbone: Backbone, batch: int, local_dim: int) -> Any:
-    """The graph as an onnx.ModelProto: uint8 `image` [batch, H, W, 3] to float32 `pooled` [batch, D] and,
-    where `local_dim` is not 0, `local` [batch, P, local_dim].
+    """The graph as an onnx.ModelProto: uint8 `image` [batch, H, W, 3] to float32 `pooled` [batch, D]
+    and, where `local_dim` is not 0, `local` [batch, P, local_dim].
 
     Fewer features than the backbone has are the same projection as OpenVINO's engine gives.
-    Raises ConfigError for a `local_dim` that the backbone does not have, or without onnx and onnxruntime;
+    Raises ConfigError for a `local_dim` that the backbone does not have or without onnx and onnxruntime,
     ArtifactError for a graph that cannot be read or is not what backbone.json says.
     """
     onnx, _ = libraries()
@@ -120,7 +120,7 @@ def _fold(model: Any, backbone: Backbone) -> Any:
                 model.SerializeToString(), options, providers=["CPUExecutionProvider"]
             )
             folded = onnx.load(target)
-        except (RuntimeError, ValueError, *_runtime_errors()) as error:
+        except _runtime_errors() as error:
             raise _unreadable(backbone, error) from error
     standard = [opset for opset in folded.opset_import if opset.domain in ("", "ai.onnx")]
     del folded.opset_import[:]
@@ -128,16 +128,24 @@ def _fold(model: Any, backbone: Backbone) -> Any:
     return folded
 
 
-def _runtime_errors() -> tuple[type[BaseException], ...]:
-    """ONNX Runtime's own errors, of which some derive from Exception alone."""
+def _runtime_errors() -> tuple[type[Exception], ...]:
+    """What ONNX Runtime raises; its own errors derive from Exception alone."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-    names = ("InvalidArgument", "InvalidGraph", "InvalidProtobuf", "Fail", "NotImplemented", "NoSuchFile")
-    return tuple(getattr(state, name) for name in names if hasattr(state, name))
+    names = (
+        "InvalidArgument",
+        "InvalidGraph",
+        "InvalidProtobuf",
+        "Fail",
+        "NotImplemented",
+        "NoSuchFile",
+    )
+    own = (getattr(state, name) for name in names if hasattr(state, name))
+    return (RuntimeError, ValueError, *own)
 
 
 def _cast_first(onnx: Any, graph: Any) -> None:
-    """Cast the picture to float before it is transposed: of uint8 TensorRT takes a cast and nothing else.
+    """Cast the picture to float before it is transposed: of uint8 TensorRT takes a cast and no more.
     Moving pixels and casting them commute exactly."""
     readers, chain, name = consumers(graph), [], graph.input[0].name
     while len(readers.get(name, ())) == 1 and readers[name][0].op_type in _MOVES:
@@ -176,8 +184,8 @@ def _finish(onnx: Any, model: Any, backbone: Backbone, batch: int, local_dim: in
     }
     if found != wanted:
         raise ArtifactError(
-            f"{backbone.onnx_path}: at batch {batch} its outputs are {found}, backbone.json says {wanted}; "
-            "export the backbone again"
+            f"{backbone.onnx_path}: at batch {batch} its outputs are {found}, backbone.json says "
+            f"{wanted}; export the backbone again"
         )
     return model
 

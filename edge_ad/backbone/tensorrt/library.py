@@ -24,7 +24,8 @@ LAST_WEAK = (10, 3)
 REMEDY = {
     "tensorrt": (
         "Jetson: apt install python3-libnvinfer, and make the environment with --system-site-packages; "
-        "PC: pip install tensorrt-cu12 or tensorrt-cu13, by the driver's CUDA, in the line PC's environment"
+        "PC: pip install tensorrt-cu12 or tensorrt-cu13, by the driver's CUDA, in the line PC's "
+        "environment"
     ),
     "tensorrt-rtx": "pip install tensorrt-rtx-cu13-bindings tensorrt-rtx-cu13-libs",
 }

@@ -20,20 +20,23 @@ FEWEST_FRAMES = 8  # below, one unlucky picture sets the ranges
 def to_int8(model: Any, frames: Iterable[NDArray[np.uint8]]) -> Any:
     """A prepared graph whose convolutions take Q/DQ inputs and weights; all else stays float32.
 
-    `frames` are network inputs [batch, H, W, 3], FEWEST_FRAMES or more. The form is that of TensorRT's
-    explicit quantisation: symmetric, zero points 0, weights per channel, biases as they are. Left out are
-    the squeeze-and-excite branches, whose values are few and matter, and the projection of `local`.
+    `frames` are network inputs [batch, H, W, 3], FEWEST_FRAMES pictures or more in all. The form is
+    that of TensorRT's explicit quantisation: symmetric, zero points 0, weights per channel, biases as
+    they are. Left out are the squeeze-and-excite branches, whose values are few and matter, and the
+    projection of `local`.
     Raises CheckFailed for too few frames.
     """
     onnx, _ = libraries()
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
-    reader = _reader(model.graph.input[0].name, frames)
-    if len(reader) < FEWEST_FRAMES:
+    frames = list(frames)
+    pictures = sum(len(frame) for frame in frames)
+    if pictures < FEWEST_FRAMES:
         raise CheckFailed(
-            f"--frames: {len(reader)} batches of pictures for int8's ranges, {FEWEST_FRAMES} are needed; "
-            "give more pictures of good parts"
+            f"--frames: {pictures} pictures for int8's ranges, {FEWEST_FRAMES} are needed; give more of "
+            "good parts"
         )
+    reader = _reader(model.graph.input[0].name, frames)
     with tempfile.TemporaryDirectory() as temporary:
         source, target = Path(temporary) / "float.onnx", Path(temporary) / "int8.onnx"
         onnx.save(model, source)
@@ -68,8 +71,8 @@ def to_int8(model: Any, frames: Iterable[NDArray[np.uint8]]) -> Any:
 
 
 def quantised(graph: Any) -> set[str]:
-    """Names of the convolutions that are quantised: those on maps, with a bias of their own (the exporter
-    folds every batch norm into one; only projections are without)."""
+    """Names of the convolutions that are quantised: those on maps, with a bias of their own (the
+    exporter folds every batch norm into one; only projections are without)."""
     constants = {tensor.name for tensor in graph.initializer}
     pooled: set[str] = set()
     names = set()
@@ -87,11 +90,7 @@ def _reader(name: str, frames: Iterable[NDArray[np.uint8]]) -> Any:
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
-            self.frames = list(frames)
-            self.left = iter(self.frames)
-
-        def __len__(self) -> int:
-            return len(self.frames)
+            self.left = iter(frames)
 
         def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
             frame = next(self.left, None)
