@@ -41,11 +41,13 @@ FORBIDDEN = {
     "resolution": {"cli", "evaluate", "demo"},
     "evaluate": {"cli", "daemon", "delivery"},
 }
-HEAVY = {"torch", "timm", "torchvision", "sklearn", "scipy", "matplotlib", "onnx"}
+HEAVY = {"torch", "timm", "torchvision", "sklearn", "scipy", "matplotlib", "onnx", "onnxruntime"}
 # The only files that may name the heavy packages; each does so inside a function or on its own extra.
 HEAVY_ALLOWED = {
     "backbone/export.py",
     "backbone/torch_graph.py",
+    "backbone/tensorrt/graph.py",
+    "backbone/tensorrt/quantize.py",
     "evaluate/baselines.py",
 }
 

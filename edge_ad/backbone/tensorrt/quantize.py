@@ -1,0 +1,99 @@
+"""Eight-bit convolutions written into the graph as Q/DQ pairs, with ranges from pictures of the line."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_ad.backbone.tensorrt.graph import libraries
+from edge_ad.backbone.tensorrt.half import REDUCTIONS
+from edge_ad.errors import CheckFailed
+
+FEWEST_FRAMES = 8  # below, one unlucky picture sets the ranges
+
+
+def to_int8(model: Any, frames: Iterable[NDArray[np.uint8]]) -> Any:
+    """A prepared graph whose convolutions take Q/DQ inputs and weights; all else stays float32.
+
+    `frames` are network inputs [batch, H, W, 3], FEWEST_FRAMES pictures or more in all. The form is
+    that of TensorRT's explicit quantisation: symmetric, zero points 0, weights per channel, biases as
+    they are. Left out are the squeeze-and-excite branches, whose values are few and matter, and the
+    projection of `local`.
+    Raises CheckFailed for too few frames.
+    """
+    onnx, _ = libraries()
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+
+    frames = list(frames)
+    pictures = sum(len(frame) for frame in frames)
+    if pictures < FEWEST_FRAMES:
+        raise CheckFailed(
+            f"--frames: {pictures} pictures for int8's ranges, {FEWEST_FRAMES} are needed; give more of "
+            "good parts"
+        )
+    reader = _reader(model.graph.input[0].name, frames)
+    with tempfile.TemporaryDirectory() as temporary:
+        source, target = Path(temporary) / "float.onnx", Path(temporary) / "int8.onnx"
+        onnx.save(model, source)
+        quantize_static(
+            str(source),
+            str(target),
+            reader,
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=QuantType.QInt8,
+            weight_type=QuantType.QInt8,
+            op_types_to_quantize=["Conv"],
+            nodes_to_quantize=sorted(quantised(model.graph)),
+            calibrate_method=CalibrationMethod.MinMax,
+            extra_options={
+                "ActivationSymmetric": True,
+                "WeightSymmetric": True,
+                "AddQDQPairToWeight": True,
+                "QuantizeBias": False,
+                "OpTypesToExcludeOutputQuantization": ["Conv"],
+                "DedicatedQDQPair": True,
+            },
+        )
+        found = onnx.load(target)
+    found.graph.ClearField("value_info")
+    standard = [opset for opset in found.opset_import if opset.domain in ("", "ai.onnx")]
+    del found.opset_import[:]
+    found.opset_import.extend(standard)
+    found = onnx.shape_inference.infer_shapes(found, check_type=True, strict_mode=True)
+    onnx.checker.check_model(found)
+    return found
+
+
+def quantised(graph: Any) -> set[str]:
+    """Names of the convolutions that are quantised: those on maps, with a bias of their own (the
+    exporter folds every batch norm into one; only projections are without)."""
+    constants = {tensor.name for tensor in graph.initializer}
+    pooled: set[str] = set()
+    names = set()
+    for node in graph.node:
+        moving = set(node.input) - constants
+        if node.op_type in REDUCTIONS or (moving and pooled.issuperset(moving)):
+            pooled.update(node.output)
+        elif node.op_type == "Conv" and len(node.input) > 2:
+            names.add(node.name)
+    return names
+
+
+def _reader(name: str, frames: Iterable[NDArray[np.uint8]]) -> Any:
+    from onnxruntime.quantization import CalibrationDataReader
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.left = iter(frames)
+
+        def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
+            frame = next(self.left, None)
+            return None if frame is None else {name: frame}
+
+    return Reader()
