@@ -1,4 +1,5 @@
-"""The kernels compiled for the CPU, once, and the stand-in for NVIDIA's driver."""
+"""The kernels compiled for the CPU, and for GPUs by both compilers, each once; and the stand-in for
+NVIDIA's driver."""
 
 from __future__ import annotations
 
@@ -8,12 +9,17 @@ from pathlib import Path
 
 import pytest
 from apart import DIRECTORY, pytest_runtest_logreport, pytest_runtest_protocol
+from built_binaries import Built
 from emulator import HERE, Emulator, compile_for_cpu
 from fake_driver import NAME, FakeDriver, build
 
 from edge_ad.cuda.device import Device
 
 __all__ = ["pytest_runtest_logreport", "pytest_runtest_protocol"]
+
+from edge_ad.cuda.build import build_binaries
+from edge_ad.cuda.nvcc import find_nvcc
+from edge_ad.cuda.nvrtc import find_cuda12
 
 
 @pytest.fixture(scope="session")
@@ -43,3 +49,28 @@ def device(fake: FakeDriver) -> Iterator[Device]:
     """The stand-in's GPU."""
     with Device() as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def nvcc() -> Path:
+    """CUDA 13's compiler, where there is one; without it: skipped, which fails under CI."""
+    found = find_nvcc()
+    if found is None:
+        pytest.skip("no nvcc; .ci/run says what to install")
+    return found
+
+
+@pytest.fixture(scope="session")
+def cuda12() -> Path:
+    """CUDA 12's compiler, where there is one; without it: skipped, which fails under CI."""
+    found = find_cuda12()
+    if found is None:
+        pytest.skip("no NVRTC of CUDA 12.2; .ci/run says what to install")
+    return found
+
+
+@pytest.fixture(scope="session")
+def built(nvcc: Path, cuda12: Path, tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """By the compilers that are installed."""
+    directory = tmp_path_factory.mktemp("binaries")
+    return Built(directory, build_binaries(directory))
