@@ -1,5 +1,5 @@
-// Runs a plan's launches on buffers from standard input and writes rows and faults to standard output, once
-// for each order.
+// Runs a plan's launches on buffers from standard input and writes rows and faults to standard output, for
+// each order.
 //
 //     preprocess_harness ORDER,... BUFFERS LAUNCHES
 //
@@ -36,11 +36,16 @@ void call(const Launch& launch, const std::vector<Buffer>& buffers) {
     const auto at = [&](size_t i) { return buffers[size_t(a[i])]; };
     const auto value = [&](size_t i) { return int(a[i]); };
     switch (launch.head[0]) {
-        case 0: return convert_pixels(at(0).as<Conversion>(), at(1).as<Byte>(), at(2).as<Byte>(), at(3).as<unsigned>());
-        case 1: return straighten(at(0).as<Straightening>(), at(1).as<double>(), at(2).as<Byte>(), at(3).as<Byte>());
+        case 0:
+            return convert_pixels(at(0).as<Conversion>(), at(1).as<Byte>(), at(2).as<Byte>(),
+                                  at(3).as<unsigned>());
+        case 1:
+            return straighten(at(0).as<Straightening>(), at(1).as<double>(), at(2).as<Byte>(),
+                              at(3).as<Byte>());
         case 2: return halve_regions(at(0).as<Halving>(), at(1).as<Byte>(), at(2).as<Byte>());
-        case 3: return resize_tiles(at(0).as<Tile>(), at(1).as<int>(), at(2).as<unsigned>(), at(3).as<Byte>(),
-                                    at(4).as<Byte>(), value(5), value(6), value(7), at(8).as<Byte>());
+        case 3:
+            return resize_tiles(at(0).as<Tile>(), at(1).as<int>(), at(2).as<unsigned>(), at(3).as<Byte>(),
+                                at(4).as<Byte>(), value(5), value(6), value(7), at(8).as<Byte>());
         default: shim::Order::fail("no such kernel");
     }
 }

@@ -140,7 +140,7 @@ def test_any_grid_gives_the_same(preprocess: PreprocessEmulator, grid: int) -> N
 @pytest.mark.parametrize(
     ("text", "shape"),
     [
-        ("patch[i * C + c] =", (90, 140, 3)),
+        ("gather<C>(tile, picture", (90, 140, 3)),
         ("store(colours +", (90, 140, 3)),
         ("write_bytes(colours", (33, 65, 3)),  # one after the other, without a neighbourhood
     ],

@@ -3,12 +3,13 @@
 Measured, the same for grey and colour:
 
     fixed   OpenCV 4 (4.11, 4.12): places in 1/32 px, integer weights
-    fused   OpenCV 5.0 with AVX2: float32 places and weights, multiplied and added in one rounding; the last
-            columns, which do not fill a vector of 16, are added up in another order
+    fused   OpenCV 5.0 with AVX2: float32 places and weights, multiplied and added in one rounding; the
+            last columns, which do not fill a vector of 16, are added up in another order
     plain   OpenCV 5.0 without it: float32, two roundings, vectors of 8
 
-The three differ by up to 7 grey values on noise (fixed, float32) or by 1 in one of 5,000 pixels. So what a
-located part looks like depends on the OpenCV and the processor that a PC has, on the CPU as well.
+On noise `fixed` differs from the others by up to 7 grey values, those from each other by 1 in one of
+5,000 pixels. So what a located part looks like depends on the OpenCV and the processor that a PC has, on
+the CPU as well.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from edge_ad.frame import Image
 from edge_ad.locate.straight import lay_straight
 
 Floats = NDArray[np.float32]
+Places = NDArray[np.int64]
 PROBES = ((1500, 15), (96, 63), (120, 47, 3))
 MOVE = np.array([[1.0123, 0.0371, -1.37], [-0.0365, 0.9871, 2.71]])
 
@@ -61,59 +63,52 @@ def installed_arithmetic() -> Arithmetic | None:
 
 def straightened(image: Image, move: NDArray[np.float64], arithmetic: Arithmetic) -> Image:
     """What `lay_straight` makes of an image with that arithmetic. Slow: the formula, to compare with."""
-    height, width = image.shape[:2]
-    x, y = np.arange(width), np.arange(height)[:, None]
+    x, y = np.arange(image.shape[1]), np.arange(image.shape[0])[:, None]
     if arithmetic.name == "fixed":
-        column, row, a, b = _fixed_places(move, x, y)
-    else:
-        column, row, a, b = _float_places(move.astype(np.float32), x, y, arithmetic)
+        places = [_fixed_places(a, b, c, x, y) for a, b, c in move.tolist()]
+        across, down = (place & 31 for place in places)
+        p00, p01, p10, p11 = _corners(image, *(place >> 5 for place in places))
+        upper, lower = p00 * (32 - across) + p01 * across, p10 * (32 - across) + p11 * across
+        mean = (upper * (32 - down) + lower * down + 512) >> 10
+        return np.asarray(np.moveaxis(mean, 0, -1), np.uint8).reshape(image.shape)
+    fused, tail = arithmetic.name == "fused", arithmetic.tail(image.shape[1])
+    floats = [_float_places(row, x, y, fused, tail) for row in move.astype(np.float32)]
+    whole = [np.floor(place) for place in floats]
+    right, below = (place - floor for place, floor in zip(floats, whole, strict=True))
+    corners = _corners(image, *(floor.astype(np.int64) for floor in whole))
+    q00, q01, q10, q11 = (corner.astype(np.float32) for corner in corners)
+    top, bottom = (
+        _multiply_add(right, q01 - q00, q00, fused),
+        _multiply_add(right, q11 - q10, q10, fused),
+    )
+    rounded = np.clip(np.rint(_multiply_add(below, bottom - top, top, fused)), 0, 255)
+    return np.asarray(np.moveaxis(rounded, 0, -1), np.uint8).reshape(image.shape)
+
+
+def _corners(image: Image, column: Places, row: Places) -> tuple[Places, Places, Places, Places]:
+    """[channels, rows, columns] of the four pixels around each place; the frame's edge goes on."""
+    height, width = image.shape[:2]
+    pixels = np.moveaxis(image.reshape(height, width, -1).astype(np.int64), -1, 0)
     left, right = np.clip(column, 0, width - 1), np.clip(column + 1, 0, width - 1)
     top, bottom = np.clip(row, 0, height - 1), np.clip(row + 1, 0, height - 1)
-    pixels = image.reshape(height, width, -1)
-    corners = [pixels[j, i] for j in (top, bottom) for i in (left, right)]
-    p00, p01, p10, p11 = corners
-    a, b = a[..., None], b[..., None]
-    if arithmetic.name == "fixed":
-        upper = p00 * (32 - a) + p01 * a
-        lower = p10 * (32 - a) + p11 * a
-        return np.asarray((upper * (32 - b) + lower * b + 512) >> 10, np.uint8).reshape(image.shape)
-    fused = arithmetic.name == "fused"
-    p00, p01, p10, p11 = (p.astype(np.float32) for p in corners)
-    upper, lower = _product_and_sum(a, p01 - p00, p00, fused), _product_and_sum(a, p11 - p10, p10, fused)
-    mean = _product_and_sum(b, lower - upper, upper, fused)
-    return np.asarray(np.clip(np.rint(mean), 0, 255), np.uint8).reshape(image.shape)
+    return pixels[:, top, left], pixels[:, top, right], pixels[:, bottom, left], pixels[:, bottom, right]
 
 
-def _fixed_places(
-    move: NDArray[np.float64], x: NDArray[np.int64], y: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], ...]:
-    places = []
-    for a, b, c in move:
-        columns = np.rint(a * x * 1024).astype(np.int64)
-        rows = np.rint((b * y + c) * 1024).astype(np.int64) + 16
-        places.append((columns + rows) >> 5)
-    across, down = places
-    return across >> 5, down >> 5, across & 31, down & 31
+def _fixed_places(a: float, b: float, c: float, x: Places, y: Places) -> Places:
+    """In 1/32 px: columns and rows are rounded for themselves."""
+    columns, rows = np.rint(a * x * 1024), np.rint((b * y + c) * 1024)
+    return np.asarray(columns.astype(np.int64) + rows.astype(np.int64) + 16) >> 5
 
 
-def _float_places(
-    move: Floats, x: NDArray[np.int64], y: NDArray[np.int64], arithmetic: Arithmetic
-) -> tuple[NDArray[np.generic], ...]:
-    fused, tail = arithmetic.name == "fused", x >= arithmetic.tail(len(x))
-    wide, tall = x.astype(np.float32), y.astype(np.float32)
-    places = []
-    for a, b, c in move:
-        row = tall * b
-        vector = _product_and_sum(wide, a, row + c, fused)
-        places.append(np.where(tail, _product_and_sum(wide, a, row, fused) + c, vector))
-    whole = [np.floor(place) for place in places]
-    shares = (place - floor for place, floor in zip(places, whole, strict=True))
-    return (*(floor.astype(np.int64) for floor in whole), *shares)
+def _float_places(row: Floats, x: Places, y: Places, fused: bool, tail: int) -> Floats:
+    a, b, c = row
+    wide, tall = x.astype(np.float32), y.astype(np.float32) * b
+    vectors = _multiply_add(wide, a, tall + c, fused)
+    return np.where(x >= tail, _multiply_add(wide, a, tall, fused) + c, vectors)
 
 
-def _product_and_sum(a: Floats, b: Floats, c: Floats, fused: bool) -> Floats:
+def _multiply_add(a: Floats, b: Floats, c: Floats, fused: bool) -> Floats:
     if not fused:
-        return a * b + c
+        return np.asarray(a * b + c)
     # A product of two float32 is exact in float64; that its sum is rounded twice shows in one of 2^29.
-    wide = np.asarray(a, np.float64) * np.asarray(b, np.float64) + np.asarray(c, np.float64)
-    return np.asarray(wide, np.float32)
+    return np.asarray(a.astype(np.float64) * b.astype(np.float64) + c, np.float32)

@@ -16,8 +16,8 @@ class CameraPixels:
     """One camera's frames as its driver delivers them, rows without gaps: height x width of samples, or
     height x width x channels; samples of 8 bits, of mono10, mono12 and mono16 of 16 (little-endian).
 
-    `pixel_format`, `bit_depth`: as in the configuration; "auto" where a frame was converted before, which
-    is grey or BGR. `located`: its parts are laid straight.
+    `pixel_format`, `bit_depth`: as in the configuration; "auto" where a frame was converted before:
+    grey or BGR. `located`: its parts are laid straight.
     """
 
     name: str
@@ -77,6 +77,6 @@ def _expect(camera: CameraPixels, right: bool, what: str) -> None:
 def _unlike(camera: CameraPixels, what: str) -> ConfigError:
     shape = " x ".join(str(n) for n in camera.shape)
     return ConfigError(
-        f"camera {camera.name}: pixel_format {camera.pixel_format!r} expects {what}, frames are {shape}; "
-        "set pixel_format to what the camera sends"
+        f"camera {camera.name}: pixel_format {camera.pixel_format!r} expects {what}, frames are "
+        f"{shape}; set pixel_format to what the camera sends"
     )

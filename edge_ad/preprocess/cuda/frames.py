@@ -16,8 +16,8 @@ from edge_ad.preprocess.resize import Roi
 
 @dataclass(slots=True)
 class Frames:
-    """Of each camera: where its bytes begin in `raw` and how many they are, channels and order of the image
-    that tiles are cut from, where it lies, and which part of the frame it is.
+    """Of each camera: where its bytes begin in `raw` and how many they are, channels and order of the
+    image that tiles are cut from, where it lies, and which part of the frame it is.
 
     bytes_moved: what converting and straightening read and write; bytes_seen: what tiles are cut from.
     """
@@ -50,8 +50,8 @@ class Frames:
 
 
 def lay_out_frames(cameras: Sequence[CameraPixels], boxes: Sequence[Sequence[Roi]]) -> Frames:
-    """Frames of cameras; boxes: of each, what tiles are cut from. Raises ConfigError as `plan_preprocess`
-    does."""
+    """Frames of cameras; boxes: of each, what tiles are cut from. Raises ConfigError as
+    `plan_preprocess` does."""
     pixels = [raw_pixels(camera) for camera in cameras]
     starts, end = [], 0
     for one in pixels:
@@ -92,8 +92,8 @@ def _straighten(frames: Frames, i: int, camera: CameraPixels, boxes: Sequence[Ro
     arithmetic = installed_arithmetic()
     if arithmetic is None:
         raise ConfigError(
-            f"camera {camera.name}: this OpenCV lays parts straight in a way that the GPU's kernel does not "
-            "compute; install OpenCV 5.0 or 4.12, or take an engine of the CPU"
+            f"camera {camera.name}: this OpenCV lays parts straight in a way that the GPU's kernel does "
+            "not compute; install OpenCV 5.0 or 4.12, or take an engine of the CPU"
         )
     height, width = camera.shape[:2]
     channels = frames.channels[i]

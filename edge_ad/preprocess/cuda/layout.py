@@ -1,16 +1,17 @@
 """Tables, buffers and names that `preprocess.cu` and those who plan for it agree upon.
 
-A camera's bytes lie in `raw`, one frame after the other, each at a multiple of ALIGNMENT. What is made of
-them on the way lies in `scratch`: converted frames, straightened ones, halved ones. Both end in SLACK bytes
-that may be read and do not count. Rows of the tables hold int32:
+A camera's bytes lie in `raw`, one frame after the other, each at a multiple of ALIGNMENT. What is made
+of them on the way lies in `scratch`: converted frames, straightened ones, halved ones. Both end in SLACK
+bytes that may be read and do not count. Rows of the tables hold int32:
 
     conversions     CONVERSION_FIELDS     a frame that is neither grey nor three channels, or is deep
     straightenings  STRAIGHTENING_FIELDS  a camera whose parts are laid straight
     halvings        HALVING_FIELDS        a region that is halved more often than `resize_tiles` can
     tiles           TILE_FIELDS           a row of the network's input
 
-`where`: 0 in `raw`, 1 in `scratch`; `start`, `target`, `raw`, `image`: bytes from its beginning; `pitch`:
-bytes from one row to the next. `steps`, int32, says which pixels a column or row of a tile is made of:
+`where`: 0 in `raw`, 1 in `scratch`; `start`, `target`, `raw`, `image`: bytes from its beginning;
+`pitch`: bytes from one row to the next. `steps`, int32, says which pixels a tile's columns and rows are
+made of:
 
     TWICE       per column and row of twice the target's: first pixel << 9 | weight of the next, of 256
     AREA        per column and row: first pixel, how many, where their float32 weights lie in `steps`

@@ -23,7 +23,7 @@ from edge_ad.preprocess.cuda.layout import (
     blocks_for,
 )
 from edge_ad.preprocess.cuda.steps import Steps, plan_steps
-from edge_ad.preprocess.tiles import Roi
+from edge_ad.preprocess.resize import Roi
 from edge_ad.preprocess.views import ViewGeometry, view_boxes
 from edge_ad.preprocess.zones import LabelImage, Mask, tile_masks
 
@@ -47,14 +47,15 @@ class Launch:
 class PreprocessPlan:
     """A part's frames as rows [rows, height, width, 3], uint8, or fp16 where `halves`.
 
-    launches: in this order, on one stream. constants: buffers that are written once, by name; sizes: bytes
-    of all others, each from an address that is a multiple of 256:
+    launches: in this order, on one stream. constants: buffers that are written once, by name; sizes:
+    bytes of all others, each from an address that is a multiple of 256:
 
-        raw       the cameras' bytes; that of camera i from starts[i] on, `frame_sizes[i]` of them
-        matrices  float64 [n, 2, 3]: for each camera in `located` what takes a place in the reference to one
-                  in the frame (`edge_ad.locate.pose.matrix`); all that changes from part to part beside raw
-        faults    uint32 [cameras], zero when made: 1 where a sample had more bits than declared; who reads
-                  it clears it
+        raw       the cameras' bytes; those of camera i from starts[i] on, frame_sizes[i] of them
+        matrices  float64 [n, 2, 3]: for each camera in `located` what takes a place in the reference to
+                  one in the frame (`edge_ad.locate.pose.matrix`); beside raw, all that changes from part
+                  to part
+        faults    uint32 [cameras], zero when made: 1 where a sample had more bits than declared; who
+                  reads it clears it
         scratch   written before it is read
         rows      the result
 
@@ -84,9 +85,9 @@ def plan_preprocess(
 ) -> PreprocessPlan:
     """Plan for the same views, cameras in the same order and zones as `PartInput` takes.
 
-    Raises ConfigError for a view that does not fit its camera's frame, zones of another size, frames that
-    their pixel format cannot have, more than the buffers can hold, or a located camera where this OpenCV
-    straightens in a way that the kernel does not know.
+    Raises ConfigError for a view that does not fit its camera's frame, zones of another size, frames
+    that their pixel format cannot have, more than the buffers can hold, or a located camera where this
+    OpenCV straightens in a way that the kernel does not know.
     """
     names = [camera.name for camera in cameras]
     places = [names.index(view.camera) for view in views]
@@ -153,10 +154,11 @@ class _Tiles:
             where, start, pitch, width, height, channels, steps.levels, mode, columns, rows,
             self._paint(mask), flip,
         ))  # fmt: skip
-        self.shared = max(self.shared, COLOURS + steps.patch * channels)
+        patch = steps.patch[0] * blocks_for(steps.patch[1] * channels, 4) * 4
+        self.shared = max(self.shared, COLOURS + patch)
 
     def _place(self, region: tuple[int, int]) -> tuple[Steps, int, int]:
-        """The steps of a region's size, and where its columns and rows lie; tiles of a size share them."""
+        """Steps of a region's size, and where its columns and rows lie; tiles of a size share them."""
         if region not in self._placed:
             steps = plan_steps(region, self.size)
             starts = []

@@ -25,8 +25,10 @@ __device__ inline void from_yuv(const Byte* pair, bool luma_first, int second, B
 }
 
 // Bilinear: means of the nearest samples of a colour; the outermost pixels are as those next to them.
-__device__ inline void from_bayer(const Byte* raw, int format, int width, int height, int x, int y, Byte* image) {
-    const int red_x = format == BAYER_GR || format == BAYER_BG, red_y = format == BAYER_GB || format == BAYER_BG;
+__device__ inline void from_bayer(const Byte* raw, int format, int width, int height, int x, int y,
+                                  Byte* image) {
+    const int red_x = format == BAYER_GR || format == BAYER_BG;
+    const int red_y = format == BAYER_GB || format == BAYER_BG;
     x = min(max(x, 1), width - 2);
     y = min(max(y, 1), height - 2);
     const Byte *at = raw + static_cast<long long>(y) * width + x, *up = at - width, *down = at + width;
@@ -99,7 +101,8 @@ __device__ inline float between(float from, float to, float share, bool fused) {
 // The pixel at (column + a, row + b), a and b below 1: in 1/32 for `fixed`, else float32. Outside of the
 // frame its edge goes on.
 template <int C>
-__device__ void sample(const Picture& frame, int column, int row, float a, float b, int arithmetic, Byte* out) {
+__device__ void sample(const Picture& frame, int column, int row, float a, float b, int arithmetic,
+                       Byte* out) {
     const int left = clamp(column, frame.width - 1), right = clamp(column + 1, frame.width - 1);
     const int top = clamp(row, frame.height - 1), bottom = clamp(row + 1, frame.height - 1);
     const Pixel<C> p00 = pixel_at<C>(frame, left, top), p01 = pixel_at<C>(frame, right, top);
@@ -124,8 +127,8 @@ constexpr int STRIP_COLUMNS = 32, STRIP_ROWS = 64;
 
 // One pixel of the straightened frame; column_x to row_y: what `fixed_column` and `fixed_row` are there.
 template <int C>
-__device__ void straight_pixel(const Straightening& job, const Picture& frame, const double* m, int x, int y,
-                               int column_x, int column_y, int row_x, int row_y, Byte* out) {
+__device__ void straight_pixel(const Straightening& job, const Picture& frame, const double* m, int x,
+                               int y, int column_x, int column_y, int row_x, int row_y, Byte* out) {
     if (job.arithmetic == FIXED) {
         const int at_x = (column_x + row_x) >> 5, at_y = (column_y + row_y) >> 5;  // in 1/32
         sample<C>(frame, at_x >> 5, at_y >> 5, float(at_x & 31), float(at_y & 31), FIXED, out);
@@ -137,15 +140,17 @@ __device__ void straight_pixel(const Straightening& job, const Picture& frame, c
     sample<C>(frame, int(column), int(row), __fsub_rn(a, column), __fsub_rn(b, row), job.arithmetic, out);
 }
 
-// A block makes a strip of 64 rows of 32 pixels, a thread every eighth of a column. matrices [n, 2, 3]: what
-// takes a place in the reference to one in the frame. Grid: any x straightenings; blocks of whole warps.
+// A block makes a strip of 64 rows of 32 pixels, a thread every eighth of a column. matrices [n, 2, 3]:
+// what takes a place in the reference to one in the frame. Grid: any x straightenings; blocks of whole
+// warps.
 extern "C" __global__ void __launch_bounds__(256, 4)
 straighten(const Straightening* __restrict__ table, const double* __restrict__ matrices,
            const Byte* __restrict__ raw, Byte* scratch) {
     __shared__ int places[2][STRIP_ROWS];
     const Straightening job = table[blockIdx.y];
     const double* m = matrices + 6 * job.matrix;
-    const Picture frame = {(job.where ? scratch : raw) + job.start, job.width * job.channels, job.width, job.height};
+    const Byte* first = (job.where ? scratch : raw) + job.start;
+    const Picture frame = {first, job.width * job.channels, job.width, job.height};
     const int across = (job.columns + STRIP_COLUMNS - 1) / STRIP_COLUMNS;
     const int strips = across * ((job.rows + STRIP_ROWS - 1) / STRIP_ROWS);
     const bool fixed = job.arithmetic == FIXED;
@@ -160,12 +165,13 @@ straighten(const Straightening* __restrict__ table, const double* __restrict__ m
         }
         const int column_x = fixed ? fixed_column(m, x) : 0, column_y = fixed ? fixed_column(m + 3, x) : 0;
         for (int j = int(threadIdx.x / WARP); j < rows && i < job.columns; j += int(blockDim.x / WARP)) {
-            Byte* out = scratch + job.target + (static_cast<long long>(top + j) * job.columns + i) * job.channels;
+            const int y = job.top + top + j, at = (top + j) * job.columns + i;
             const int row_x = fixed ? places[0][j] : 0, row_y = fixed ? places[1][j] : 0;
+            Byte* out = scratch + job.target + at * job.channels;
             if (job.channels == 1) {
-                straight_pixel<1>(job, frame, m, x, job.top + top + j, column_x, column_y, row_x, row_y, out);
+                straight_pixel<1>(job, frame, m, x, y, column_x, column_y, row_x, row_y, out);
             } else {
-                straight_pixel<3>(job, frame, m, x, job.top + top + j, column_x, column_y, row_x, row_y, out);
+                straight_pixel<3>(job, frame, m, x, y, column_x, column_y, row_x, row_y, out);
             }
         }
         if (fixed) __syncthreads();
@@ -176,7 +182,8 @@ straighten(const Straightening* __restrict__ table, const double* __restrict__ m
 extern "C" __global__ void __launch_bounds__(256, 4)
 halve_regions(const Halving* __restrict__ table, const Byte* __restrict__ raw, Byte* scratch) {
     const Halving job = table[blockIdx.y];
-    const Picture picture = {(job.where ? scratch : raw) + job.start, job.pitch, job.width, job.height};
+    const Byte* start = (job.where ? scratch : raw) + job.start;
+    const Picture picture = {start, job.pitch, job.width, job.height};
     const int width = halved_side(job.width, job.levels), height = halved_side(job.height, job.levels);
     const int step = gridDim.x * blockDim.x;
     for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < width * height; i += step) {
@@ -193,16 +200,43 @@ halve_regions(const Halving* __restrict__ table, const Byte* __restrict__ raw, B
 
 constexpr int PATCH_ROWS = 8, PATCH_COLUMNS = 32;
 
-// The part of a halved region that a patch of twice the target's size is interpolated from.
+// The part of a halved region that a patch of twice the target's size is interpolated from, and the bytes
+// from one of its rows to the next in shared memory.
 struct Neighbourhood {
-    int left, top, columns, rows;
+    int left, top, columns, rows, pitch;
 };
 
-__device__ inline Neighbourhood neighbourhood(const int* columns, const int* rows, int x, int y, int width,
-                                              int height, int right, int bottom) {
+template <int C>
+__device__ Neighbourhood neighbourhood(const Tile& tile, const int* columns, const int* rows, int x, int y,
+                                       int width, int height) {
+    const int right = halved_side(tile.width, tile.levels) - 1;
+    const int bottom = halved_side(tile.height, tile.levels) - 1;
     const int last_x = 2 * min(x + PATCH_COLUMNS, width) - 1, last_y = 2 * min(y + PATCH_ROWS, height) - 1;
     const int left = columns[2 * x] >> 9, top = rows[2 * y] >> 9;
-    return {left, top, min((columns[last_x] >> 9) + 1, right) - left + 1, min((rows[last_y] >> 9) + 1, bottom) - top + 1};
+    const int wide = min((columns[last_x] >> 9) + 1, right) - left + 1;
+    const int tall = min((rows[last_y] >> 9) + 1, bottom) - top + 1;
+    return {left, top, wide, tall, (wide * C + 3) / 4 * 4};
+}
+
+// A neighbourhood into shared memory, a warp for every row; words at a time where nothing is halved.
+template <int C>
+__device__ void gather(const Tile& tile, const Picture& picture, const Neighbourhood& near, Byte* patch) {
+    const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, warps = blockDim.x / WARP;
+    for (int j = warp; j < near.rows; j += warps) {
+        Byte* row = patch + j * near.pitch;
+        if (tile.levels == 0) {
+            const long long offset = static_cast<long long>(near.top + j) * picture.pitch + near.left * C;
+            for (int word = lane; word < near.pitch / 4; word += WARP) {
+                unaligned<1>(picture.first + offset + 4 * word, reinterpret_cast<unsigned*>(row) + word);
+            }
+            continue;
+        }
+        for (int i = lane; i < near.columns; i += WARP) {
+            const Pixel<C> pixel = halved<C>(picture, tile.levels, near.left + i, near.top + j);
+#pragma unroll
+            for (int c = 0; c < C; ++c) row[i * C + c] = Byte(pixel.value[c]);
+        }
+    }
 }
 
 // Bilinear to twice the target's size with weights of 8 bits, then halved.
@@ -213,12 +247,11 @@ __device__ Pixel<C> twice_halved(const Byte* patch, const Neighbourhood& near, c
 #pragma unroll
     for (int j = 0; j < 2; ++j) {
         const int row = rows[j], down = row & 511, y = (row >> 9) - near.top;
-        const int below = min(y + 1, near.rows - 1);
+        const Byte *upper = patch + y * near.pitch, *lower = patch + min(y + 1, near.rows - 1) * near.pitch;
 #pragma unroll
         for (int i = 0; i < 2; ++i) {
             const int column = columns[i], share = column & 511, x = (column >> 9) - near.left;
             const int next = min(x + 1, near.columns - 1);
-            const Byte *upper = patch + y * near.columns * C, *lower = patch + below * near.columns * C;
 #pragma unroll
             for (int c = 0; c < C; ++c) {
                 const int top = upper[x * C + c] * (256 - share) + upper[next * C + c] * share;
@@ -234,23 +267,18 @@ __device__ Pixel<C> twice_halved(const Byte* patch, const Neighbourhood& near, c
 
 // This thread's pixel (x, y) of a patch that begins at (left, top); all threads of a block call it.
 template <int C>
-__device__ Pixel<C> resized(const Tile& tile, const Picture& picture, const int* steps, Byte* patch, int left,
-                            int top, int x, int y, int width, int height) {
+__device__ Pixel<C> resized(const Tile& tile, const Picture& picture, const int* steps, Byte* patch,
+                            int left, int top, int x, int y, int width, int height) {
     const int *columns = steps + tile.columns, *rows = steps + tile.rows;
+    const bool inside = x < width && y < height;
     if (tile.mode == TWICE) {
-        const int right = halved_side(tile.width, tile.levels) - 1, bottom = halved_side(tile.height, tile.levels) - 1;
-        const Neighbourhood near = neighbourhood(columns, rows, left, top, width, height, right, bottom);
-        for (int i = threadIdx.x; i < near.columns * near.rows; i += blockDim.x) {
-            const int j = i / near.columns;
-            const Pixel<C> pixel = halved<C>(picture, tile.levels, near.left + i - j * near.columns, near.top + j);
-#pragma unroll
-            for (int c = 0; c < C; ++c) patch[i * C + c] = Byte(pixel.value[c]);
-        }
+        const Neighbourhood near = neighbourhood<C>(tile, columns, rows, left, top, width, height);
+        gather<C>(tile, picture, near, patch);
         __syncthreads();
-        if (x < width && y < height) return twice_halved<C>(patch, near, columns + 2 * x, rows + 2 * y);
+        if (inside) return twice_halved<C>(patch, near, columns + 2 * x, rows + 2 * y);
         return {};
     }
-    if (x >= width || y >= height) return {};
+    if (!inside) return {};
     if (tile.mode == SIZED) return halved<C>(picture, tile.levels, x, y);
     if (tile.mode == AREA) return area<C>(picture, steps, columns + 3 * x, rows + 3 * y);
     if (tile.mode == STRETCH) return stretched<C>(picture, columns + 2 * x, rows + 2 * y);
@@ -279,21 +307,24 @@ __device__ inline void write_halves(const Byte* colours, int columns, int rows, 
     const int size = 3 * columns;
     for (int i = threadIdx.x; i < rows * size; i += blockDim.x) {
         const int row = i / size, byte = i - row * size;
-        out[static_cast<long long>(row) * pitch + byte] = __int2half_rn(colours[row * 3 * PATCH_COLUMNS + byte]);
+        const int number = colours[row * 3 * PATCH_COLUMNS + byte];
+        out[static_cast<long long>(row) * pitch + byte] = __int2half_rn(number);
     }
 }
 
 // Rows [tiles, height, width, 3] of the network's input, BGR; `halves`: as fp16 instead of bytes, 0 to 255.
-// A block makes 8 x 32 pixels. Grid: any x tiles; blocks of 256 threads; dynamic shared memory: see plan.py.
+// A block makes 8 x 32 pixels. Grid: any x tiles; blocks of 256 threads; dynamic shared memory: see
+// plan.py.
 extern "C" __global__ void __launch_bounds__(256, 4)
-resize_tiles(const Tile* __restrict__ tiles, const int* __restrict__ steps, const unsigned* __restrict__ masks,
-             const Byte* __restrict__ raw, const Byte* __restrict__ scratch, int height, int width, int halves,
-             Byte* rows) {
+resize_tiles(const Tile* __restrict__ tiles, const int* __restrict__ steps,
+             const unsigned* __restrict__ masks, const Byte* __restrict__ raw,
+             const Byte* __restrict__ scratch, int height, int width, int halves, Byte* rows) {
     extern __shared__ float4 dynamic_shared[];
     Byte* colours = reinterpret_cast<Byte*>(dynamic_shared);
     Byte* patch = colours + 3 * PATCH_ROWS * PATCH_COLUMNS;
     const Tile tile = tiles[blockIdx.y];
-    const Picture picture = {(tile.where ? scratch : raw) + tile.start, tile.pitch, tile.width, tile.height};
+    const Byte* start = (tile.where ? scratch : raw) + tile.start;
+    const Picture picture = {start, tile.pitch, tile.width, tile.height};
     const int across = (width + PATCH_COLUMNS - 1) / PATCH_COLUMNS;
     const int patches = across * ((height + PATCH_ROWS - 1) / PATCH_ROWS);
     const long long first = static_cast<long long>(blockIdx.y) * height;
@@ -302,8 +333,9 @@ resize_tiles(const Tile* __restrict__ tiles, const int* __restrict__ steps, cons
         const int x = left + int(threadIdx.x % PATCH_COLUMNS), y = top + int(threadIdx.x / PATCH_COLUMNS);
         Pixel<3> pixel;
         if (tile.channels == 1) {
-            const Pixel<1> grey = resized<1>(tile, picture, steps, patch, left, top, x, y, width, height);
-            pixel = {grey.value[0], grey.value[0], grey.value[0]};
+            const int grey =
+                resized<1>(tile, picture, steps, patch, left, top, x, y, width, height).value[0];
+            pixel = {grey, grey, grey};
         } else {
             pixel = resized<3>(tile, picture, steps, patch, left, top, x, y, width, height);
         }

@@ -8,7 +8,8 @@ constexpr int WARP = 32;
 
 struct Conversion { int format, raw, image, width, height, depth, camera, unused; };
 struct Straightening {
-    int where, start, width, height, channels, target, left, top, columns, rows, matrix, arithmetic, tail, unused;
+    int where, start, width, height, channels, target, left, top, columns, rows, matrix, arithmetic, tail;
+    int unused;
 };
 struct Halving { int where, start, pitch, width, height, channels, levels, target; };
 struct Tile { int where, start, pitch, width, height, channels, levels, mode, columns, rows, mask, flip; };
@@ -61,26 +62,35 @@ __device__ void unaligned(const Byte* at, unsigned* words) {
     }
 }
 
-// 4 x 4 pixels halved twice, all of them inside of the picture.
-template <int C>
-__device__ Pixel<C> quarter(const Picture& picture, int x, int y) {
-    const Byte* at = picture.first + static_cast<long long>(4 * y) * picture.pitch + 4 * x * C;
+// The sums of each channel in every two of N pixels of two rows, which begin at `at`.
+template <int C, int N>
+__device__ void sum_rows(const Byte* at, int pitch, int sums[N / 2][C]) {
+#pragma unroll
+    for (int row = 0; row < 2; ++row, at += pitch) {
+        unsigned words[(N * C + 3) / 4];
+        unaligned<(N * C + 3) / 4>(at, words);
+#pragma unroll
+        for (int i = 0; i < N * C; ++i) sums[i / C / 2][i % C] += int(words[i / 4] >> i % 4 * 8 & 255u);
+    }
+}
+
+// 2 x 2 pixels (L = 1) or 4 x 4 (L = 2) halved to one, all of them inside of the picture.
+template <int C, int L>
+__device__ Pixel<C> halved_inside(const Picture& picture, int x, int y) {
+    constexpr int N = 1 << L;
+    const Byte* at = picture.first + static_cast<long long>(N * y) * picture.pitch + N * x * C;
     Pixel<C> pixel = {};
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-        int sums[2][C] = {};
+    for (int pair = 0; pair < N / 2; ++pair, at += 2ll * picture.pitch) {
+        int sums[N / 2][C] = {};
+        sum_rows<C, N>(at, picture.pitch, sums);
 #pragma unroll
-        for (int row = 0; row < 2; ++row, at += picture.pitch) {
-            unsigned words[C];
-            unaligned<C>(at, words);
-#pragma unroll
-            for (int i = 0; i < 4 * C; ++i) sums[i / C / 2][i % C] += int(words[i / 4] >> i % 4 * 8 & 255u);
-        }
-#pragma unroll
-        for (int c = 0; c < C; ++c) pixel.value[c] += ((sums[0][c] + 2) >> 2) + ((sums[1][c] + 2) >> 2);
+        for (int i = 0; i < N / 2 * C; ++i) pixel.value[i % C] += (sums[i / C][i % C] + 2) >> 2;
     }
+    if constexpr (L == 2) {
 #pragma unroll
-    for (int c = 0; c < C; ++c) pixel.value[c] = (pixel.value[c] + 2) >> 2;
+        for (int c = 0; c < C; ++c) pixel.value[c] = (pixel.value[c] + 2) >> 2;
+    }
     return pixel;
 }
 
@@ -91,14 +101,17 @@ __device__ Pixel<C> halved(const Picture& picture, int x, int y) {
     if constexpr (L == 0) {
         return pixel_at<C>(picture, x, y);
     } else {
-        if constexpr (L == 2) {
-            if (4 * x + 4 <= picture.width && 4 * y + 4 <= picture.height) return quarter<C>(picture, x, y);
+        if constexpr (L <= 2) {
+            const bool inside = ((x + 1) << L) <= picture.width && ((y + 1) << L) <= picture.height;
+            if (inside) return halved_inside<C, L>(picture, x, y);
         }
-        const int right = halved_side(picture.width, L - 1) - 1, bottom = halved_side(picture.height, L - 1) - 1;
+        const int right = halved_side(picture.width, L - 1) - 1;
+        const int bottom = halved_side(picture.height, L - 1) - 1;
         Pixel<C> sum = {};
 #pragma unroll 1
         for (int i = 0; i < 4; ++i) {
-            const Pixel<C> part = halved<C, L - 1>(picture, min(2 * x + i % 2, right), min(2 * y + i / 2, bottom));
+            const int from_x = min(2 * x + i % 2, right), from_y = min(2 * y + i / 2, bottom);
+            const Pixel<C> part = halved<C, L - 1>(picture, from_x, from_y);
 #pragma unroll
             for (int c = 0; c < C; ++c) sum.value[c] += part.value[c];
         }
@@ -127,7 +140,9 @@ __device__ Pixel<C> area(const Picture& picture, const int* steps, const int* co
             const Pixel<C> pixel = pixel_at<C>(picture, column[0] + i, row[0] + j);
             const float weight = __int_as_float(steps[column[2] + i]);
 #pragma unroll
-            for (int c = 0; c < C; ++c) line[c] = __fadd_rn(line[c], __fmul_rn(float(pixel.value[c]), weight));
+            for (int c = 0; c < C; ++c) {
+                line[c] = __fadd_rn(line[c], __fmul_rn(float(pixel.value[c]), weight));
+            }
         }
         const float weight = __int_as_float(steps[row[2] + j]);
 #pragma unroll

@@ -1,4 +1,4 @@
-"""Which pixels a column or row of a resized tile is made of, as OpenCV computes it (`steps` of `layout`).
+"""Which pixels a resized tile's columns and rows are made of, by OpenCV's rules (`steps` of `layout`).
 
 `edge_ad.preprocess.resize.RULE` says which filter is used when. OpenCV's arithmetic, in its own order:
 
@@ -25,15 +25,16 @@ THIN = 1e-3  # a pixel's share below which OpenCV leaves it out
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Steps:
-    """How a region becomes a tile: `before` halvings by `halve_regions`, `levels` by `resize_tiles`, then `mode`
-    with columns and rows as `layout` says. patch: pixels that a block keeps in shared memory."""
+    """How a region becomes a tile: `before` halvings by `halve_regions`, `levels` by `resize_tiles`; then
+    `mode`, columns and rows as `layout` says. patch: the most rows and columns in a block's shared memory.
+    """
 
     before: int
     levels: int
     mode: str
     columns: Ints
     rows: Ints
-    patch: int = 0
+    patch: tuple[int, int] = (0, 0)
 
 
 def plan_steps(region: tuple[int, int], target: tuple[int, int]) -> Steps:
@@ -50,7 +51,7 @@ def plan_steps(region: tuple[int, int], target: tuple[int, int]) -> Steps:
         return Steps(before, levels, "sized", nothing, nothing)
     if height <= 4 * tall and width <= 4 * wide:
         columns, rows = bilinear(width, 2 * wide), bilinear(height, 2 * tall)
-        patch = _span(rows, 2 * PATCH[0], height) * _span(columns, 2 * PATCH[1], width)
+        patch = _span(rows, 2 * PATCH[0], height), _span(columns, 2 * PATCH[1], width)
         return Steps(before, levels, "twice", columns, rows, patch)
     mode, columns, rows = _area((height, width), target)
     return Steps(halvings, 0, mode, columns, rows)
@@ -81,7 +82,7 @@ def _area(side: tuple[int, int], target: tuple[int, int]) -> tuple[str, Ints, In
     scales = [1.0 / (to / of) for of, to in zip(side, target, strict=True)]
     if min(scales) < 1.0:
         return "stretch", _stretched(side[1], target[1]), _stretched(side[0], target[0])
-    whole = [int(round(scale)) for scale in scales]
+    whole = [round(scale) for scale in scales]
     if all(abs(scale - n) < EPSILON for scale, n in zip(scales, whole, strict=True)):
         share = np.float32(1.0) / np.float32(whole[0] * whole[1])
         rows = np.array([whole[0], share.view(np.int32)], np.int32)
