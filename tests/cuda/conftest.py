@@ -12,14 +12,14 @@ from apart import DIRECTORY, pytest_runtest_logreport, pytest_runtest_protocol
 from built_binaries import Built
 from emulator import HERE, Emulator, compile_for_cpu
 from fake_driver import NAME, FakeDriver, build
-
-from edge_ad.cuda.device import Device
-
-__all__ = ["pytest_runtest_logreport", "pytest_runtest_protocol"]
+from preprocess_emulator import SOURCES, PreprocessEmulator
 
 from edge_ad.cuda.build import build_binaries
+from edge_ad.cuda.device import Device
 from edge_ad.cuda.nvcc import find_nvcc
 from edge_ad.cuda.nvrtc import find_cuda12
+
+__all__ = ["pytest_runtest_logreport", "pytest_runtest_protocol"]
 
 
 @pytest.fixture(scope="session")
@@ -74,3 +74,10 @@ def built(nvcc: Path, cuda12: Path, tmp_path_factory: pytest.TempPathFactory) ->
     """By the compilers that are installed."""
     directory = tmp_path_factory.mktemp("binaries")
     return Built(directory, build_binaries(directory))
+
+
+@pytest.fixture(scope="session")
+def preprocess(tmp_path_factory: pytest.TempPathFactory) -> PreprocessEmulator:
+    """The harness of the preprocess kernels."""
+    program = tmp_path_factory.mktemp("cuda") / "preprocess_harness"
+    return PreprocessEmulator(compile_for_cpu(HERE / "preprocess_harness.cpp", program, SOURCES).program)

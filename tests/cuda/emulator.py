@@ -21,8 +21,8 @@ HERE = Path(__file__).resolve().parent
 SOURCES = HERE.parents[1] / "edge_ad" / "gaussian" / "cuda"
 ORDERS = ("forward", "reversed", "random:1", "random:2")
 FLAGS = (
-    "-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-U_FORTIFY_SOURCE",
-    "-fsanitize=alignment", "-fno-sanitize-recover=alignment",
+    "-std=c++17", "-O2", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas",
+    "-U_FORTIFY_SOURCE", "-fsanitize=alignment", "-fno-sanitize-recover=alignment",
 )  # fmt: skip
 
 Floats = NDArray[np.float32]

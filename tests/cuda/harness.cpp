@@ -9,60 +9,11 @@
 // nobody may touch. Results are those of all orders and frames, one after the other.
 #include "mahalanobis.cu"
 
-#include <algorithm>
-#include <sys/mman.h>
-#include <unistd.h>
+#include "buffers.h"
 
 thread_local float4 dynamic_shared[shim::SHARED / sizeof(float4)];
 
 namespace {
-
-struct Buffer {
-    char* data;
-    size_t size;
-    template <class T>
-    T* as() const { return reinterpret_cast<T*>(data); }
-};
-
-// Up to 15 bytes may follow so that it begins as a GPU's memory does; they are NaN, as is all of it.
-Buffer guarded(size_t size) {
-    const size_t page = size_t(sysconf(_SC_PAGESIZE)), used = (size + 15) / 16 * 16;
-    const size_t pages = (used + page - 1) / page * page;
-    void* memory = mmap(nullptr, pages + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (memory == MAP_FAILED || mprotect(static_cast<char*>(memory) + pages, page, PROT_NONE)) {
-        shim::Order::fail("no memory");
-    }
-    std::memset(memory, 0xff, pages);
-    return {static_cast<char*>(memory) + pages - used, size};
-}
-
-Buffer zeros(size_t numbers) {
-    const Buffer buffer = guarded(4 * numbers);
-    std::memset(buffer.data, 0, buffer.size);
-    return buffer;
-}
-
-Buffer input() {
-    int64_t size = 0;
-    if (std::fread(&size, sizeof size, 1, stdin) != 1) shim::Order::fail("input ends early");
-    const Buffer buffer = guarded(size_t(size));
-    if (std::fread(buffer.data, 1, buffer.size, stdin) != buffer.size) shim::Order::fail("input ends early");
-    return buffer;
-}
-
-void output(const Buffer& buffer) { std::fwrite(buffer.data, 1, buffer.size, stdout); }
-
-std::vector<std::string> split(const std::string& text) {
-    std::vector<std::string> parts(1);
-    for (const char c : text) {
-        if (c == ',') {
-            parts.emplace_back();
-        } else {
-            parts.back().push_back(c);
-        }
-    }
-    return parts;
-}
 
 struct Job {
     std::vector<std::string> orders;
