@@ -17,8 +17,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_ad.backbone.engine import ScoreEngine
+from edge_ad.backbone.engine import FrameEngine, ScoreEngine
 from edge_ad.bundle import Bundle, CameraRule, map_maker, open_bundle, tile_scale
+from edge_ad.bundle.frames import gpu_frames
 from edge_ad.bundle.zones import painted, position_labels, read_label_images
 from edge_ad.cores import usable_cores
 from edge_ad.engines import REFERENCE, EngineChoice, open_scorer
@@ -119,6 +120,8 @@ class Inspector:
         size = (manifest.preprocess.height, manifest.preprocess.width)
         self._locator = part_locator(bundle)
         self._part = PartInput(manifest.views, self.cameras, *size, threads, zones)
+        frames = engine if isinstance(engine, FrameEngine) and engine.prepares else None
+        self._frames: FrameEngine | None = frames
         self._tiles = manifest.tiles
         if len(engine.input) != len(self._tiles):
             raise ValueError(f"an engine of {len(engine.input)} rows for {len(self._tiles)} tiles")
@@ -139,13 +142,17 @@ class Inspector:
         if wrong is not None:
             stamps[1:] = [clock()] * 4
             return wrong
-        straight = self._locator.straighten(images)
+        taking = self._frames is not None
+        straight = self._locator.find(images) if taking else self._locator.straighten(images)
         stamps[1] = clock()
         if straight.failure is not None:
             stamps[2:] = [stamps[1]] * 3
             detail = f"camera {self.cameras[straight.camera]}: {straight.detail}"
             return fault(Reason(straight.failure), self.threshold, detail)
-        self._part.fill(straight.images, self.engine.input)
+        if self._frames is not None:
+            self._frames.take(images, self._locator.moves(straight.poses))
+        else:
+            self._part.fill(straight.images, self.engine.input)
         stamps[2] = clock()
         distances = self.engine.infer()
         stamps[3] = clock()
@@ -166,7 +173,9 @@ class Inspector:
             for r in self._rules
             if r.frame_size == "fixed"
         ]
-        if len(black) == len(self._rules):
+        if self._frames is not None:
+            self._frames.take(black, self._locator.moves([Pose(0.0, 0.0, 0.0)] * len(black)))
+        elif len(black) == len(self._rules):
             self._part.fill(black, self.engine.input)
         distances = self.engine.infer()
         if len(black) == len(self._rules):  # a map has a size only where the frames have
@@ -308,7 +317,8 @@ def open_inspector(
     key = choice.key
     section, heads, backbone = bundle.section(key), bundle.heads(key), bundle.backbone()
     local = bundle.local_heads(key)
-    engine = open_scorer(choice, backbone, heads, local)
+    frames = gpu_frames(bundle) if choice.on_gpu else None
+    engine = open_scorer(choice, backbone, heads, local, frames)
     inspector = Inspector(bundle, engine, clock, choice.threads or usable_cores())
     if engine.identity != section.identity:
         try:
