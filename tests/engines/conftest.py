@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 from networks import GetBackbone, GetConverted, pictures
-from published import Published, describe, write_stubs
+from published import BINDINGS, RELEASES, GetRelease, Published, describe, write_stubs
 
 from edge_ad.backbone.spec import Backbone, load_backbone
 from edge_ad.backbone.tensorrt.library import Library, open_library
 from edge_ad.backbone.tensorrt.make import Converted, Request, convert
 from edge_ad.config.structs import EMBEDDED_BACKBONE
-
-BINDINGS = Path(__file__).parents[2] / ".tensorrt"
-# There is no wheel of 10.3 for Python 3.13.
-RELEASES = ([] if sys.version_info >= (3, 13) else ["10.3.0"]) + ["10.13.3.9", "11.4.0.106"]
 
 
 @pytest.fixture(scope="session")
@@ -66,13 +59,25 @@ def lean() -> Published:
     return describe("tensorrt_lean_bindings")
 
 
-@pytest.fixture(scope="session", params=RELEASES)
-def release(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Published:
-    """All classes of a release of TensorRT, out of its own bindings; the oldest that is supported, that
-    of JetPack 7, and a late one."""
-    bindings = BINDINGS / request.param
-    if not bindings.is_dir():
-        pytest.skip(f"{bindings} is not there: .ci/run puts the wheel tensorrt-cu12-bindings into it")
-    directory = tmp_path_factory.mktemp("stubs")
-    write_stubs(directory)
-    return describe("tensorrt_bindings", str(bindings), str(directory))
+@pytest.fixture(scope="session")
+def get_release(tmp_path_factory: pytest.TempPathFactory) -> GetRelease:
+    """All classes of a release of TensorRT, out of its own bindings."""
+    kept: dict[str, Published] = {}
+    stubs = tmp_path_factory.mktemp("stubs")
+    write_stubs(stubs)
+
+    def get(version: str) -> Published:
+        if version not in kept:
+            bindings = BINDINGS / version
+            if not bindings.is_dir():
+                pytest.skip(f"{bindings} is not there: .ci/run puts tensorrt-cu12-bindings into it")
+            kept[version] = describe("tensorrt_bindings", str(bindings), str(stubs))
+        return kept[version]
+
+    return get
+
+
+@pytest.fixture(params=RELEASES)
+def release(request: pytest.FixtureRequest, get_release: GetRelease) -> Published:
+    """The classes of each release in turn."""
+    return get_release(request.param)

@@ -15,6 +15,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+BINDINGS = Path(__file__).parents[2] / ".tensorrt"
+# That of JetPack 6.1 and 6.2, that of JetPack 7, and a late one. There is no wheel
+# of the first for Python 3.13.
+RELEASES = ([] if sys.version_info >= (3, 13) else ["10.3.0"]) + ["10.13.3.9", "11.4.0.106"]
 # What tensorrt_bindings link against and do not call while they are imported.
 STUBBED = (
     "createInferBuilder_INTERNAL", "createInferRefitter_INTERNAL", "createInferRuntime_INTERNAL",
@@ -132,6 +136,9 @@ def _fits(signature: list[tuple[str, bool]], positional: int, named: set[str]) -
     left = signature[positional:]
     must = {name for name, needed in left if needed}
     return positional <= len(signature) and must <= named <= {name for name, _ in left}
+
+
+GetRelease = Callable[[str], Published]
 
 
 def describe(module: str, path: str = "", libraries: str = "") -> Published:
