@@ -6,12 +6,14 @@ TensorRT's Runtime ends the process where there is no driver, so this comes firs
 from __future__ import annotations
 
 import ctypes
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from edge_ad.backbone.tensorrt.facts import DeviceFacts
+from edge_ad.backbone.tensorrt.facts import MEMORY_STEP, DeviceFacts
 from edge_ad.errors import DeviceError
 
 LIBRARY = "libcuda.so.1"
@@ -27,13 +29,14 @@ Load = Callable[[str], Any]
 
 
 class Driver(msgspec.Struct, frozen=True):
-    """The driver's CUDA version ("13.0") and the card that it has at the asked place."""
+    """The driver's release ("580.95.05, CUDA 13.0"; on a Jetson "L4T 36.4.3, CUDA 12.6") and the card
+    that it has at the asked place."""
 
     version: str
     device: DeviceFacts
 
 
-def read_driver(ordinal: int = 0, load: Load = ctypes.CDLL) -> Driver:
+def read_driver(ordinal: int = 0, load: Load = ctypes.CDLL, root: Path = Path("/")) -> Driver:
     """Initialise the driver, which makes no context, and read the card `ordinal`.
 
     Raises DeviceError when there is no driver, it does not start, or has no such card.
@@ -49,8 +52,23 @@ def read_driver(ordinal: int = 0, load: Load = ctypes.CDLL) -> Driver:
     if not 0 <= ordinal < count.value:
         raise DeviceError(f"{LIBRARY}: has {count.value} cards, none at place {ordinal}; {REMEDY}")
     _checked(cuda, "cuDeviceGet", ctypes.byref(device), ordinal)
-    major, minor = version.value // 1000, version.value % 1000 // 10
-    return Driver(f"{major}.{minor}", _facts(cuda, device))
+    runtime = f"CUDA {version.value // 1000}.{version.value % 1000 // 10}"
+    release = _release(root)
+    return Driver(f"{release}, {runtime}" if release else runtime, _facts(cuda, device))
+
+
+def _release(root: Path) -> str:
+    """The driver's own version; many of them have one CUDA version."""
+    try:
+        return (root / "sys/module/nvidia/version").read_text().strip()
+    except OSError:
+        pass
+    try:
+        told = (root / "etc/nv_tegra_release").read_text()
+    except OSError:
+        return ""
+    found = re.search(r"R(\d+).*?REVISION: ([\d.]+)", told)
+    return f"L4T {found[1]}.{found[2]}" if found else ""
 
 
 def _facts(cuda: Any, device: ctypes.c_int) -> DeviceFacts:
@@ -75,7 +93,7 @@ def _facts(cuda: Any, device: ctypes.c_int) -> DeviceFacts:
         shared_per_multiprocessor=attribute(_SHARED_PER_MULTIPROCESSOR),
         integrated=bool(attribute(_INTEGRATED)),
         ecc=bool(attribute(_ECC)),
-        memory_bytes=memory.value,
+        memory_mib=round(memory.value / 2**20 / MEMORY_STEP) * MEMORY_STEP,
     )
 
 

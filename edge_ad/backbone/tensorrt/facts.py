@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import msgspec
 
+MEMORY_STEP = 256  # MiB
+
 
 class DeviceFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A CUDA device as an engine sees it: TensorRT times its kernels and chooses them by these.
 
-    Sizes are bytes, `bus_width` is bits of the memory bus. The driver is not among them: an engine stays
-    valid under another one, but its numbers are checked again.
+    Sizes are bytes, `bus_width` is bits of the memory bus, `memory_mib` is rounded to MEMORY_STEP: every
+    driver keeps a little for itself. The driver is not among them: an engine stays valid under another
+    one, but its numbers are checked again.
     """
 
     name: str
@@ -22,13 +25,13 @@ class DeviceFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     shared_per_multiprocessor: int
     integrated: bool
     ecc: bool
-    memory_bytes: int
+    memory_mib: int
 
     @property
     def text(self) -> str:
         """For a message: "NVIDIA GeForce RTX 4090 (8.9, 128 SM, 24.0 GiB)"."""
         major, minor = self.compute_capability
-        memory = self.memory_bytes / 2**30
+        memory = self.memory_mib / 1024
         return f"{self.name} ({major}.{minor}, {self.multiprocessors} SM, {memory:.1f} GiB)"
 
 
@@ -43,5 +46,5 @@ NO_DEVICE = DeviceFacts(
     shared_per_multiprocessor=0,
     integrated=False,
     ecc=False,
-    memory_bytes=0,
+    memory_mib=0,
 )

@@ -24,10 +24,7 @@ def prepare(backbone: Backbone, batch: int, local_dim: int) -> Any:
     ArtifactError for a graph that cannot be read or is not what backbone.json says.
     """
     onnx, _ = libraries()
-    try:
-        model = onnx.load(backbone.onnx_path)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise _unreadable(backbone, error) from error
+    model = _load(onnx, backbone)
     _name_nodes(model.graph)
     _choose_local(onnx, model.graph, backbone, local_dim)
     _fix(model.graph.input[0], [batch, backbone.height, backbone.width, 3])
@@ -60,6 +57,18 @@ def consumers(graph: Any) -> dict[str, list[Any]]:
         for name in node.input:
             found.setdefault(name, []).append(node)
     return found
+
+
+def _load(onnx: Any, backbone: Backbone) -> Any:
+    from google.protobuf.message import DecodeError
+
+    try:
+        model = onnx.load(backbone.onnx_path)
+    except (OSError, DecodeError) as error:
+        raise _unreadable(backbone, error) from error
+    if [value.name for value in model.graph.input] != ["image"]:
+        raise _unreadable(backbone, ValueError("its only input is not 'image'"))
+    return model
 
 
 def _name_nodes(graph: Any) -> None:

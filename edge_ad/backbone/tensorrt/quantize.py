@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_ad.backbone.tensorrt.graph import libraries
-from edge_ad.backbone.tensorrt.half import REDUCTIONS
+from edge_ad.backbone.tensorrt.graph import libraries, producers
+from edge_ad.backbone.tensorrt.half import REDUCTIONS, normalisation
 from edge_ad.errors import CheckFailed
 
 FEWEST_FRAMES = 8  # below, one unlucky picture sets the ranges
@@ -22,8 +22,8 @@ def to_int8(model: Any, frames: Iterable[NDArray[np.uint8]]) -> Any:
 
     `frames` are network inputs [batch, H, W, 3], FEWEST_FRAMES pictures or more in all. The form is
     that of TensorRT's explicit quantisation: symmetric, zero points 0, weights per channel, biases as
-    they are. Left out are the squeeze-and-excite branches, whose values are few and matter, and the
-    projection of `local`.
+    they are. Left out are the first convolution, which all errors would pass through, the
+    squeeze-and-excite branches, whose values are few and matter, and the projection of `local`.
     Raises CheckFailed for too few frames.
     """
     onnx, _ = libraries()
@@ -36,6 +36,7 @@ def to_int8(model: Any, frames: Iterable[NDArray[np.uint8]]) -> Any:
             f"--frames: {pictures} pictures for int8's ranges, {FEWEST_FRAMES} are needed; give more of "
             "good parts"
         )
+    chosen = quantised(model.graph)
     reader = _reader(model.graph.input[0].name, frames)
     with tempfile.TemporaryDirectory() as temporary:
         source, target = Path(temporary) / "float.onnx", Path(temporary) / "int8.onnx"
@@ -49,7 +50,7 @@ def to_int8(model: Any, frames: Iterable[NDArray[np.uint8]]) -> Any:
             activation_type=QuantType.QInt8,
             weight_type=QuantType.QInt8,
             op_types_to_quantize=["Conv"],
-            nodes_to_quantize=sorted(quantised(model.graph)),
+            nodes_to_quantize=sorted(chosen),
             calibrate_method=CalibrationMethod.MinMax,
             extra_options={
                 "ActivationSymmetric": True,
@@ -61,6 +62,7 @@ def to_int8(model: Any, frames: Iterable[NDArray[np.uint8]]) -> Any:
             },
         )
         found = onnx.load(target)
+    _leave_others(found.graph, chosen)
     found.graph.ClearField("value_info")
     standard = [opset for opset in found.opset_import if opset.domain in ("", "ai.onnx")]
     del found.opset_import[:]
@@ -71,8 +73,10 @@ def to_int8(model: Any, frames: Iterable[NDArray[np.uint8]]) -> Any:
 
 
 def quantised(graph: Any) -> set[str]:
-    """Names of the convolutions that are quantised: those on maps, with a bias of their own (the
-    exporter folds every batch norm into one; only projections are without)."""
+    """Names of the convolutions that are quantised: those on maps but the first, with a bias of their
+    own (the exporter folds every batch norm into one; only projections are without)."""
+    ahead = normalisation(graph)
+    picture = {name for node in graph.node if node.name in ahead for name in node.output}
     constants = {tensor.name for tensor in graph.initializer}
     pooled: set[str] = set()
     names = set()
@@ -80,9 +84,27 @@ def quantised(graph: Any) -> set[str]:
         moving = set(node.input) - constants
         if node.op_type in REDUCTIONS or (moving and pooled.issuperset(moving)):
             pooled.update(node.output)
-        elif node.op_type == "Conv" and len(node.input) > 2:
+        elif node.op_type == "Conv" and len(node.input) > 2 and node.input[0] not in picture:
             names.add(node.name)
     return names
+
+
+def _leave_others(graph: Any, chosen: set[str]) -> None:
+    """Let every other node read its tensors as they were: the library gives all readers of a quantised
+    tensor the rounded one, reductions and sums as well."""
+    made = producers(graph)
+    outputs = {output.name for output in graph.output}
+    for node in graph.node:
+        if node.name in chosen or node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            continue
+        for i, name in enumerate(node.input):
+            if name in made and made[name].op_type == "DequantizeLinear":
+                node.input[i] = made[made[name].input[0]].input[0]
+    for kind in ("DequantizeLinear", "QuantizeLinear"):  # those that nobody reads any more
+        read = {name for node in graph.node for name in node.input} | outputs
+        for node in [node for node in graph.node if node.op_type == kind]:
+            if node.output[0] not in read:
+                graph.node.remove(node)
 
 
 def _reader(name: str, frames: Iterable[NDArray[np.uint8]]) -> Any:
