@@ -1,16 +1,48 @@
-"""The kernels compiled for the CPU, once."""
+"""The kernels compiled for the CPU, and for GPUs by both compilers, each once."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+from built_binaries import Built
 from emulator import HERE, Emulator, compile_for_cpu
 from preprocess_emulator import SOURCES, PreprocessEmulator
+
+from edge_ad.cuda.build import build_binaries
+from edge_ad.cuda.nvcc import find_nvcc
+from edge_ad.cuda.nvrtc import find_cuda12
 
 
 @pytest.fixture(scope="session")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Emulator:
     """The harness."""
     return compile_for_cpu(HERE / "harness.cpp", tmp_path_factory.mktemp("cuda") / "harness")
+
+
+@pytest.fixture(scope="session")
+def nvcc() -> Path:
+    """CUDA 13's compiler, where there is one; without it: skipped, which fails under CI."""
+    found = find_nvcc()
+    if found is None:
+        pytest.skip("no nvcc; .ci/run says what to install")
+    return found
+
+
+@pytest.fixture(scope="session")
+def cuda12() -> Path:
+    """CUDA 12's compiler, where there is one; without it: skipped, which fails under CI."""
+    found = find_cuda12()
+    if found is None:
+        pytest.skip("no NVRTC of CUDA 12.2; .ci/run says what to install")
+    return found
+
+
+@pytest.fixture(scope="session")
+def built(nvcc: Path, cuda12: Path, tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """By the compilers that are installed."""
+    directory = tmp_path_factory.mktemp("binaries")
+    return Built(directory, build_binaries(directory))
 
 
 @pytest.fixture(scope="session")
