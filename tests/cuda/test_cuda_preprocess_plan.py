@@ -1,4 +1,4 @@
-"""Plans of the preprocess kernels, which need no GPU: what lies where, what is moved, what is refused."""
+"""Plans of the preprocess kernels, which need no GPU: where all lies, what is moved, what is refused."""
 
 from __future__ import annotations
 
