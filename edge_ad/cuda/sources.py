@@ -31,6 +31,10 @@ SOURCES = (
         PACKAGE / "gaussian" / "cuda" / "mahalanobis.cu",
         ("level_distances", "coarse_views", "regressors", "cell_distances"),
     ),
+    Source(
+        PACKAGE / "preprocess" / "cuda" / "preprocess.cu",
+        ("convert_pixels", "straighten", "halve_regions", "resize_tiles"),
+    ),
 )
 
 

@@ -8,21 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from edge_ad.cuda.bandwidth import BANDWIDTH, floor_us
 from edge_ad.gaussian.cuda.cells import TileShape, plan_cells
 from edge_ad.gaussian.cuda.layout import Store
 from edge_ad.gaussian.cuda.levels import LevelShape, plan_levels
 from edge_ad.gaussian.cuda.precision import WORTHWHILE
 
-# GB/s, as their makers state them; of the H200 what a copy reaches.
-BANDWIDTH = {"Orin Nano": 102.0, "AGX Orin": 204.8, "RTX 4090": 1008.0, "H200": 4300.0}
 # Features of the nine levels: stem, stages, head.
 EFFICIENTNET_B4 = (48, 24, 32, 56, 112, 160, 272, 448, 1792)
 MOBILENET_V2 = (32, 16, 24, 32, 64, 96, 160, 320, 1280)
-
-
-def floor_us(size: int, bandwidth: float) -> float:
-    """Microseconds that reading `size` bytes takes at a bandwidth in GB/s."""
-    return size / bandwidth / 1e3
 
 
 def square_levels(dims: Sequence[int], store: Store) -> list[LevelShape]:

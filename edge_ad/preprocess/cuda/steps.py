@@ -25,9 +25,9 @@ THIN = 1e-3  # a pixel's share below which OpenCV leaves it out
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Steps:
-    """How a region becomes a tile: `before` halvings by `halve_regions`, `levels` by `resize_tiles`; then
-    `mode`, columns and rows as `layout` says. patch: the most rows and columns in a block's shared memory.
-    """
+    """How a region becomes a tile: `before` halvings by `halve_regions`, `levels` by `resize_tiles`, and
+    then `mode`, with columns and rows as `layout` says. patch: the most rows and columns that a block
+    keeps in shared memory."""
 
     before: int
     levels: int
