@@ -20,7 +20,7 @@ DEVICE = "cuda"
 
 
 class TorchNetwork:
-    """A `GpuBackbone` (see `edge_ad.backbone.gpu_frame`): reads and writes memory that others own."""
+    """A `GpuBackbone` (see `edge_ad.engines.gpu_frame`): reads and writes memory that others own."""
 
     def __init__(self, backbone: Backbone, batch: int, local: bool, dim: int) -> None:
         """`local` and `dim` as `openvino.open_features` takes them. Raises DeviceError where PyTorch

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_ad.backbone.engine import EngineIdentity, FeatureEngine, ScoreEngine
+from edge_ad.backbone.engine import EngineIdentity, FeatureEngine, FrameEngine, ScoreEngine
 from edge_ad.errors import DeviceError
 
 T = TypeVar("T")
@@ -100,3 +100,15 @@ class OwnedScorer(_Owned[ScoreEngine]):
     def cells(self) -> NDArray[np.float32] | None:
         """The engine's own."""
         return self._engine.cells
+
+    @property
+    def prepares(self) -> bool:
+        """Whether the engine takes a part's frames."""
+        return isinstance(self._engine, FrameEngine) and self._engine.prepares
+
+    def take(
+        self, images: Sequence[NDArray[np.uint8]], moves: Sequence[NDArray[np.float64] | None]
+    ) -> None:
+        """The engine's own, in the caller's thread: it only writes into memory."""
+        assert isinstance(self._engine, FrameEngine)
+        self._engine.take(images, moves)

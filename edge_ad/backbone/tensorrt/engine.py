@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from edge_ad.backbone.engine import EngineIdentity
 from edge_ad.backbone.spec import Backbone
 from edge_ad.backbone.tensorrt.log import Messages
 from edge_ad.errors import ArtifactError, DeviceError
@@ -61,9 +62,10 @@ class TensorRtBackbone:
         plan: bytes,
         tensors: tuple[Tensor, ...],
         where: str,
+        identity: EngineIdentity,
     ) -> None:
         """Load `plan`, as `cache.read_plan` verified it. `trt` is the library's module, `log` and
-        `messages` what `log.make_log` gave, `where` names the plan in messages.
+        `messages` what `log.make_log` gave, `where` names the plan in messages, `identity` in bundles.
 
         Raises ArtifactError when TensorRT refuses the plan or its tensors are not `tensors`, DeviceError
         when the runtime or the context cannot be made (as without memory for it).
@@ -72,6 +74,7 @@ class TensorRtBackbone:
         self._engine: Any = None
         self._bound: set[str] = set()
         self._messages, self._where, self.tensors = messages, where, tensors
+        self.identity = identity
         self._runtime: Any = self._made(trt.Runtime(log), "Runtime")
         self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
@@ -84,6 +87,11 @@ class TensorRtBackbone:
         for tensor in tensors:
             if tensor.is_input:
                 self._done(self._context.set_input_shape(tensor.name, tensor.shape), "set_input_shape")
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of its tensors, by name."""
+        return {tensor.name: tensor.shape for tensor in self.tensors}
 
     @property
     def memory_bytes(self) -> int:

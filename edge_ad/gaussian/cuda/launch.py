@@ -128,7 +128,7 @@ class CellScorer:
 
 
 class FrameScorer:
-    """All distances of a frame, as `backbone.gpu.GpuScorer` takes it. Owned by the device's thread.
+    """All distances of a frame, as `GpuScorer` takes it. Owned by the device's thread.
 
     `distances`: [T, L]; `cells`: [T, P], None without local heads; both float32.
     """

@@ -16,7 +16,7 @@ from edge_ad.preprocess.cuda.plan import Launch, PreprocessPlan
 
 
 class FrameLoader:
-    """One part's frames: written by `take` from any thread, uploaded and prepared by `enqueue`.
+    """One part's frames: written by `take` from any thread, then uploaded and prepared.
 
     `pointer`: the rows [rows, height, width, 3], uint8 or fp16, on the GPU. Owned by the device's
     thread.
@@ -60,11 +60,14 @@ class FrameLoader:
             assert move is not None
             self._moves.host[i] = move
 
-    def enqueue(self, stream: Stream) -> None:
-        """Upload what was taken and make the rows of it."""
+    def upload(self, stream: Stream) -> None:
+        """Enqueue the copies to the GPU of what was taken."""
         self._raw.upload(stream)
         if self.plan.located:
             self._moves.upload(stream)
+
+    def prepare(self, stream: Stream) -> None:
+        """Enqueue what makes the rows of it."""
         for kernel, launch, arguments in self._launches:
             kernel.launch(stream, launch.grid, launch.block, arguments, launch.shared)
 

@@ -75,21 +75,42 @@ class FrameDistances(Protocol):
     def close(self) -> None: ...
 
 
+class Frames(Protocol):
+    """A part's frames on the GPU: `preprocess.cuda.launch.FrameLoader`."""
+
+    @property
+    def pointer(self) -> int: ...
+    def upload(self, stream: Stream) -> None: ...
+    def prepare(self, stream: Stream) -> None: ...
+
+
 class GpuEngine:
     """Buffers, the stream and the frame. Used and closed by the device's thread alone.
 
     A frame that fails, in whatever way, leaves the engine dead: each later `infer()` raises DeviceError.
+    `input`: page-locked pictures [B, H, W, 3], BGR, for the caller to write, unless frames are taken.
     """
 
-    def __init__(self, device: Device, backbone: GpuBackbone, owned: ExitStack) -> None:
-        """`owned` closes what the engine took over; closed when this raises."""
+    def __init__(
+        self, device: Device, backbone: GpuBackbone, owned: ExitStack, frames: Frames | None = None
+    ) -> None:
+        """`owned` closes what the engine took over; closed when this raises. With `frames` the pictures
+        are made on the GPU, of what that was given; else of what is written into `input`."""
         self._device, self._backbone, self._owned = device, backbone, owned
         self._dead = ""
         self._graph: Graph | None = None
         self.identity = backbone.identity
         self._stream = self._own(Stream(device))
         shapes = backbone.shapes
-        self._image = self._own(Mirror(device, shapes["image"], np.uint8, "the pictures"))
+        self._frames = frames
+        self._image: Mirror | None = None
+        if frames is None:
+            self._image = self._own(Mirror(device, shapes["image"], np.uint8, "the pictures"))
+            self.input: NDArray[np.uint8] = self._image.host
+            pictures = self._image.pointer
+        else:
+            self.input = np.zeros(shapes["image"], np.uint8)
+            pictures = frames.pointer
         # Kernels read features more than once.
         outputs = {
             name: self._own(
@@ -99,16 +120,22 @@ class GpuEngine:
             if name in shapes
         }
         self._pooled, self._local = outputs["pooled"], outputs.get("local")
-        backbone.bind({"image": self._image.pointer, **{n: m.pointer for n, m in outputs.items()}})
+        backbone.bind({"image": pictures, **{n: m.pointer for n, m in outputs.items()}})
 
     def _own(self, made: Owned) -> Owned:
         self._owned.callback(made.close)
         return made
 
-    @property
-    def input(self) -> NDArray[np.uint8]:
-        """The page-locked pictures [B, H, W, 3], BGR, to be written by the caller."""
-        return self._image.host
+    def _intake(self) -> list[tuple[str, Callable[[], None]]]:
+        """What brings the pictures to where the backbone reads them."""
+        stream, image, frames = self._stream, self._image, self._frames
+        if frames is None:
+            assert image is not None
+            return [("upload", lambda: image.upload(stream))]
+        return [
+            ("upload", lambda: frames.upload(stream)),
+            ("preprocess", lambda: frames.prepare(stream)),
+        ]
 
     def _stages(self) -> list[tuple[str, Callable[[], None]]]:
         """The parts of a frame, in order; each enqueues its own."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_ad.backbone.gpu_frame import FrameDistances, GpuBackbone, GpuEngine
 from edge_ad.cuda.device import Device
+from edge_ad.engines.gpu_frame import FrameDistances, GpuBackbone, GpuEngine
 from edge_ad.errors import ArtifactError
+from edge_ad.preprocess.cuda.launch import FrameLoader
 
 
 class GpuFeatures(GpuEngine):
@@ -34,7 +35,7 @@ class GpuFeatures(GpuEngine):
 
     def _stages(self) -> list[tuple[str, Callable[[], None]]]:
         return [
-            ("upload", lambda: self._image.upload(self._stream)),
+            *self._intake(),
             ("backbone", lambda: self._backbone.enqueue(self._stream.handle)),
             ("download", self._download),
         ]
@@ -57,19 +58,27 @@ class GpuScorer(GpuEngine):
     """Pictures to distances [B, L], and to distances of `cells` where opened with local heads."""
 
     def __init__(
-        self, device: Device, backbone: GpuBackbone, scorer: FrameDistances, graph: bool = True
+        self,
+        device: Device,
+        backbone: GpuBackbone,
+        scorer: FrameDistances,
+        graph: bool = True,
+        frames: FrameLoader | None = None,
     ) -> None:
-        """Takes backbone and scorer over; `graph` as in `GpuFeatures`.
+        """Takes backbone, scorer and frames over; `graph` as in `GpuFeatures`.
 
         Raises DeviceError when the GPU refuses, ArtifactError when the Gaussians are not for this
         backbone; both are closed then.
         """
         self._scorer = scorer
+        self._loader = frames
         with ExitStack() as owned:
+            if frames is not None:
+                owned.callback(frames.close)
             owned.callback(scorer.close)
             owned.callback(backbone.close)
-            _check_shapes(backbone, scorer)
-            super().__init__(device, backbone, owned)
+            _check_shapes(backbone, scorer, frames)
+            super().__init__(device, backbone, owned, frames)
             self._warm(graph)
             self._owned = owned.pop_all()
 
@@ -83,9 +92,21 @@ class GpuScorer(GpuEngine):
         """Features per position [B, P, d] of the last `infer()`, where there are `cells`."""
         return None if self._scorer.cells is None or self._local is None else self._local.host
 
+    @property
+    def prepares(self) -> bool:
+        """Whether `take` stands in for writing into `input`."""
+        return self._loader is not None
+
+    def take(
+        self, images: Sequence[NDArray[np.uint8]], moves: Sequence[NDArray[np.float64] | None]
+    ) -> None:
+        """A part's images; see `FrameEngine`. From any thread, while no frame is under way."""
+        assert self._loader is not None
+        self._loader.take(images, moves)
+
     def _stages(self) -> list[tuple[str, Callable[[], None]]]:
         return [
-            ("upload", lambda: self._image.upload(self._stream)),
+            *self._intake(),
             ("backbone", lambda: self._backbone.enqueue(self._stream.handle)),
             ("distances", self._score),
             ("download", self._download),
@@ -111,8 +132,11 @@ class GpuScorer(GpuEngine):
         return self._scorer.distances.host
 
 
-def _check_shapes(backbone: GpuBackbone, scorer: FrameDistances) -> None:
+def _check_shapes(backbone: GpuBackbone, scorer: FrameDistances, frames: FrameLoader | None) -> None:
     wanted = {"pooled": scorer.features_shape, "local": scorer.local_shape}
+    if frames is not None:
+        plan = frames.plan
+        wanted["image"] = (plan.rows, plan.height, plan.width, 3)
     for name, shape in wanted.items():
         found = backbone.shapes.get(name)
         if shape is not None and found != shape:

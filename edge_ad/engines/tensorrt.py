@@ -1,0 +1,89 @@
+"""A TensorRT engine out of the cache, its numbers checked under this driver."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from pathlib import Path
+
+from edge_ad.backbone import openvino
+from edge_ad.backbone.spec import Backbone
+from edge_ad.backbone.tensorrt.cache import Entry, NumericCheck, read_plan, write_check
+from edge_ad.backbone.tensorrt.driver import read_driver
+from edge_ad.backbone.tensorrt.engine import TensorRtBackbone, engine_tensors
+from edge_ad.backbone.tensorrt.key import Precision, Wanted, identity
+from edge_ad.backbone.tensorrt.library import Library, open_library
+from edge_ad.backbone.tensorrt.log import make_log
+from edge_ad.backbone.tensorrt.lookup import find_engine
+from edge_ad.cuda.device import Device
+from edge_ad.engines.alike import check_features, feature_errors, reference_pictures
+from edge_ad.engines.choice import EngineChoice
+from edge_ad.engines.gpu_engine import GpuFeatures
+from edge_ad.errors import ArtifactError
+
+PRECISIONS: dict[str, Precision] = {"f32": "fp32", "f16": "fp16", "int8": "int8"}
+
+
+def open_tensorrt(
+    choice: EngineChoice, device: Device, backbone: Backbone, batch: int, local: bool, dim: int
+) -> TensorRtBackbone:
+    """The engine that was built for exactly this: nothing is built here.
+
+    Its features are compared with OpenVINO's first, once per engine and driver. Raises DeviceError where
+    TensorRT is missing or of another version, or the engine of another card; ArtifactError where there
+    is no engine, it is damaged, or its features are off. Each names the command to give.
+    """
+    driver = read_driver(device.ordinal)
+    library = open_library("tensorrt")
+    width = (
+        0 if not local or backbone.local is None else min(dim or backbone.local.dim, backbone.local.dim)
+    )
+    wanted = Wanted(
+        library=library.name,
+        library_version=library.version,
+        backbone_sha256=backbone.sha256,
+        precision=PRECISIONS[choice.precision],
+        batch=batch,
+        local_dim=min(dim or all_of_it, all_of_it),
+        device=driver.device,
+    )
+    entry = find_engine(Path(choice.cache), wanted, choice.build)
+    plan = read_plan(entry)
+    if entry.needs_check(driver.version):
+        check_entry(entry, library, plan, backbone, device, driver.version)
+    return _load(entry, library, plan, backbone)
+
+
+def check_entry(
+    entry: Entry, library: Library, plan: bytes, backbone: Backbone, device: Device, driver: str
+) -> float:
+    """Compare an engine's features with those of OpenVINO in float32, and note it beside the engine.
+
+    Returns the largest error, in standard deviations of a feature. Raises ArtifactError when it is above
+    the bound of the precision.
+    """
+    key = entry.record.key
+    engine = GpuFeatures(device, _load(entry, library, plan, backbone))
+    reference = openvino.open_features(backbone, 1, local=bool(key.local_dim), dim=key.local_dim)
+    try:
+        pictures = reference_pictures(backbone.height, backbone.width)
+        errors = feature_errors(engine, reference, backbone, pictures)
+    finally:
+        engine.close()
+        reference.close()
+    worst = max(errors.values())
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    try:
+        check_features(errors, identity(key).precision, str(entry.plan_path))
+    except ArtifactError:
+        write_check(entry, NumericCheck(driver, False, worst, now))
+        raise
+    write_check(entry, NumericCheck(driver, True, worst, now))
+    return worst
+
+
+def _load(entry: Entry, library: Library, plan: bytes, backbone: Backbone) -> TensorRtBackbone:
+    key = entry.record.key
+    log, messages = make_log(library.module)
+    tensors = engine_tensors(backbone, key.batch, key.local_dim)
+    where = str(entry.plan_path)
+    return TensorRtBackbone(library.module, log, messages, plan, tensors, where, identity(key))
