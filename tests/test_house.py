@@ -16,6 +16,18 @@ PACKAGE = ROOT / "edge_ad"
 FORBIDDEN = {
     "gaussian": {"capture", "backbone", "bundle", "inspector", "delivery", "daemon", "cli", "calibrate"},
     "backbone": {"gaussian", "capture", "bundle", "inspector", "delivery", "daemon", "cli", "calibrate"},
+    "cuda": {
+        "gaussian",
+        "backbone",
+        "capture",
+        "preprocess",
+        "bundle",
+        "inspector",
+        "delivery",
+        "daemon",
+        "cli",
+        "calibrate",
+    },
     "capture": {"gaussian", "backbone", "bundle", "inspector", "delivery", "daemon", "cli", "calibrate"},
     "locate": {
         "capture",

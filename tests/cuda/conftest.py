@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from apart import DIRECTORY, pytest_runtest_logreport, pytest_runtest_protocol
+from apart import DIRECTORY, pytest_collection_modifyitems, pytest_configure
 from emulator import HERE, Emulator, compile_for_cpu
 from fake_driver import NAME, FakeDriver, build
 
 from edge_ad.cuda.device import Device
 
-__all__ = ["pytest_runtest_logreport", "pytest_runtest_protocol"]
+__all__ = ["pytest_collection_modifyitems", "pytest_configure"]
 
 
 @pytest.fixture(scope="session")

@@ -53,6 +53,20 @@ def test_distances_and_cells_are_openvinos(
         np.testing.assert_allclose(engine.infer(), again.expected()[0], rtol=1e-5)
 
 
+@pytest.mark.parametrize("graph", [True, False], ids=["graph", "stream"])
+def test_positions_by_themselves(
+    device: Device, fake: FakeDriver, backbone: Backbone, graph: bool
+) -> None:
+    """No tile has regressors, so their kernels are not launched."""
+    made = calibrated(backbone, 2)
+    made.local = [local_head(np.random.default_rng(t), GRID, DIM, DIM, 0) for t in range(2)]
+    with made.scorer(device, graph) as engine:
+        launches = fake.calls("cuLaunchKernel")
+        engine.infer()
+        assert fake.calls("cuLaunchKernel") - launches == (0 if graph else 2)
+        np.testing.assert_allclose(engine.cells, made.expected()[1], rtol=1e-5)
+
+
 def test_wide_levels_in_halves(device: Device, tmp_path_factory: pytest.TempPathFactory) -> None:
     wide = write_tiny_backbone(tmp_path_factory.mktemp("wide"), size=32, widths=(8, 400, 16, 24))
     made = calibrated(wide, 2)

@@ -85,9 +85,9 @@ def test_every_call_of_a_frame_is_checked(
 IN_THE_MAKING = (
     "cuModuleLoadDataEx", "cuModuleGetFunction", "cuMemGetInfo_v2", "cuMemAlloc_v2", "cuMemcpyHtoD_v2",
     "cuMemsetD8_v2", "cuMemHostRegister_v2", "cuStreamCreate", "cuMemcpyHtoDAsync_v2",
-    "cuLaunchHostFunc", "cuLaunchKernel", "cuMemcpyDtoHAsync_v2", "cuStreamSynchronize", "cuCtxSynchronize",
-    "cuStreamBeginCapture_v2", "cuStreamEndCapture", "cuGraphInstantiateWithFlags", "cuGraphDestroy",
-    "cuGraphUpload", "cuGraphLaunch",
+    "cuLaunchHostFunc", "cuLaunchKernel", "cuMemcpyDtoHAsync_v2", "cuStreamSynchronize",
+    "cuCtxSynchronize", "cuStreamBeginCapture_v2", "cuStreamEndCapture",
+    "cuGraphInstantiateWithFlags", "cuGraphDestroy", "cuGraphUpload", "cuGraphLaunch",
 )  # fmt: skip
 
 
