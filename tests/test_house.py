@@ -27,6 +27,18 @@ FORBIDDEN = {
         "cli",
     },
     "backbone": {"gaussian", "capture", "bundle", "inspector", "delivery", "daemon", "cli", "calibrate"},
+    "cuda": {
+        "gaussian",
+        "backbone",
+        "capture",
+        "preprocess",
+        "bundle",
+        "inspector",
+        "delivery",
+        "daemon",
+        "cli",
+        "calibrate",
+    },
     "capture": {"gaussian", "backbone", "bundle", "inspector", "delivery", "daemon", "cli", "calibrate"},
     "locate": {
         "capture",

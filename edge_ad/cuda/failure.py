@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ _REMEDIES = {
 }
 
 
+@functools.cache
 def libraries() -> tuple[Any, Any]:
     """pycuda's driver module and that of cuda.bindings. Raises DeviceError where one is missing."""
     try:

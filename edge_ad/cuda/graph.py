@@ -31,11 +31,15 @@ class Graph:
             found = self._bindings.cuGraphInstantiate(graph, 0)
             self._executable: Any = check(found, "instantiating the frame's graph")
         finally:
-            check(self._bindings.cuGraphDestroy(graph), "letting go of the captured graph")
+            destroyed = self._bindings.cuGraphDestroy(graph)
         device.hold(self._executable, self._destroy)
-        check(
-            self._bindings.cuGraphUpload(self._executable, stream.handle), "uploading the frame's graph"
-        )
+        try:
+            check(destroyed, "letting go of the captured graph")
+            uploaded = self._bindings.cuGraphUpload(self._executable, stream.handle)
+            check(uploaded, "uploading the frame's graph")
+        except DeviceError:
+            self.close()
+            raise
 
     def _capture(self, stream: Stream, enqueue: Callable[[], None]) -> Any:
         # Other threads of the process may do as they like meanwhile.

@@ -108,12 +108,16 @@ class Mirror:
         check(locked, f"page-locking {whole} bytes for {what}")
         self._pages: NDArray[np.uint8] | None = pages
         device.hold(pages, lambda: check(cuda.cuMemHostUnregister(address), f"unlocking {what}"))
-        if device.facts.integrated and not copied:
-            self.pointer = int(check(cuda.cuMemHostGetDevicePointer(address, 0), f"mapping {what}"))
-        else:
-            self._buffer = DeviceBuffer(device, self.host.nbytes, what)
-            self._buffer.zero()
-            self.pointer = self._buffer.pointer
+        try:
+            if device.facts.integrated and not copied:
+                self.pointer = int(check(cuda.cuMemHostGetDevicePointer(address, 0), f"mapping {what}"))
+            else:
+                self._buffer = DeviceBuffer(device, self.host.nbytes, what)
+                self._buffer.zero()
+                self.pointer = self._buffer.pointer
+        except DeviceError:
+            self.close()
+            raise
 
     def upload(self, stream: Stream) -> None:
         """Enqueue the copy from the host to the GPU."""

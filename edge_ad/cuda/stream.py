@@ -7,6 +7,7 @@ from typing import Any
 
 from edge_ad.cuda.device import Device
 from edge_ad.cuda.failure import doing
+from edge_ad.errors import DeviceError
 
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: does not wait for the legacy stream, nor that for it
 
@@ -57,17 +58,23 @@ class Kernel:
         shared: int = 0,
     ) -> None:
         """Enqueue it: blocks of `block` threads and `shared` bytes. Raises DeviceError when refused."""
+        if self._function is None:
+            raise DeviceError(f"{self.name}: its kernels are unloaded; load them again")
         with doing(f"launching {self.name}"):
             # pycuda's public ways to launch call cuFuncSetBlockShape first, of CUDA 3, for nothing.
             self._function._launch_kernel(
                 grid, (block, 1, 1), self._arguments.pack(*arguments), shared, stream.raw
             )
 
+    def forget(self) -> None:
+        """Let go of the module; nothing can be launched then."""
+        self._function = None
+
 
 class Module:
     """Kernels from a binary image: a fatbin, a cubin or PTX."""
 
-    __slots__ = ("_device", "_raw")
+    __slots__ = ("_device", "_kernels", "_raw")
 
     def __init__(self, device: Device, image: bytes) -> None:
         """Load it. Raises DeviceError when it is damaged or not for this GPU."""
@@ -77,14 +84,19 @@ class Module:
         with doing("loading the kernels", f"the GPU is {device.facts.name}, sm_{major}{minor}"):
             self._raw: Any = device.pycuda.module_from_buffer(image)
         device.hold(self._raw)
+        self._kernels: list[Kernel] = []
 
     def kernel(self, name: str, arguments: str) -> Kernel:
         """One of its functions; `arguments` as in `Kernel`. Raises DeviceError when it has none such."""
         with doing(f"looking for the kernel {name}"):
-            return Kernel(self._raw.get_function(name), name, arguments)
+            kernel = Kernel(self._raw.get_function(name), name, arguments)
+        self._kernels.append(kernel)
+        return kernel
 
     def close(self) -> None:
         """Unload it; calling it again does nothing."""
         if self._raw is not None:
+            for kernel in self._kernels:  # pycuda unloads when nobody holds any of it
+                kernel.forget()
             self._device.release(self._raw)
             self._raw = None

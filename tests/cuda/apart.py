@@ -7,54 +7,75 @@ import json
 import os
 import subprocess
 import sys
-from collections import defaultdict
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 DIRECTORY = "EDGE_AD_FAKE_DRIVER"  # set in such a process: where the stand-in lies
 REPORTS = "reports.jsonl"
-Reports = dict[str, list[pytest.TestReport]]
+
+_directory = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
+_results = pytest.StashKey[dict[Path, dict[str, list[dict[str, str]]]]]()
 
 
-def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
-    """Instead of running it here."""
-    if item.get_closest_marker("fake_driver") is None or DIRECTORY in os.environ:
-        return None
-    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-    for report in _reports(item):
-        item.ihook.pytest_runtest_logreport(report=report)
-    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
-    return True
+class FailedApart(Exception):
+    """A test failed in the other process; its text is what was reported there."""
 
 
-def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+class Apart(pytest.Item):
+    """A test that runs in the other process."""
+
+    def runtest(self) -> None:
+        results = self.session.stash.setdefault(_results, {})
+        if self.path not in results:
+            results[self.path] = _run(self)
+        for report in results[self.path].get(self.nodeid) or results[self.path][""]:
+            if report["outcome"] == "skipped":
+                pytest.skip(report["text"])
+            if report["outcome"] == "failed":
+                raise FailedApart(report["text"])
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        if isinstance(excinfo.value, FailedApart):
+            return str(excinfo.value)
+        return super().repr_failure(excinfo, style)
+
+    def reportinfo(self) -> tuple[Path, None, str]:
+        return self.path, None, self.name
+
+
+def pytest_configure(config: pytest.Config) -> None:
     """In such a process: tell the other."""
     if DIRECTORY in os.environ:
+        config.pluginmanager.register(_Teller())
+
+
+class _Teller:
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        sections = "".join(f"\n{name}:\n{text}" for name, text in report.sections)
+        text = f"{report.when}: {report.longreprtext}{sections}"
+        told = {"nodeid": report.nodeid, "outcome": report.outcome, "text": text}
         with (Path(os.environ[DIRECTORY]) / REPORTS).open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(report._to_json()) + "\n")
+            stream.write(json.dumps(told) + "\n")
 
 
-_directory = pytest.StashKey[Path]()
-_results = pytest.StashKey[dict[Path, tuple[Reports, str]]]()
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Elsewhere: have the tests run in one, once it is known which are selected."""
+    if DIRECTORY in os.environ:
+        return
+    for i, item in enumerate(items):
+        if item.get_closest_marker("fake_driver"):
+            items[i] = Apart.from_parent(item.parent, name=item.name)
 
 
-def _reports(item: pytest.Item) -> list[pytest.TestReport]:
-    results = item.session.stash.setdefault(_results, {})
-    if item.path not in results:
-        results[item.path] = _run(item)
-    reports, output = results[item.path]
-    if found := reports.get(item.nodeid):
-        return found
-    text = f"{item.nodeid}: the process ended before it:\n{output}"
-    return [pytest.TestReport(item.nodeid, item.location, {}, "failed", text, "call")]
-
-
-def _run(item: pytest.Item) -> tuple[Reports, str]:
+def _run(item: pytest.Item) -> dict[str, list[dict[str, str]]]:
+    """What is reported of each test of the item's file, and "" of one that was not reached."""
     if _directory not in item.session.stash:
-        factory = pytest.TempPathFactory.from_config(item.config, _ispytest=True)
-        item.session.stash[_directory] = factory.mktemp("fake_driver")
-    directory = item.session.stash[_directory]
+        item.session.stash[_directory] = tempfile.TemporaryDirectory()
+    directory = Path(item.session.stash[_directory].name)
     (directory / REPORTS).write_text("")
     nodes = [other.nodeid for other in item.session.items if other.path == item.path]
     path = os.pathsep.join(filter(None, [str(directory), os.environ.get("LD_LIBRARY_PATH")]))
@@ -66,8 +87,9 @@ def _run(item: pytest.Item) -> tuple[Reports, str]:
         text=True,
         check=False,
     )
-    reports: Reports = defaultdict(list)
-    for line in (directory / REPORTS).read_text().splitlines():
-        report = pytest.TestReport._from_json(json.loads(line))
-        reports[report.nodeid].append(report)
-    return reports, f"{done.returncode}: {(done.stdout + done.stderr)[-4000:]}"
+    output = f"the process ended with {done.returncode}: {(done.stdout + done.stderr)[-4000:]}"
+    results = {"": [{"outcome": "failed", "text": output}]}
+    for line in (directory / REPORTS).read_text(encoding="utf-8").splitlines():
+        told = json.loads(line)
+        results.setdefault(told["nodeid"], []).append(told)
+    return results

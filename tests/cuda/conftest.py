@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from apart import DIRECTORY, pytest_runtest_logreport, pytest_runtest_protocol
+from apart import DIRECTORY, pytest_collection_modifyitems, pytest_configure
 from built_binaries import Built
 from emulator import HERE, Emulator, compile_for_cpu
 from fake_driver import NAME, FakeDriver, build
@@ -19,7 +19,7 @@ from edge_ad.cuda.device import Device
 from edge_ad.cuda.nvcc import find_nvcc
 from edge_ad.cuda.nvrtc import find_cuda12
 
-__all__ = ["pytest_runtest_logreport", "pytest_runtest_protocol"]
+__all__ = ["pytest_collection_modifyitems", "pytest_configure"]
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,4 @@
-"""The owner of a GPU, its memory, streams and graphs: the real pycuda and cuda.bindings on a stand-in for
-the driver."""
+"""A GPU's owner, memory, streams, graphs: the real pycuda and cuda.bindings on a stand-in driver."""
 
 from __future__ import annotations
 

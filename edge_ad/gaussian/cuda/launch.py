@@ -198,8 +198,8 @@ def _uploaded(made: ExitStack, device: Device, array: NDArray[Any], what: str) -
 
 
 def _zeros(made: ExitStack, device: Device, numbers: int, what: str) -> int:
-    """The address of so many zeros of four bytes on the GPU."""
-    buffer = DeviceBuffer(device, 4 * numbers, what)
+    """The address of so many zeros of four bytes on the GPU, one at least."""
+    buffer = DeviceBuffer(device, 4 * max(numbers, 1), what)
     made.callback(buffer.close)
     buffer.zero()
     return buffer.pointer

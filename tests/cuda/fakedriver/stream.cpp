@@ -119,8 +119,11 @@ EXPORT CUresult cuStreamBeginCapture_v2(Stream* stream, int) {
 }
 
 EXPORT CUresult cuStreamEndCapture(Stream* stream, Graph** graph) {
-    ENTER(Needs::context);
     *graph = nullptr;
+    if (const CUresult bad = enter(__func__)) {
+        if (state().streams.count(stream)) stream->capturing = false;
+        return bad;
+    }
     if (!state().streams.count(stream)) return INVALID_HANDLE;
     if (!stream->capturing) return CAPTURE_UNMATCHED;
     stream->capturing = false;
