@@ -34,9 +34,7 @@ def open_tensorrt(
     """
     driver = read_driver(device.ordinal)
     library = open_library("tensorrt")
-    width = (
-        0 if not local or backbone.local is None else min(dim or backbone.local.dim, backbone.local.dim)
-    )
+    all_of_it = backbone.local.dim if local and backbone.local is not None else 0
     wanted = Wanted(
         library=library.name,
         library_version=library.version,

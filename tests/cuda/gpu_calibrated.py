@@ -13,10 +13,10 @@ from made_up_gaussians import local_head, whitening
 from numpy.typing import NDArray
 
 from edge_ad.backbone.engine import Head, LocalHead
-from edge_ad.backbone.gpu import GpuScorer
 from edge_ad.backbone.openvino import open_features, open_scorer
 from edge_ad.backbone.spec import Backbone
 from edge_ad.cuda.device import Device
+from edge_ad.engines.gpu_engine import GpuScorer
 from edge_ad.gaussian.cuda.launch import FrameScorer
 
 IMAGE = b"whatever nvcc made"

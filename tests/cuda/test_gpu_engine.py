@@ -14,10 +14,10 @@ from gpu_calibrated import DIM, GRID, IMAGE, Store, calibrated
 from made_up_gaussians import local_head, local_reference, whitening
 from tiny_backbone import write_tiny_backbone
 
-from edge_ad.backbone.gpu import GpuFeatures, GpuScorer
 from edge_ad.backbone.openvino import open_features, open_scorer
 from edge_ad.backbone.spec import Backbone
 from edge_ad.cuda.device import Device
+from edge_ad.engines.gpu_engine import GpuFeatures, GpuScorer
 from edge_ad.errors import ArtifactError
 from edge_ad.gaussian.cuda.launch import FrameScorer
 

@@ -12,10 +12,10 @@ from fake_driver import FakeDriver
 from gpu_calibrated import IMAGE, calibrated
 from tiny_backbone import write_tiny_backbone
 
-from edge_ad.backbone.gpu import GpuScorer
 from edge_ad.backbone.spec import Backbone
 from edge_ad.cuda.device import Device
 from edge_ad.cuda.memory import DeviceBuffer
+from edge_ad.engines.gpu_engine import GpuScorer
 from edge_ad.errors import DeviceError
 from edge_ad.gaussian.cuda.launch import FrameScorer
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from edge_ad.gaussian.cuda.nvcc import compile_kernels, find_nvcc
 from gpu_backbones import GivenFeatures, Shapes
 from made_up_gaussians import (
     good_features,
@@ -25,14 +26,13 @@ from made_up_gaussians import (
 )
 
 from edge_ad.backbone.engine import Head, LocalHead
-from edge_ad.backbone.gpu import GpuScorer
 from edge_ad.cuda.device import Device
 from edge_ad.cuda.memory import DeviceBuffer
+from edge_ad.engines.gpu_engine import GpuScorer
 from edge_ad.errors import DeviceError
 from edge_ad.gaussian.cuda.floor import EFFICIENTNET_B4, MOBILENET_V2
 from edge_ad.gaussian.cuda.launch import FrameScorer
 from edge_ad.gaussian.cuda.layout import Store
-from edge_ad.gaussian.cuda.nvcc import compile_kernels, find_nvcc
 
 pytestmark = pytest.mark.gpu
 
