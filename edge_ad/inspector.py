@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from edge_ad.bundle.frames import gpu_frames
 from edge_ad.bundle.zones import painted, position_labels, read_label_images
 from edge_ad.cores import usable_cores
 from edge_ad.engines import REFERENCE, EngineChoice, open_scorer
-from edge_ad.errors import ArtifactError, ConfigError
+from edge_ad.errors import ConfigError
 from edge_ad.findings import Finder
 from edge_ad.frame import Image
 from edge_ad.gaussian.maps import MapMaker
@@ -174,6 +175,7 @@ class Inspector:
             if r.frame_size == "fixed"
         ]
         if self._frames is not None:
+            self._part.fit(black)
             self._frames.take(black, self._locator.moves([Pose(0.0, 0.0, 0.0)] * len(black)))
         elif len(black) == len(self._rules):
             self._part.fill(black, self.engine.input)
@@ -319,11 +321,11 @@ def open_inspector(
     local = bundle.local_heads(key)
     frames = gpu_frames(bundle) if choice.on_gpu else None
     engine = open_scorer(choice, backbone, heads, local, frames)
-    inspector = Inspector(bundle, engine, clock, choice.threads or usable_cores())
-    if engine.identity != section.identity:
-        try:
+    with ExitStack() as opened:
+        opened.callback(engine.close)
+        inspector = Inspector(bundle, engine, clock, choice.threads or usable_cores())
+        opened.callback(inspector.close)
+        if engine.identity != section.identity:
             check_reference(inspector)
-        except ArtifactError:
-            inspector.close()
-            raise
+        opened.pop_all()
     return inspector

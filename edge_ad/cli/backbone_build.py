@@ -12,6 +12,8 @@ from edge_ad.errors import ConfigError
 
 if TYPE_CHECKING:
     from edge_ad.backbone.spec import Backbone
+    from edge_ad.backbone.tensorrt.cache import Entry
+    from edge_ad.backbone.tensorrt.library import Library
     from edge_ad.backbone.tensorrt.make import Frames, Made
     from edge_ad.config import Station
 
@@ -37,7 +39,9 @@ class _Plan:
     help="A station file: what DIR, --batch (its tiles), --local-dim and --cache are by default.",
 )
 @click.option(
-    "--precision", type=click.Choice(["fp16", "fp32", "int8"]), default="fp16", show_default=True
+    "--precision",
+    type=click.Choice(["f16", "f32", "int8"]),
+    help="Default: that of the station file where its engine is TensorRT, else f16.",
 )
 @click.option("--batch", type=click.IntRange(1, 256), help="Tiles of one part. Default: 1.")
 @click.option(
@@ -64,11 +68,11 @@ class _Plan:
 @click.option(
     "--workspace", type=click.IntRange(16), metavar="MIB", help="Scratch memory that kernels may take."
 )
-@click.option("--weak-fp16", is_flag=True, help="TensorRT 10.3 and before: fp16 as the builder likes.")
+@click.option("--weak-fp16", is_flag=True, help="TensorRT 10.3 and before: f16 as the builder likes.")
 def command(
     directory: Path | None,
     config: Path | None,
-    precision: Literal["fp16", "fp32", "int8"],
+    precision: Literal["f16", "f32", "int8"] | None,
     batch: int | None,
     local_dim: str | None,
     frames: Path | None,
@@ -99,6 +103,9 @@ def command(
         facts, version = driver.device, driver.version
     builder = open_library(library)
     plan = _plan(station, directory, batch, local_dim, cache, library)
+    if precision is None:
+        own = station is not None and station.engine.kind == "tensorrt"
+        precision = station.engine.precision if own and station is not None else "f16"
     request = Request(
         plan.backbone,
         precision,
@@ -107,7 +114,22 @@ def command(
         _frames(frames, station, plan) if frames is not None else (),
         Options(optimization_level, workspace or 0, weak_fp16),
     )
-    _show(make_engine(request, builder, facts, version, plan.cache, say=click.echo))
+    made = make_engine(request, builder, facts, version, plan.cache, say=click.echo)
+    worst = None
+    if made.entry is not None and library == "tensorrt":
+        click.echo("comparing its features with OpenVINO's")
+        worst = _checked(made.entry, plan.backbone, builder, device, version)
+    _show(made, worst)
+
+
+def _checked(entry: Entry, backbone: Backbone, library: Library, ordinal: int, driver: str) -> float:
+    """The engine's largest error, in standard deviations of a feature; ArtifactError where it is off."""
+    from edge_ad.backbone.tensorrt.cache import read_plan
+    from edge_ad.cuda.device import Device
+    from edge_ad.engines.tensorrt import check_entry
+
+    with Device(ordinal) as device:
+        return check_entry(entry, library, read_plan(entry), backbone, device, driver)
 
 
 def _plan(
@@ -159,7 +181,7 @@ def _frames(directory: Path, station: Station | None, plan: _Plan) -> Frames:
     return network_inputs(directory, views, rules, size, plan.batch, MOST_PARTS, int(most * 1e6))
 
 
-def _show(made: Made) -> None:
+def _show(made: Made, worst: float | None) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -168,8 +190,8 @@ def _show(made: Made) -> None:
     key, errors = made.key, made.converted.errors
     rows = [("precision", f"{key.precision}, {', '.join(key.flags)}")]
     if errors:
-        worst = max(errors, key=lambda what: errors[what])
-        text = f"{errors[worst]:.1e} of the largest feature, in {worst} (converted graph, on the CPU)"
+        level = max(errors, key=lambda what: errors[what])
+        text = f"{errors[level]:.1e} of the largest feature, in {level} (converted graph, on the CPU)"
         rows.append(("conversion error", text))
     rows.append(("batch", f"{key.batch}, {key.local_dim or 'no'} features per position"))
     if made.entry is not None:
@@ -180,6 +202,8 @@ def _show(made: Made) -> None:
         assert made.built is not None
         layers, size, seconds = made.built.layers, len(made.built.plan), made.built.seconds
         lies = "not kept: a line's engine is built by --library tensorrt on its own card"
+    if worst is not None:
+        rows.append(("features", f"{worst:.2g} standard deviations from OpenVINO's at most"))
     rows += [
         ("layers", str(layers)),
         ("plan", f"{size / 1e6:.1f} MB in {seconds:.1f} s"),

@@ -18,7 +18,7 @@ from edge_ad.config import Locate, Station, View
 from edge_ad.daemon.fallback import stand_in
 from edge_ad.engines import chosen_engine
 from edge_ad.errors import ArtifactError, ConfigError, DeviceError
-from edge_ad.inspector import open_inspector
+from edge_ad.inspector import Inspector, open_inspector
 from edge_ad.locate.regions import within_reach
 from edge_ad.preprocess.views import ViewGeometry
 
@@ -43,11 +43,21 @@ def build_inspector(station: Station) -> PartInspector | None:
     bundle = open_bundle(path)
     check_fits(bundle, station)
     try:
-        inspector = open_inspector(bundle, chosen_engine(station), time.perf_counter_ns)
+        inspector = _warm(bundle, station)
     except DeviceError as error:
         inspector = stand_in(bundle, station, error)
-    inspector.warm_up(rounds=1)
     inspector.bundle = replace(bundle, tensors={})  # the engine has its own copy
+    return inspector
+
+
+def _warm(bundle: Bundle, station: Station) -> Inspector:
+    """By the station's own engine."""
+    inspector = open_inspector(bundle, chosen_engine(station), time.perf_counter_ns)
+    try:
+        inspector.warm_up(rounds=1)
+    except DeviceError:
+        inspector.close()
+        raise
     return inspector
 
 

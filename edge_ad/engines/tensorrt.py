@@ -10,7 +10,7 @@ from edge_ad.backbone.spec import Backbone
 from edge_ad.backbone.tensorrt.cache import Entry, NumericCheck, read_plan, write_check
 from edge_ad.backbone.tensorrt.driver import read_driver
 from edge_ad.backbone.tensorrt.engine import TensorRtBackbone, engine_tensors
-from edge_ad.backbone.tensorrt.key import Precision, Wanted, identity
+from edge_ad.backbone.tensorrt.key import Wanted, identity
 from edge_ad.backbone.tensorrt.library import Library, open_library
 from edge_ad.backbone.tensorrt.log import make_log
 from edge_ad.backbone.tensorrt.lookup import find_engine
@@ -19,8 +19,6 @@ from edge_ad.engines.alike import check_features, feature_errors, reference_pict
 from edge_ad.engines.choice import EngineChoice
 from edge_ad.engines.gpu_engine import GpuFeatures
 from edge_ad.errors import ArtifactError
-
-PRECISIONS: dict[str, Precision] = {"f32": "fp32", "f16": "fp16", "int8": "int8"}
 
 
 def open_tensorrt(
@@ -39,7 +37,7 @@ def open_tensorrt(
         library=library.name,
         library_version=library.version,
         backbone_sha256=backbone.sha256,
-        precision=PRECISIONS[choice.precision],
+        precision=choice.precision,
         batch=batch,
         local_dim=min(dim or all_of_it, all_of_it),
         device=driver.device,

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from emulator import HERE, SOURCES
+from preprocess_emulator import SOURCES as PREPROCESS_SOURCES
 
 NAME = "libcuda.so.1"
 OUT_OF_MEMORY, INVALID_IMAGE, NO_BINARY, ILLEGAL_ADDRESS, LAUNCH_FAILED = 2, 200, 209, 700, 719
@@ -40,7 +41,8 @@ def build(directory: Path) -> Path:
     stubs = directory / "unsupported.cpp"
     stubs.write_text('extern "C" {\n' + "".join(UNSUPPORTED % name for name in names) + "}\n")
     sources = [*sorted(str(path) for path in (HERE / "fakedriver").glob("*.cpp")), str(stubs)]
-    include = [f"-I{HERE / 'shim'}", f"-I{SOURCES}", f"-I{HERE / 'fakedriver'}"]
+    directories = (HERE / "shim", SOURCES, PREPROCESS_SOURCES, HERE / "fakedriver")
+    include = [f"-I{directory}" for directory in directories]
     target = ["-o", str(directory / NAME), f"-Wl,-soname,{NAME}", "-ldl"]
     command = [compiler, *FLAGS, *include, *sources, *target]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -80,6 +82,10 @@ class FakeDriver:
     def machine(self, devices: int = 1, init: int = 0) -> None:
         """So many devices, and what cuInit returns."""
         self._library.fake_machine(devices, init)
+
+    def driver_version(self, version: int) -> None:
+        """13010: that of CUDA 13.1."""
+        self._library.fake_driver_version(version)
 
     def fail(self, function: str, code: int, nth: int = 1) -> None:
         """The nth call of a function from now on returns a code, once."""

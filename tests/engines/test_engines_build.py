@@ -32,7 +32,7 @@ def test_every_network_builds_in_every_precision(
 ) -> None:
     full, half, eight = (
         build_plan(rtx, get_converted(name, precision).onnx, Options(tf32=precision == "int8"))
-        for precision in ("fp32", "fp16", "int8")
+        for precision in ("f32", "f16", "int8")
     )
     assert len(half.plan) < 0.7 * len(full.plan)  # the weights are most of it
     assert full.layers < half.layers < eight.layers  # casts, and pairs of quantising
@@ -228,7 +228,7 @@ def test_pooling_comes_as_the_layers_that_the_weak_branch_keeps(
     log, _ = make_log(trt)
     builder = trt.Builder(log)
     network = builder.create_network(rtx.strongly_typed)
-    data = get_converted(name, "fp32").onnx
+    data = get_converted(name, "f32").onnx
     parser = trt.OnnxParser(network, log)
     assert parser.parse(data)
     kinds = [network.get_layer(i).type for i in range(network.num_layers)]

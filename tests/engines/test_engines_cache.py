@@ -45,7 +45,7 @@ KEY = EngineKey(
     library="tensorrt",
     library_version="10.3.0",
     backbone_sha256="ab" * 32,
-    precision="fp16",
+    precision="f16",
     batch=4,
     local_dim=48,
     device=ORIN,
@@ -90,7 +90,7 @@ CHANGES: list[dict[str, Any]] = [
     {"library_version": "10.3.1"},
     {"backbone_sha256": "00" * 32},
     {"onnx_sha256": "00" * 32},
-    {"precision": "fp32"},
+    {"precision": "f32"},
     {"batch": 5},
     {"local_dim": 47},
     {"flags": ("strongly-typed", "tf32")},
@@ -145,16 +145,16 @@ def test_storing_again_replaces(tmp_path: Path) -> None:
 def test_an_empty_cache_names_the_command(tmp_path: Path) -> None:
     with pytest.raises(
         ArtifactError,
-        match=r"no engine of backbone (ab){6} for fp16, batch 4, 48 features per position",
+        match=r"no engine of backbone (ab){6} for f16, batch 4, 48 features per position",
     ) as caught:
         find_engine(tmp_path / "none", KEY.wanted, COMMAND)
     assert str(caught.value).endswith(f"give '{COMMAND}'")
 
 
-@pytest.mark.parametrize("change", [{"precision": "fp32"}, {"batch": 1}, {"local_dim": 0}])
+@pytest.mark.parametrize("change", [{"precision": "f32"}, {"batch": 1}, {"local_dim": 0}])
 def test_nothing_near_enough_is_taken(tmp_path: Path, change: dict[str, Any]) -> None:
     _store(tmp_path)
-    with pytest.raises(ArtifactError, match=r"but of fp16 4/48 .*; give 'edge-ad backbone build -c"):
+    with pytest.raises(ArtifactError, match=r"but of f16 4/48 .*; give 'edge-ad backbone build -c"):
         find_engine(tmp_path, _with(KEY, **change).wanted, COMMAND)
 
 

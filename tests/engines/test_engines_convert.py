@@ -85,7 +85,7 @@ def test_a_prepared_graph_is_fixed_and_casts_first(get_backbone: GetBackbone, na
 
 def test_preparing_twice_gives_the_same_bytes(get_backbone: GetBackbone) -> None:
     """An engine's key has their sha256."""
-    request = Request(get_backbone("mobilenetv2_100"), "fp16", 1, 48)
+    request = Request(get_backbone("mobilenetv2_100"), "f16", 1, 48)
     assert convert(request).onnx == convert(request).onnx
 
 
@@ -125,7 +125,7 @@ def test_a_graph_of_another_width_is_refused(tiny: Backbone, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_half_precision_costs_little(get_converted: GetConverted, name: str) -> None:
-    errors = get_converted(name, "fp16").errors
+    errors = get_converted(name, "f16").errors
     assert errors.keys() > {"local"}
     # Half has 11 bits: 5e-4 for a number, some of which add up over the layers.
     assert 1e-5 < max(errors.values()) < 6e-3
@@ -133,7 +133,7 @@ def test_half_precision_costs_little(get_converted: GetConverted, name: str) -> 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_half_leaves_the_stated_parts_in_float32(get_converted: GetConverted, name: str) -> None:
-    model = onnx.load_from_string(get_converted(name, "fp16").onnx)
+    model = onnx.load_from_string(get_converted(name, "f16").onnx)
     graph, types = model.graph, _types(model)
     made = {output: node for node in graph.node for output in node.output}
     for node in graph.node:
@@ -153,7 +153,7 @@ def test_half_leaves_the_stated_parts_in_float32(get_converted: GetConverted, na
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_nothing_is_rounded_to_half_and_straight_back(get_converted: GetConverted, name: str) -> None:
-    graph = onnx.load_from_string(get_converted(name, "fp16").onnx).graph
+    graph = onnx.load_from_string(get_converted(name, "f16").onnx).graph
     halves = {node.output[0] for node in _casts(graph, TensorProto.FLOAT16)}
     assert not [node.name for node in _casts(graph, TensorProto.FLOAT) if node.input[0] in halves]
     read = {one for node in graph.node for one in node.input} | {o.name for o in graph.output}
@@ -205,7 +205,7 @@ def test_int8_has_the_form_of_explicit_quantisation(get_converted: GetConverted,
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_int8_is_rougher_than_half_but_no_other_network(get_converted: GetConverted, name: str) -> None:
-    half, eight = get_converted(name, "fp16").errors, get_converted(name, "int8").errors
+    half, eight = get_converted(name, "f16").errors, get_converted(name, "int8").errors
     assert half.keys() == eight.keys()
     assert 2 * max(half.values()) < max(eight.values()) < 0.3
 
@@ -226,9 +226,9 @@ def test_features_that_overflow_in_half_are_refused(tmp_path: Path) -> None:
             tensor.CopyFrom(numpy_helper.from_array(3e4 * numpy_helper.to_array(tensor), "w0"))
     onnx.save(model, backbone.onnx_path)
     loaded = load_backbone(tmp_path, verify=False)
-    assert convert(Request(loaded, "fp32", 1, 0)).errors == {}
-    with pytest.raises(ArtifactError, match=r"level1 is not finite in fp16.*--precision fp32"):
-        convert(Request(loaded, "fp16", 1, 0))
+    assert convert(Request(loaded, "f32", 1, 0)).errors == {}
+    with pytest.raises(ArtifactError, match=r"level1 is not finite in f16.*--precision f32"):
+        convert(Request(loaded, "f16", 1, 0))
 
 
 def test_errors_are_shares_of_a_levels_largest_feature(tiny: Backbone) -> None:
@@ -252,7 +252,7 @@ def test_converting_imports_no_torch(tiny: Backbone) -> None:
     code = (
         "import sys; from edge_ad.backbone.spec import load_backbone;"
         "from edge_ad.backbone.tensorrt.make import Request, convert;"
-        f"convert(Request(load_backbone({str(tiny.directory)!r}), 'fp16', 1, 4));"
+        f"convert(Request(load_backbone({str(tiny.directory)!r}), 'f16', 1, 4));"
         "print(sorted({'torch', 'timm', 'scipy', 'sklearn', 'openvino'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -34,14 +34,14 @@ def _make(request: Request, rtx: Library, cache: Path | None, said: list[str] | 
 
 
 def test_an_engine_is_built_once(tiny: Backbone, rtx: Library, tmp_path: Path) -> None:
-    first = _make(Request(tiny, "fp16", 2, 4), rtx, tmp_path)
+    first = _make(Request(tiny, "f16", 2, 4), rtx, tmp_path)
     assert first.entry is not None
     assert first.built is not None
     assert read_plan(first.entry) == first.built.plan
     said: list[str] = []
-    again = _make(Request(tiny, "fp16", 2, 4), rtx, tmp_path, said)
+    again = _make(Request(tiny, "f16", 2, 4), rtx, tmp_path, said)
     assert (again.entry, again.built) == (first.entry, None)
-    assert said == ["converting tiny to fp16"]
+    assert said == ["converting tiny to f16"]
     assert find_engine(tmp_path, first.key.wanted) == first.entry
     assert first.entry.record.driver == "560.35.05"
     assert first.entry.needs_check("560.35.05")
@@ -50,15 +50,15 @@ def test_an_engine_is_built_once(tiny: Backbone, rtx: Library, tmp_path: Path) -
 def test_what_differs_is_built_beside(tiny: Backbone, rtx: Library, tmp_path: Path) -> None:
     frames = tuple(pictures(tiny, 1))
     requests = [
-        Request(tiny, "fp16"),
-        Request(tiny, "fp32"),
+        Request(tiny, "f16"),
+        Request(tiny, "f32"),
         Request(tiny, "int8", frames=frames),
         Request(tiny, "int8", frames=frames[::-1] + frames[:1] * 3),
         Request(tiny, "int8", frames=tuple(frame // 2 for frame in frames)),
-        Request(tiny, "fp16", 2),
-        Request(tiny, "fp16", 1, 4),
-        Request(tiny, "fp16", options=Options(optimization_level=2)),
-        Request(tiny, "fp16", options=Options(workspace_mib=64)),
+        Request(tiny, "f16", 2),
+        Request(tiny, "f16", 1, 4),
+        Request(tiny, "f16", options=Options(optimization_level=2)),
+        Request(tiny, "f16", options=Options(workspace_mib=64)),
     ]
     keys = [_make(request, rtx, tmp_path).key for request in requests]
     # The same pictures in another order, some of them twice, set the same ranges.
@@ -68,11 +68,11 @@ def test_what_differs_is_built_beside(tiny: Backbone, rtx: Library, tmp_path: Pa
 
 
 def test_a_damaged_engine_is_said_and_built_anew(tiny: Backbone, rtx: Library, tmp_path: Path) -> None:
-    made = _make(Request(tiny, "fp32"), rtx, tmp_path)
+    made = _make(Request(tiny, "f32"), rtx, tmp_path)
     assert made.entry is not None
     made.entry.plan_path.write_bytes(b"damaged")
     said: list[str] = []
-    again = _make(Request(tiny, "fp32"), rtx, tmp_path, said)
+    again = _make(Request(tiny, "f32"), rtx, tmp_path, said)
     assert again.built is not None
     assert read_plan(made.entry) == again.built.plan
     assert "engine.plan: the engine is corrupted: 7 bytes" in said[1]
@@ -84,13 +84,13 @@ def test_a_cache_that_cannot_be_is_found_before_anything_is_built(
     (tmp_path / "file").write_text("")
     said: list[str] = []
     with pytest.raises(DeviceError, match=r"file: the engine cache cannot be read"):
-        _make(Request(tiny, "fp32"), rtx, tmp_path / "file", said)
+        _make(Request(tiny, "f32"), rtx, tmp_path / "file", said)
     assert said == []
 
 
 def test_weak_typing_goes_with_half_alone(tiny: Backbone, rtx: Library) -> None:
     old = Library("tensorrt", rtx.module, "10.3.0")
-    with pytest.raises(ConfigError, match=r"--weak-fp16 with --precision int8: it is for fp16"):
+    with pytest.raises(ConfigError, match=r"--weak-fp16 with --precision int8: it is for f16"):
         _make(Request(tiny, "int8", options=Options(weak_fp16=True)), old, None)
 
 

@@ -20,7 +20,7 @@ class Options:
 
     optimization_level: int = 3
     workspace_mib: int = 0
-    # Let the builder choose fp16 layer by layer, as TensorRT 10.3 and before may need it.
+    # Let the builder choose f16 layer by layer, as TensorRT 10.3 and before may need it.
     weak_fp16: bool = False
     # Let float32 convolutions round their inputs to 10 bits of mantissa: for the rest of int8 alone.
     tf32: bool = False
@@ -86,7 +86,7 @@ def check_options(library: Library, options: Options) -> None:
 
 
 def allow_half(trt: Any, network: Any, config: Any) -> None:
-    """For 10.3 and before, on a float32 graph: fp16 where the builder finds it faster, but float32 for
+    """For 10.3 and before, on a float32 graph: f16 where the builder finds it faster, but float32 for
     the reductions, the normalisation ahead of the first convolution, and the outputs, obeyed or refused.
     """
     config.set_flag(trt.BuilderFlag.FP16)

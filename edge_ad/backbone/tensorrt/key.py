@@ -10,10 +10,7 @@ import msgspec
 from edge_ad.backbone.engine import EngineIdentity
 from edge_ad.backbone.tensorrt.facts import DeviceFacts
 
-Precision = Literal["fp32", "fp16", "int8"]
-PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
-# As identities of engines name them, whatever runs the engine.
-_IDENTITY = {"fp32": "f32", "fp16": "f16", "int8": "int8"}
+Precision = Literal["f32", "f16", "int8"]  # as identities of engines name them
 
 
 class Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -56,6 +53,6 @@ def identity(wanted: Wanted) -> EngineIdentity:
         kind=wanted.library,
         runtime=wanted.library_version,
         device=wanted.device.name,
-        precision=_IDENTITY[wanted.precision],
+        precision=wanted.precision,
         backbone_sha256=wanted.backbone_sha256,
     )

@@ -19,7 +19,7 @@ MODULES: dict[str, tuple[str, ...]] = {
 }
 OLDEST = {"tensorrt": (10, 0), "tensorrt-rtx": (1, 4)}
 NEWEST_MAJOR = {"tensorrt": 11, "tensorrt-rtx": 1}
-# The last release whose fp16 may have to be the builder's choice: that of JetPack 6.1 and 6.2.
+# The last release whose f16 may have to be the builder's choice: that of JetPack 6.1 and 6.2.
 LAST_WEAK = (10, 3)
 REMEDY = {
     "tensorrt": (
@@ -58,7 +58,7 @@ class Library:
 
     @property
     def weak_fp16(self) -> bool:
-        """Whether fp16 may be left to the builder: a flag that TensorRT 11 no longer has, and that is
+        """Whether f16 may be left to the builder: a flag that TensorRT 11 no longer has, and that is
         of use only to 10.3 and before."""
         return self.name == "tensorrt" and self.release <= LAST_WEAK
 

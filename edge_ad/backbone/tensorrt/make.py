@@ -42,7 +42,7 @@ class Request:
     conversion is compared on the first of them."""
 
     backbone: Backbone
-    precision: Precision = "fp16"
+    precision: Precision = "f16"
     batch: int = 1
     local_dim: int = 0
     frames: Frames = ()
@@ -84,16 +84,16 @@ def convert(request: Request) -> Converted:
         )
     backbone = request.backbone
     model = prepare(backbone, request.batch, request.local_dim)
-    if request.precision == "fp32" or request.options.weak_fp16:
+    if request.precision == "f32" or request.options.weak_fp16:
         return Converted(_bytes(model), {})
-    changed = to_half(model) if request.precision == "fp16" else to_int8(model, request.frames)
+    changed = to_half(model) if request.precision == "f16" else to_int8(model, request.frames)
     shape = (request.batch, backbone.height, backbone.width, 3)
     errors = feature_errors(model, changed, backbone, request.frames[:2] or made_up_frames(shape))
     for what, error in errors.items():
         if not np.isfinite(error):
             raise ArtifactError(
                 f"{backbone.onnx_path}: {what} is not finite in {request.precision}, though float32 is: "
-                "its activations are too large; give --precision fp32"
+                "its activations are too large; give --precision f32"
             )
     return Converted(_bytes(changed), errors)
 
@@ -111,9 +111,9 @@ def make_engine(
     `cache` None: nothing is kept, to see whether a network parses and builds.
     """
     check_options(library, request.options)
-    if request.options.weak_fp16 and request.precision != "fp16":
+    if request.options.weak_fp16 and request.precision != "f16":
         raise ConfigError(
-            f"--weak-fp16 with --precision {request.precision}: it is for fp16; leave it out"
+            f"--weak-fp16 with --precision {request.precision}: it is for f16; leave it out"
         )
     if cache is not None:
         read_entries(cache)  # a cache that cannot be is found before the minutes of a build

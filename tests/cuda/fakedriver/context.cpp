@@ -220,6 +220,7 @@ EXPORT void fake_fresh() {
     const State fresh;
     State& it = state();
     it.devices = fresh.devices;
+    it.driver = fresh.driver;
     it.init = fresh.init;
     it.memory = fresh.memory;
     it.attributes = fresh.attributes;
@@ -231,6 +232,7 @@ EXPORT void fake_machine(int devices, CUresult init) {
     state().devices = devices;
     state().init = init;
 }
+EXPORT void fake_driver_version(int version) { state().driver = version; }
 EXPORT void fake_fail(const char* function, long nth, CUresult code) {
     state().failures[function] = {state().calls[function] + nth, code};
 }

@@ -1,5 +1,8 @@
 // Modules and launches: a launch runs the kernel's source on the CPU.
 #include "mahalanobis.cu"
+namespace preprocess {  // both have a constant of the same name
+#include "preprocess.cu"
+}
 
 #include "state.hpp"
 
@@ -64,6 +67,10 @@ const std::vector<Kernel>& kernels() {
         kernel("coarse_views", coarse_views),
         kernel("regressors", regressors),
         kernel("cell_distances", cell_distances),
+        kernel("convert_pixels", preprocess::convert_pixels),
+        kernel("straighten", preprocess::straighten),
+        kernel("halve_regions", preprocess::halve_regions),
+        kernel("resize_tiles", preprocess::resize_tiles),
     };
     return all;
 }

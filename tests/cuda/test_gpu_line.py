@@ -1,0 +1,158 @@
+"""A whole line on a GPU: built, calibrated, run, broken. The driver and TensorRT are stand-ins; the rest
+is the product."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from daemon_line import Line, wait_for
+from fake_driver import ILLEGAL_ADDRESS, FakeDriver
+from tiny_station import ENTRY, active_bundle, part_image, write_parts, write_station
+
+from edge_ad.bundle import open_bundle
+from edge_ad.config import Station, load_station
+from edge_ad.engines import REFERENCE, EngineChoice, chosen_engine
+from edge_ad.errors import ArtifactError, DeviceError
+from edge_ad.inspector import open_inspector
+
+STANDIN = Path(__file__).resolve().parent / "standin"
+pytestmark = pytest.mark.fake_driver
+FIXED = {"frame_size": "fixed"}
+ENGINE = '[engine]\nkind = "tensorrt"\nprecision = "f16"\n'
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tensorrt(fake_library: Path) -> None:
+    """The stand-in is what `import tensorrt` finds, here and in programs that are started."""
+    sys.path.insert(0, str(STANDIN))
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(STANDIN), os.environ.get("PYTHONPATH", "")])
+
+
+def edge_ad(*arguments: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*ENTRY, *map(str, arguments)], capture_output=True, text=True, timeout=240, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def line(tmp_path_factory: pytest.TempPathFactory, tensorrt: None) -> Station:
+    """A station with its engine built and a bundle."""
+    directory = tmp_path_factory.mktemp("line")
+    write_station(directory, extra='frame_size = "fixed"')
+    path = directory / "line.toml"
+    path.write_text(path.read_text().replace("[engine]\n", ENGINE))
+    write_parts(directory / "good", 40)
+    done = edge_ad("calibrate", "-c", path, "--from", directory / "good")
+    assert done.returncode == 3
+    assert "no engine of backbone" in done.stderr
+    assert f"give 'edge-ad backbone build -c {path} --precision f16'" in done.stderr
+    done = edge_ad("backbone", "build", "-c", path)
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert "standard deviations from OpenVINO's at most" in " ".join(done.stdout.split())
+    done = edge_ad("calibrate", "-c", path, "--from", directory / "good")
+    assert done.returncode == 0, done.stderr
+    return load_station(path)
+
+
+def test_both_engines_are_calibrated_and_judge_alike(line: Station, fake: FakeDriver) -> None:
+    bundle = open_bundle(active_bundle(line))
+    assert list(bundle.manifest.engines) == ["tensorrt-f16", "openvino-f32"]
+    gpu, cpu = open_inspector(bundle, chosen_engine(line)), open_inspector(bundle, REFERENCE)
+    assert gpu.identity.kind == "tensorrt"
+    assert gpu.engine.prepares  # the kernels make the pictures
+    for number in range(500, 505):
+        found, expected = (one.inspect(part_image(number)) for one in (gpu, cpu))
+        assert found.decision == expected.decision
+        assert found.score == pytest.approx(expected.score, rel=1e-2, abs=1e-2)
+    spoilt = part_image(2000)
+    spoilt[10:30, 20:44] = 255
+    found, expected = gpu.inspect(spoilt), cpu.inspect(spoilt)
+    assert found.decision == expected.decision
+    assert found.maps is not None
+    assert expected.maps is not None
+    np.testing.assert_allclose(found.maps[0], expected.maps[0], rtol=0.05, atol=0.05)
+    gpu.close()
+    cpu.close()
+
+
+def test_a_frame_of_another_size_is_a_fault_and_not_written(line: Station, fake: FakeDriver) -> None:
+    inspector = open_inspector(open_bundle(active_bundle(line)), chosen_engine(line))
+    assert inspector.inspect(part_image(1, (50, 64))).reason.value == "frame_size"
+    assert inspector.inspect(part_image(2)).score > 0
+    inspector.close()
+
+
+def options(line: Station, **more: Any) -> dict[str, Any]:
+    engine = {"kind": "tensorrt", "precision": "f16", "threads": 1}
+    return {"product": "disc", "engine": engine | more}
+
+
+def test_a_broken_context_is_rebuilt_and_the_line_goes_on(line: Station, fake: FakeDriver) -> None:
+    with Line(line.state_path, options=options(line), camera_options=FIXED) as running:
+        running.feed(part_image(2000))
+        assert running.verdict()[1].engine == "tensorrt-f16"
+        fake.break_next_kernel(ILLEGAL_ADDRESS)
+        running.feed(*(part_image(2000 + i) for i in range(3)))
+        bodies = [running.verdict()[1] for _ in range(3)]
+        assert [body.reason for body in bodies] == ["engine"] * 3
+        assert "CUDA_ERROR_ILLEGAL_ADDRESS" in bodies[0].detail
+        wait_for(lambda: not running.daemon._rebuilding and running.daemon.loop.active.cameras != ())
+        wait_for(lambda: type(running.daemon.loop.active.inspector).__name__ == "Inspector")
+        running.feed(part_image(2010))
+        body = running.verdict()[1]
+        assert (body.engine, body.degraded, body.reason) == ("tensorrt-f16", False, "")
+        assert running.daemon.state == "RUNNING"
+
+
+def test_a_card_that_is_gone_leaves_the_line_degraded(line: Station, fake: FakeDriver) -> None:
+    with Line(line.state_path, options=options(line), camera_options=FIXED) as running:
+        running.feed(part_image(2000))
+        assert running.verdict()[1].engine == "tensorrt-f16"
+        fake.break_next_kernel(ILLEGAL_ADDRESS)
+        fake.machine(devices=0)
+        running.feed(*(part_image(2000 + i) for i in range(3)))
+        assert [running.verdict()[1].reason for _ in range(3)] == ["engine"] * 3
+        wait_for(lambda: running.daemon.state == "DEGRADED")
+        running.feed(part_image(2010))
+        body = running.verdict()[1]
+        assert (body.engine, body.degraded) == ("openvino-f32", True)
+
+
+def test_a_new_driver_has_the_numbers_checked_again(line: Station, fake: FakeDriver) -> None:
+    from edge_ad.backbone.tensorrt.cache import read_entries
+
+    def checked_under() -> str:
+        (entry,) = read_entries(line.state_path / "engines")[0]
+        assert entry.record.check is not None
+        assert entry.record.check.passed
+        return entry.record.check.driver
+
+    before = checked_under()
+    fake.driver_version(13010)
+    open_inspector(open_bundle(active_bundle(line)), chosen_engine(line)).close()
+    assert checked_under() != before
+
+
+def test_what_is_wrong_is_named(line: Station, fake: FakeDriver, tmp_path: Path) -> None:
+    bundle = open_bundle(active_bundle(line))
+    fake.machine(devices=0)
+    with pytest.raises(DeviceError, match="GPU"):
+        open_inspector(bundle, chosen_engine(line))
+    fake.machine(devices=1)
+    with pytest.raises(ArtifactError, match=r"no engine of backbone .* give 'edge-ad backbone build"):
+        open_inspector(bundle, EngineChoice("tensorrt", "f16", cache=str(tmp_path / "empty")))
+    plan = next((line.state_path / "engines").glob("*/engine.plan"))
+    whole = plan.read_bytes()
+    plan.write_bytes(whole[:-10])
+    try:
+        with pytest.raises(ArtifactError, match=r"engine\.plan.*edge-ad backbone build"):
+            open_inspector(bundle, chosen_engine(line))
+    finally:
+        plan.write_bytes(whole)
+    assert fake.nothing_left() is None
