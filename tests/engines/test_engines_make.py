@@ -1,4 +1,4 @@
-"""`edge-ad backbone build`: from a backbone's directory into the cache, by the builder without a card."""
+"""`edge-ad backbone build`: from a backbone's directory into the cache, by a builder without a card."""
 
 from __future__ import annotations
 
