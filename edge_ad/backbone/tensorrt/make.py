@@ -120,18 +120,7 @@ def make_engine(
     say(f"converting {request.backbone.name} to {request.precision}")
     converted = convert(request)
     options = replace(request.options, tf32=request.precision == "int8")
-    key = EngineKey(
-        library=library.name,
-        library_version=library.version,
-        backbone_sha256=request.backbone.sha256,
-        precision=request.precision,
-        batch=request.batch,
-        local_dim=request.local_dim,
-        device=device,
-        onnx_sha256=converted.sha256,
-        flags=options.flags,
-        optimization_level=options.optimization_level,
-    )
+    key = _key(request, library, device, options, converted.sha256)
     if cache is not None and (entry := _kept(cache, key, say)) is not None:
         return Made(key, converted, entry, None)
     place = device.text if device != NO_DEVICE else "no card"
@@ -142,7 +131,29 @@ def make_engine(
         return Made(key, converted, None, built)
     if built.timings:
         write_timings(cache, library, device, built.timings)
-    record = Record(
+    record = _record(key, built, driver, converted.errors)
+    return Made(key, converted, store(cache, record, built.plan), built)
+
+
+def _key(
+    request: Request, library: Library, device: DeviceFacts, options: Options, onnx_sha256: str
+) -> EngineKey:
+    return EngineKey(
+        library=library.name,
+        library_version=library.version,
+        backbone_sha256=request.backbone.sha256,
+        precision=request.precision,
+        batch=request.batch,
+        local_dim=request.local_dim,
+        device=device,
+        onnx_sha256=onnx_sha256,
+        flags=options.flags,
+        optimization_level=options.optimization_level,
+    )
+
+
+def _record(key: EngineKey, built: Built, driver: str, errors: dict[str, float]) -> Record:
+    return Record(
         key=key,
         plan_sha256=hashlib.sha256(built.plan).hexdigest(),
         plan_bytes=len(built.plan),
@@ -150,9 +161,8 @@ def make_engine(
         build_seconds=round(built.seconds, 3),
         created=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
         driver=driver,
-        conversion_errors=converted.errors,
+        conversion_errors=errors,
     )
-    return Made(key, converted, store(cache, record, built.plan), built)
 
 
 def _kept(cache: Path, key: EngineKey, say: Say) -> Entry | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,16 @@ from edge_ad.backbone.tensorrt.half import REDUCTIONS, normalisation
 from edge_ad.errors import CheckFailed
 
 FEWEST_FRAMES = 8  # below, one unlucky picture sets the ranges
+
+
+_FORM = {
+    "ActivationSymmetric": True,
+    "WeightSymmetric": True,
+    "AddQDQPairToWeight": True,  # a bare DQ on stored bytes is a form that 10.3 may not fuse
+    "QuantizeBias": False,
+    "OpTypesToExcludeOutputQuantization": ["Conv"],
+    "DedicatedQDQPair": True,
+}
 
 
 def to_int8(model: Any, frames: Iterable[NDArray[np.uint8]]) -> Any:
@@ -41,26 +53,20 @@ def to_int8(model: Any, frames: Iterable[NDArray[np.uint8]]) -> Any:
     with tempfile.TemporaryDirectory() as temporary:
         source, target = Path(temporary) / "float.onnx", Path(temporary) / "int8.onnx"
         onnx.save(model, source)
-        quantize_static(
-            str(source),
-            str(target),
-            reader,
-            quant_format=QuantFormat.QDQ,
-            per_channel=True,
-            activation_type=QuantType.QInt8,
-            weight_type=QuantType.QInt8,
-            op_types_to_quantize=["Conv"],
-            nodes_to_quantize=sorted(chosen),
-            calibrate_method=CalibrationMethod.MinMax,
-            extra_options={
-                "ActivationSymmetric": True,
-                "WeightSymmetric": True,
-                "AddQDQPairToWeight": True,
-                "QuantizeBias": False,
-                "OpTypesToExcludeOutputQuantization": ["Conv"],
-                "DedicatedQDQPair": True,
-            },
-        )
+        with _quiet():
+            quantize_static(
+                str(source),
+                str(target),
+                reader,
+                quant_format=QuantFormat.QDQ,
+                per_channel=True,
+                activation_type=QuantType.QInt8,
+                weight_type=QuantType.QInt8,
+                op_types_to_quantize=["Conv"],
+                nodes_to_quantize=sorted(chosen),
+                calibrate_method=CalibrationMethod.MinMax,
+                extra_options=_FORM,
+            )
         found = onnx.load(target)
     _leave_others(found.graph, chosen)
     found.graph.ClearField("value_info")
@@ -105,6 +111,17 @@ def _leave_others(graph: Any, chosen: set[str]) -> None:
         for node in [node for node in graph.node if node.op_type == kind]:
             if node.output[0] not in read:
                 graph.node.remove(node)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The library warns, at the root, that a graph be prepared first, which this one has been."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def _reader(name: str, frames: Iterable[NDArray[np.uint8]]) -> Any:
