@@ -12,6 +12,7 @@ import pytest
 from published import RELEASES, GetRelease, Published, parameters
 from tiny_backbone import write_tiny_backbone
 
+from edge_ad.backbone.engine import EngineIdentity
 from edge_ad.backbone.spec import Backbone
 from edge_ad.backbone.tensorrt.engine import Tensor, TensorRtBackbone, engine_tensors
 from edge_ad.backbone.tensorrt.log import Messages
@@ -19,6 +20,7 @@ from edge_ad.errors import ArtifactError, DeviceError
 
 ADDRESSES = {"image": 0x1000, "pooled": 0x2000, "local": 0x3000}
 PLAN = b"plan"
+IDENTITY = EngineIdentity("tensorrt", "10.13.3.9", "a card", "f16", "0" * 64)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +74,7 @@ class Runtime:
     def open(self, tensors: tuple[Tensor, ...]) -> TensorRtBackbone:
         messages = Messages()
         messages.add("ERROR", "out of memory")
-        return TensorRtBackbone(self.module, None, messages, PLAN, tensors, "engine.plan")
+        return TensorRtBackbone(self.module, None, messages, PLAN, tensors, "engine.plan", IDENTITY)
 
 
 def test_tensors_are_those_of_backbone_json(tiny: Backbone) -> None:
