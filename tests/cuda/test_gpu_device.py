@@ -149,6 +149,17 @@ def test_what_is_written_is_read(device: Device, fake: FakeDriver) -> None:
         buffer.read((24,), np.uint8)
 
 
+def test_what_is_written_is_there_for_every_stream(device: Device) -> None:
+    """Streams are in no order with the legacy one, on which pycuda copies."""
+    stream, nines = Stream(device), np.full(4, 9, np.uint8)
+    source, target = DeviceBuffer(device, 4, "a source"), DeviceBuffer(device, 4, "a target")
+    for fill, value in ((lambda: source.write(nines), 9), (source.zero, 0)):
+        fill()
+        device.bindings.cuMemcpyDtoDAsync(target.pointer, source.pointer, 4, stream.handle)
+        stream.synchronize("copying")
+        assert target.read((4,), np.uint8).tolist() == 4 * [value]
+
+
 def test_out_of_memory_says_how_much(device: Device, fake: FakeDriver) -> None:
     fake.memory(1 << 20)
     DeviceBuffer(device, 600_000, "the first")
@@ -245,6 +256,16 @@ def test_a_pointer_to_nowhere_breaks_the_context_until_it_is_opened_anew(
     fresh.write(np.ones(1, np.float32))
     again.close()
     assert capfd.readouterr().err == ""  # pycuda tells there what it fails to free
+
+
+def test_a_broken_context_that_another_library_holds_is_reset(device: Device, fake: FakeDriver) -> None:
+    device.bindings.cuDevicePrimaryCtxRetain(0)
+    kernel, buffer = Module(device, IMAGE).kernel("regressors", "PPPiiiP"), DeviceBuffer(device, 4, "x")
+    fake.break_next_kernel()
+    kernel.launch(Stream(device), (1, 1), 256, (*3 * [buffer.pointer], 1, 1, 1, buffer.pointer))
+    assert not device.usable()
+    with device.reopen() as again:
+        DeviceBuffer(again, 4, "a fresh one").zero()
 
 
 def test_a_gpu_that_does_not_come_back_is_told(device: Device, fake: FakeDriver) -> None:

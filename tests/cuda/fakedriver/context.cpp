@@ -212,7 +212,7 @@ EXPORT CUresult cuCtxGetDevice(int* device) {
 
 EXPORT CUresult cuCtxSynchronize() {
     ENTER(Needs::context, true);
-    return drain();
+    return drain_all();
 }
 
 // The levers. A code that breaks the context is met where the kernel runs.

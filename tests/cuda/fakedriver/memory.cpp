@@ -76,7 +76,7 @@ EXPORT CUresult cuMemFree_v2(CUdeviceptr pointer) {
     State& it = state();
     const auto found = it.device_memory.find(pointer);
     if (found == it.device_memory.end()) return INVALID_VALUE;
-    if (const CUresult bad = drain()) return bad;
+    if (const CUresult bad = drain_all()) return bad;
     it.used -= found->second.size;
     munmap(found->second.mapped, found->second.whole);
     it.device_memory.erase(found);
@@ -97,7 +97,7 @@ EXPORT CUresult cuMemHostRegister_v2(void* pointer, size_t size, unsigned) {
 
 EXPORT CUresult cuMemHostUnregister(void* pointer) {
     ENTER(Needs::context, true);
-    if (const CUresult bad = drain()) return bad;
+    if (const CUresult bad = drain_all()) return bad;
     return state().registered.erase(uintptr_t(pointer)) ? SUCCESS : NOT_REGISTERED;
 }
 
@@ -113,17 +113,19 @@ static CUresult copy(uintptr_t target, uintptr_t source, size_t size) {
     return SUCCESS;
 }
 
+// The caller may have its memory again, but the device need not have the bytes yet.
 EXPORT CUresult cuMemcpyHtoD_v2(CUdeviceptr target, const void* source, size_t size) {
     ENTER(Needs::context, true);
     if (!on_device(target, size)) return INVALID_VALUE;
-    if (const CUresult bad = drain()) return bad;
-    return copy(target, uintptr_t(source), size);
+    const auto* bytes = static_cast<const char*>(source);
+    const auto staged = std::make_shared<std::vector<char>>(bytes, bytes + size);
+    return enqueue(nullptr, "upload", [=] { return copy(target, uintptr_t(staged->data()), size); });
 }
 
 EXPORT CUresult cuMemcpyDtoH_v2(void* target, CUdeviceptr source, size_t size) {
     ENTER(Needs::context, true);
     if (!on_device(source, size)) return INVALID_VALUE;
-    if (const CUresult bad = drain()) return bad;
+    if (const CUresult bad = drain(nullptr)) return bad;
     return copy(uintptr_t(target), source, size);
 }
 

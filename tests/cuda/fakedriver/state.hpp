@@ -2,7 +2,7 @@
 //
 // It keeps books as the driver does (contexts, memory, streams, modules, graphs), runs our kernels on the
 // CPU through the shim, and fails where it is told to. It is stricter than a driver where a driver merely
-// is lucky: what was enqueued runs only when somebody waits for it, memory begins as NaN, ends before a
+// is lucky: what was enqueued runs only when somebody waits for its stream, memory begins as NaN, ends before a
 // page that nobody may touch and is gone when it is freed. Device pointers are addresses of this process.
 // One thread at a time.
 #pragma once
@@ -37,9 +37,12 @@ struct Context {
     CUresult broken = SUCCESS;  // what every call returns from then on
 };
 
+struct Stream;
+
 struct Operation {
     std::string what;
     std::function<CUresult()> run;
+    Stream* stream = nullptr;  // null: the legacy stream
 };
 
 struct Graph {
@@ -53,6 +56,7 @@ struct Stream {
 
 struct Event {
     bool enqueued = false, done = false;
+    Stream* stream = nullptr;
     double milliseconds = 0.0;
 };
 
@@ -100,8 +104,11 @@ Stream* capturing();  // the stream in capture, if any
 enum class Needs { nothing, init, context };
 CUresult enter(const char* function, Needs needs = Needs::context, bool forbidden_in_capture = false);
 
-// Runs what was enqueued; what fails there breaks the context.
-CUresult drain();
+// Runs what was enqueued on a stream, and on nothing else: a stream that does not block is in no order with
+// the legacy one. What fails there breaks the context.
+CUresult drain(Stream* stream);
+// All streams, the legacy one last.
+CUresult drain_all();
 // Onto the stream, into its capture where it is being captured.
 CUresult enqueue(Stream* stream, const char* what, std::function<CUresult()> run);
 

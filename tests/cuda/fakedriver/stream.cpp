@@ -1,6 +1,7 @@
 // Streams, events, capture and graphs.
 #include "state.hpp"
 
+#include <algorithm>
 #include <chrono>
 
 using namespace fake;
@@ -8,20 +9,34 @@ using namespace fake;
 #define ENTER(...) \
     if (const CUresult bad = enter(__func__, __VA_ARGS__)) return bad
 
-CUresult fake::drain() {
-    std::vector<Operation> operations;
-    operations.swap(state().pending);
+CUresult fake::drain(Stream* stream) {
+    auto& pending = state().pending;
+    const auto others = std::stable_partition(pending.begin(), pending.end(), [=](const Operation& operation) {
+        return operation.stream == stream;
+    });
+    const std::vector<Operation> operations(pending.begin(), others);
+    pending.erase(pending.begin(), others);
     for (const Operation& operation : operations) {
-        if (const CUresult code = operation.run()) return current()->broken = code;
+        if (const CUresult code = operation.run()) {
+            pending.clear();
+            return current()->broken = code;
+        }
     }
     return SUCCESS;
+}
+
+CUresult fake::drain_all() {
+    for (Stream* stream : state().streams) {
+        if (const CUresult bad = drain(stream)) return bad;
+    }
+    return drain(nullptr);
 }
 
 CUresult fake::enqueue(Stream* stream, const char* what, std::function<CUresult()> run) {
     if (stream && !state().streams.count(stream)) return INVALID_HANDLE;
     if (stream && stream->capturing) {
         if (stream->invalid) return CAPTURE_INVALIDATED;
-        stream->captured.operations.push_back({what, std::move(run)});
+        stream->captured.operations.push_back({what, std::move(run), stream});
         return SUCCESS;
     }
     // The legacy stream waits for all others, also for those in capture.
@@ -29,7 +44,7 @@ CUresult fake::enqueue(Stream* stream, const char* what, std::function<CUresult(
         other->invalid = true;
         return CAPTURE_UNSUPPORTED;
     }
-    state().pending.push_back({what, std::move(run)});
+    state().pending.push_back({what, std::move(run), stream});
     return SUCCESS;
 }
 
@@ -42,7 +57,9 @@ EXPORT CUresult cuStreamCreate(Stream** stream, unsigned) {
 
 EXPORT CUresult cuStreamDestroy_v2(Stream* stream) {
     ENTER(Needs::context);
-    if (!state().streams.erase(stream)) return INVALID_HANDLE;
+    if (!state().streams.count(stream)) return INVALID_HANDLE;
+    if (const CUresult bad = drain(stream)) return bad;
+    state().streams.erase(stream);
     delete stream;
     return SUCCESS;
 }
@@ -54,7 +71,7 @@ EXPORT CUresult cuStreamSynchronize(Stream* stream) {
         stream->invalid = true;
         return CAPTURE_UNSUPPORTED;
     }
-    return drain();
+    return drain(stream);
 }
 
 EXPORT CUresult cuStreamQuery(Stream*) {
@@ -86,6 +103,7 @@ EXPORT CUresult cuEventRecord(Event* event, Stream* stream) {
     ENTER(Needs::context);
     if (!state().events.count(event)) return INVALID_HANDLE;
     event->enqueued = true;
+    event->stream = stream;
     event->done = false;
     return enqueue(stream, "event", [=] {
         const auto now = std::chrono::steady_clock::now().time_since_epoch();
@@ -97,7 +115,7 @@ EXPORT CUresult cuEventRecord(Event* event, Stream* stream) {
 
 EXPORT CUresult cuEventSynchronize(Event* event) {
     ENTER(Needs::context, true);
-    return state().events.count(event) ? drain() : INVALID_HANDLE;
+    return state().events.count(event) ? drain(event->stream) : INVALID_HANDLE;
 }
 
 EXPORT CUresult cuEventElapsedTime(float* milliseconds, Event* start, Event* end) {
