@@ -127,7 +127,7 @@ def read_manifest(directory: Path = BINARIES) -> Manifest:
         raise ArtifactError(
             f"{path}: {error.strerror}: this installation has no kernel binaries; {REMEDY}"
         ) from error
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ArtifactError(f"{path}: {error}; {REMEDY}") from error
 
 

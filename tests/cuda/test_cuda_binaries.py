@@ -118,9 +118,14 @@ def test_binaries_that_are_not_the_manifest_s_are_refused(built: Built, tmp_path
     image.unlink()
     with pytest.raises(ArtifactError, match=r"cuda12\.fatbin: No such file.*edge_ad\.cuda\.build"):
         kernel_image("mahalanobis", 12060, directory)
-    (directory / MANIFEST).write_text('{"sources": 1}')
-    with pytest.raises(ArtifactError, match=rf"{MANIFEST}: Expected `str`"):
-        read_manifest(directory)
+    for text, why in [
+        (b'{"sources": 1}', "Expected `str`"),
+        (b'{"sources": "\xff"}', "utf-8"),
+        (b"", "trunc"),
+    ]:
+        (directory / MANIFEST).write_bytes(text)
+        with pytest.raises(ArtifactError, match=rf"{MANIFEST}: .*{why}"):
+            read_manifest(directory)
 
 
 def test_binaries_of_other_sources_are_refused(built: Built, tmp_path: Path) -> None:
