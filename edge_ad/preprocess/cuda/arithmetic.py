@@ -1,8 +1,8 @@
 """How the installed OpenCV computes a bilinear `warpAffine`, so that the kernel computes it likewise.
 
-Measured, the same for grey and colour:
+Measured on x86-64, the same for grey and colour:
 
-    fixed   OpenCV 4 (4.11, 4.12): places in 1/32 px, integer weights
+    fixed   OpenCV 4 (4.9 to 4.14): places in 1/32 px, integer weights
     fused   OpenCV 5.0 with AVX2: float32 places and weights, multiplied and added in one rounding; the
             last columns, which do not fill a vector of 16, are added up in another order
     plain   OpenCV 5.0 without it: float32, two roundings, vectors of 8

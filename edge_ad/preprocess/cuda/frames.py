@@ -93,7 +93,7 @@ def _straighten(frames: Frames, i: int, camera: CameraPixels, boxes: Sequence[Ro
     if arithmetic is None:
         raise ConfigError(
             f"camera {camera.name}: this OpenCV lays parts straight in a way that the GPU's kernel does "
-            "not compute; install OpenCV 5.0 or 4.12, or take an engine of the CPU"
+            "not compute; install OpenCV 4.9 to 5.0, or take an engine of the CPU"
         )
     height, width = camera.shape[:2]
     channels = frames.channels[i]

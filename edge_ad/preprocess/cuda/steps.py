@@ -6,6 +6,9 @@
     INTER_AREA             float32 weights of double shares; by whole numbers: a sum and one float32
     INTER_AREA, one side   weights of 1/2048 for both pixels, places that begin at the left edge
     of which grows
+
+Measured on x86-64. A compiler that fuses products and sums with the float32 weights, as one for ARM may,
+could round a long, narrow image in another way.
 """
 
 from __future__ import annotations
