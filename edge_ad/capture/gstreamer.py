@@ -26,14 +26,13 @@ from edge_ad.errors import CaptureError, ConfigError
 from edge_ad.frame import Frame
 from edge_ad.verdict import Reason
 
+_STOP_S = 5.0  # how long a pipeline may take to let go of its camera
 _POLL_S = 0.05  # how long it takes at most to notice an error or a `close`
 
 # Decoded pictures are converted. Samples that count as the sensor gave them are not: a converter would
 # stretch 12 bits to 16, and make up a mosaic. It does not dither.
-_CONVERT = "videoconvert dither=none ! video/x-raw,format="
-_APPENDED = {
-    "auto": f"{_CONVERT}BGR", "bgr8": f"{_CONVERT}BGR", "rgb8": f"{_CONVERT}RGB",
-    "mono8": f"{_CONVERT}GRAY8",
+_CONVERTED = {"auto": "BGR", "bgr8": "BGR", "rgb8": "RGB", "mono8": "GRAY8"}
+_AS_IS = {
     "mono10": "video/x-raw,format=GRAY16_LE", "mono12": "video/x-raw,format=GRAY16_LE",
     "mono16": "video/x-raw,format=GRAY16_LE",
     "yuv422_yuyv": "video/x-raw,format=YUY2", "yuv422_uyvy": "video/x-raw,format=UYVY",
@@ -43,16 +42,28 @@ _APPENDED = {
 
 
 def describe(camera: Camera) -> str:
-    """The whole pipeline of a `gst://` URI. Raises ConfigError when there is none in it."""
+    """The whole pipeline of a `gst://` URI. Raises ConfigError where it has none, or an element of
+    the sink's name."""
     body = camera.uri.partition("://")[2].strip().removesuffix("!").strip()
     if not body:
         raise ConfigError(
             f"camera {camera.name!r}: uri {camera.uri!r} names no pipeline; write for example "
             "gst://v4l2src device=/dev/video0"
         )
+    if re.search(rf"\bname\s*=\s*[\"']?{SINK}\b", body):
+        raise ConfigError(
+            f"camera {camera.name!r}: uri {camera.uri!r} has an element named {SINK}, as the sink that "
+            "is appended; rename it"
+        )
+    convert, caps = "", _AS_IS.get(camera.pixel_format, "")
+    if not caps:
+        convert = "videoconvert dither=none ! "
+        caps = f"video/x-raw,format={_CONVERTED[camera.pixel_format]}"
+    # Written out as an element: the short form may not follow upon caps that end the body.
+    appended = f"{convert}capsfilter caps={caps}"
     # Nothing is dropped where it would not be counted; one frame waits until it is fetched.
     sink = f"appsink name={SINK} max-buffers=1 drop=false sync=false emit-signals=false"
-    return f"{body} ! {_APPENDED[camera.pixel_format]} ! {sink} enable-last-sample=false"
+    return f"{body} ! {appended} ! {sink} enable-last-sample=false"
 
 
 class GStreamerSource:
@@ -87,7 +98,7 @@ class GStreamerSource:
         """Start the pipeline. Raises CaptureError when it cannot be made or its source refuses."""
         self.close()
         if self._thread is not None:
-            self._thread.join(self._silence_s)  # it still holds the device
+            self._thread.join(min(self._silence_s, _STOP_S))  # it still holds the device
             if self._thread.is_alive():
                 raise self._error(
                     "the pipeline before does not stop; restart the camera's driver (on a Jetson "

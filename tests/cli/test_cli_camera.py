@@ -27,7 +27,7 @@ uri = "folder://parts"
 def test_list_shows_how_to_write_a_uri() -> None:
     done = CliRunner().invoke(command, ["list"])
     assert done.exit_code == 0
-    for scheme in ("rtsp://", "file:///", "folder:///", "synthetic://"):
+    for scheme in ("rtsp://", "gst://", "file:///", "folder:///", "synthetic://"):
         assert scheme in done.output
 
 

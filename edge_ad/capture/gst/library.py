@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
+from collections.abc import Mapping
 from ctypes import POINTER, c_char_p, c_int, c_size_t, c_uint, c_uint32, c_uint64, c_void_p
 from functools import cache
 from types import SimpleNamespace
@@ -16,7 +17,10 @@ from typing import Any
 
 from edge_ad.errors import CaptureError
 
-PACKAGES = "libgstreamer1.0-0 libgstreamer-plugins-base1.0-0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good"
+PACKAGES = (
+    "libgstreamer1.0-0 libgstreamer-plugins-base1.0-0 gstreamer1.0-plugins-base "
+    "gstreamer1.0-plugins-good"
+)
 MAP_READ = 1
 MESSAGE_ERROR = 1 << 1
 PARSE_FATAL_ERRORS = 1  # no half-made pipeline
@@ -146,20 +150,27 @@ def gstreamer() -> SimpleNamespace:
 
 @cache
 def _load() -> SimpleNamespace:
+    found = bind(_FUNCTIONS)
+    problem = POINTER(GError)()
+    if not found.gst_init_check(None, None, ctypes.byref(problem)):
+        text = problem.contents.message.decode(errors="replace") if problem else "no reason given"
+        raise CaptureError(f"GStreamer does not start: {text}; apt-get install --reinstall {PACKAGES}")
+    return found
+
+
+def bind(functions: Mapping[str, Mapping[str, tuple[Any, ...]]]) -> SimpleNamespace:
+    """Functions of libraries, each as (what it returns, *what it takes). Raises CaptureError for a
+    library that is missing."""
     found = SimpleNamespace()
-    for library, functions in _FUNCTIONS.items():
+    for library, of_library in functions.items():
         try:
             loaded = ctypes.CDLL(library)
         except OSError as error:
             raise CaptureError(
                 f"GStreamer is not installed ({error}); apt-get install {PACKAGES}"
             ) from error
-        for name, (returns, *takes) in functions.items():
+        for name, (returns, *takes) in of_library.items():
             function = getattr(loaded, name)
             function.restype, function.argtypes = returns, takes
             setattr(found, name, function)
-    problem = POINTER(GError)()
-    if not found.gst_init_check(None, None, ctypes.byref(problem)):
-        text = problem.contents.message.decode(errors="replace") if problem else "no reason given"
-        raise CaptureError(f"GStreamer does not start: {text}; apt-get install --reinstall {PACKAGES}")
     return found

@@ -13,18 +13,25 @@ from edge_ad.errors import CaptureError
 
 SINK = "edge_ad"  # the name of the appsink
 
-_NO_ELEMENT, _NO_PROPERTY = 1, 2  # of gst_parse_error_quark
-# By the domain that an error is of; "" for all others.
+_PARSE, _STREAM = "gst_parse_error", "gst-stream-error-quark"
+_FORMATS = (
+    "what they offer shows 'gst-launch-1.0 -v'; set pixel_format to what the camera sends, and leave a "
+    "Jetson's memory:NVMM by nvvidconv"
+)
+# By the domain of an error, of some by its code too; "" for all others.
 _REMEDIES = {
-    "gst_parse_error": "try the pipeline with gst-launch-1.0; leave appsink out, it is appended",
+    (_PARSE, 1): (
+        "correct its name, or install the package that has it (gstreamer1.0-plugins-good, -bad; on a "
+        "Jetson nvidia-l4t-gstreamer)"
+    ),
+    (_PARSE, 2): "'gst-inspect-1.0 ELEMENT' lists what it has",
+    (_PARSE, 3): f"the sink is appended, leave it out; else they agree on no format: {_FORMATS}",
+    _PARSE: "try the pipeline with gst-launch-1.0",
     "gst-resource-error-quark": (
         "check that the camera is connected, not in use by another program, and that this user may "
         "read it (group 'video'), or correct the path"
     ),
-    "gst-stream-error-quark": (
-        "its neighbours agree on no format: 'gst-launch-1.0 -v' shows what each of them offers; a "
-        "Jetson's memory:NVMM is left by nvvidconv"
-    ),
+    _STREAM: f"if its neighbours agree on no format: {_FORMATS}",
     "": "run the pipeline with gst-launch-1.0 to see where it fails",
 }
 
@@ -111,17 +118,10 @@ class Pipeline:
         error = problem.contents
         domain = (self._gst.g_quark_to_string(error.domain) or b"").decode(errors="replace")
         text = (error.message or b"").decode(errors="replace").strip()
-        # The last line of what a developer is told is the reason; before it stands a line of code.
-        reason = debug.strip().rpartition("\n")[2]
-        text = f"{text} ({reason})" if reason and reason != text else text
-        remedy = _REMEDIES.get(domain, _REMEDIES[""])
-        if domain == "gst_parse_error" and error.code == _NO_ELEMENT:
-            remedy = (
-                "correct its name, or install the package that has it (gstreamer1.0-plugins-good, -bad; "
-                "on a Jetson nvidia-l4t-gstreamer)"
-            )
-        elif domain == "gst_parse_error" and error.code == _NO_PROPERTY:
-            remedy = "'gst-inspect-1.0 ELEMENT' lists what it has"
+        # What a developer is told begins with a line of code; a reason may follow upon it.
+        reason = debug.strip().partition("\n")[2]
+        text = f"{text} ({reason})" if reason else text
+        remedy = _REMEDIES.get((domain, error.code)) or _REMEDIES.get(domain) or _REMEDIES[""]
         self._gst.g_error_free(problem)
         return re.sub(r"\s+", " ", f"{text}; {remedy}")
 

@@ -97,7 +97,8 @@ class Sample:
         info = library.MapInfo()
         if not self._gst.gst_buffer_map(self._buffer, byref(info), library.MAP_READ):
             raise CaptureError(
-                "the CPU cannot read the frame's memory; convert it in the pipeline (on a Jetson nvvidconv)"
+                "the CPU cannot read the frame's memory; convert it in the pipeline (on a Jetson by "
+                "nvvidconv)"
             )
         try:
             yield self._view(form, info)
