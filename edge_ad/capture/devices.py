@@ -6,9 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-
-# What the kernel calls a sensor on a Jetson's CSI lanes. Its node gives the raw mosaic; pictures come out of
-# the image processor.
+# What the kernel calls a sensor on a Jetson's CSI lanes. Its node gives the raw mosaic; pictures come
+# out of the image processor.
 _CSI = "vi-output, "
 _ARGUS = "gst://nvarguscamerasrc sensor-id={} ! nvvidconv ! video/x-raw,format=BGRx"
 

@@ -51,7 +51,8 @@ def test_500_openings_leave_no_memory_threads_or_descriptors_behind() -> None:
             with pytest.raises(CaptureError):
                 absent.open()
     wait_for(lambda: not [t for t in threading.enumerate() if t.name.startswith("drain-")])
-    wait_for(lambda: held() <= before)
+    # GStreamer's own threads that wait for work end some seconds later.
+    wait_for(lambda: all(now <= then for now, then in zip(held(), before, strict=True)), 30)
     assert psutil.Process().memory_info().rss - rss < 12e6
 
 
