@@ -37,6 +37,8 @@ station = "line1"
 name = "top"
 # v4l2:///dev/video0?width=0&height=0&fps=0   a camera of this machine; 0 leaves the driver's setting
 # rtsp://user:password@host/path              a network camera
+# gst://v4l2src device=/dev/video0 ! image/jpeg ! jpegdec   a GStreamer pipeline, without its sink; what
+#                                             has double quotes in it goes between single ones
 # file:///video.mp4?loop=0&fps=0              a video file
 # folder:///directory?loop=0&fps=0            image files, sorted by path
 # synthetic://?seed=1&defect_rate=0.05&fps=0  rendered parts

@@ -67,7 +67,8 @@ class Locate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 class Camera(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[[camera]]`: where frames come from.
 
-    uri: `v4l2:///dev/video0`, `rtsp://...`, `file:///x.mp4`, `folder:///dir`, `synthetic://?seed=1`.
+    uri: `v4l2:///dev/video0`, `rtsp://...`, `gst://PIPELINE`, `file:///x.mp4`, `folder:///dir`,
+    `synthetic://?seed=1`.
     """
 
     name: Name

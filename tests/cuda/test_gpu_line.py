@@ -17,6 +17,7 @@ from tiny_station import ENTRY, active_bundle, part_image, write_parts, write_st
 
 from edge_ad.bundle import open_bundle
 from edge_ad.config import Station, load_station
+from edge_ad.cuda.binaries import BINARIES, MANIFEST
 from edge_ad.engines import REFERENCE, EngineChoice, chosen_engine
 from edge_ad.errors import ArtifactError, DeviceError
 from edge_ad.inspector import open_inspector
@@ -30,6 +31,8 @@ ENGINE = '[engine]\nkind = "tensorrt"\nprecision = "f16"\n'
 @pytest.fixture(scope="module", autouse=True)
 def tensorrt(fake_library: Path) -> None:
     """The stand-in is what `import tensorrt` finds, here and in programs that are started."""
+    if not (BINARIES / MANIFEST).exists():
+        pytest.skip("no kernels in this checkout; python -m edge_ad.cuda.build makes them")
     sys.path.insert(0, str(STANDIN))
     os.environ["PYTHONPATH"] = os.pathsep.join([str(STANDIN), os.environ.get("PYTHONPATH", "")])
 

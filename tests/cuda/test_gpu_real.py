@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from edge_ad.gaussian.cuda.nvcc import compile_kernels, find_nvcc
+from edge_ad.cuda.nvcc import compile_kernels, find_nvcc
 from gpu_backbones import GivenFeatures, Shapes
 from made_up_gaussians import (
     good_features,
