@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from edge_ad.cuda.nvcc import compile_kernels, find_nvcc
 from gpu_backbones import GivenFeatures, Shapes
 from made_up_gaussians import (
     good_features,
@@ -28,6 +27,7 @@ from made_up_gaussians import (
 from edge_ad.backbone.engine import Head, LocalHead
 from edge_ad.cuda.device import Device
 from edge_ad.cuda.memory import DeviceBuffer
+from edge_ad.cuda.nvcc import compile_kernels, find_nvcc
 from edge_ad.engines.gpu_engine import GpuScorer
 from edge_ad.errors import DeviceError
 from edge_ad.gaussian.cuda.floor import EFFICIENTNET_B4, MOBILENET_V2
