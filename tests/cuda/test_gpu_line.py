@@ -3,9 +3,6 @@ is the product."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +10,15 @@ import numpy as np
 import pytest
 from daemon_line import Line, wait_for
 from fake_driver import ILLEGAL_ADDRESS, FakeDriver
-from tiny_station import ENTRY, active_bundle, part_image, write_parts, write_station
+from gpu_programs import edge_ad, stand_in_for_tensorrt
+from tiny_station import active_bundle, part_image, write_parts, write_station
 
 from edge_ad.bundle import open_bundle
 from edge_ad.config import Station, load_station
-from edge_ad.cuda.binaries import BINARIES, MANIFEST
 from edge_ad.engines import REFERENCE, EngineChoice, chosen_engine
 from edge_ad.errors import ArtifactError, DeviceError
 from edge_ad.inspector import open_inspector
 
-STANDIN = Path(__file__).resolve().parent / "standin"
 pytestmark = pytest.mark.fake_driver
 FIXED = {"frame_size": "fixed"}
 ENGINE = '[engine]\nkind = "tensorrt"\nprecision = "f16"\n'
@@ -30,17 +26,7 @@ ENGINE = '[engine]\nkind = "tensorrt"\nprecision = "f16"\n'
 
 @pytest.fixture(scope="module", autouse=True)
 def tensorrt(fake_library: Path) -> None:
-    """The stand-in is what `import tensorrt` finds, here and in programs that are started."""
-    if not (BINARIES / MANIFEST).exists():
-        pytest.skip("no kernels in this checkout; python -m edge_ad.cuda.build makes them")
-    sys.path.insert(0, str(STANDIN))
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(STANDIN), os.environ.get("PYTHONPATH", "")])
-
-
-def edge_ad(*arguments: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*ENTRY, *map(str, arguments)], capture_output=True, text=True, timeout=240, check=False
-    )
+    stand_in_for_tensorrt()
 
 
 @pytest.fixture(scope="module")
