@@ -73,7 +73,9 @@ def test_a_bundle_is_loaded_without_pytorch(calibrated: Station) -> None:
 
 
 def test_the_station_file_decides(calibrated: Station, tmp_path: Path) -> None:
-    assert chosen_engine(calibrated) == EngineChoice("torch", threads=1)
+    chosen = chosen_engine(calibrated)
+    assert (chosen.kind, chosen.precision, chosen.threads, chosen.device) == ("torch", "f32", 1, "")
+    assert not chosen.on_gpu
     assert reference_engine(calibrated) == EngineChoice("openvino", threads=1)
     assert reference_engine(write_station(tmp_path)) is None
     with pytest.raises(ConfigError, match=r"engine.kind: .*'tensorflow'"):

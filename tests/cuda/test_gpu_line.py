@@ -3,6 +3,7 @@ is the product."""
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,29 @@ def test_both_engines_are_calibrated_and_judge_alike(line: Station, fake: FakeDr
     np.testing.assert_allclose(found.maps[0], expected.maps[0], rtol=0.05, atol=0.05)
     gpu.close()
     cpu.close()
+
+
+def test_others_open_and_close_while_one_judges(line: Station, fake: FakeDriver) -> None:
+    # As when a bundle is loaded anew, or parts are qualified through it.
+    bundle, choice = open_bundle(active_bundle(line)), chosen_engine(line)
+    judging, ended = open_inspector(bundle, choice), threading.Event()
+    expected = judging.inspect(part_image(7)).score
+    found: list[float] = []
+
+    def judge() -> None:
+        while not ended.is_set():
+            found.append(judging.inspect(part_image(7)).score)
+
+    thread = threading.Thread(target=judge)
+    thread.start()
+    for _ in range(5):
+        other = open_inspector(bundle, choice)
+        assert other.inspect(part_image(7)).score == expected
+        other.close()
+    ended.set()
+    thread.join()
+    judging.close()
+    assert set(found) == {expected}
 
 
 def test_a_frame_of_another_size_is_a_fault_and_not_written(line: Station, fake: FakeDriver) -> None:
