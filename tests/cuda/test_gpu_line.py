@@ -15,6 +15,7 @@ from gpu_programs import edge_ad, stand_in_for_tensorrt
 from tiny_station import active_bundle, part_image, write_parts, write_station
 
 from edge_ad.bundle import open_bundle
+from edge_ad.check import check_station
 from edge_ad.config import Station, load_station
 from edge_ad.engines import REFERENCE, EngineChoice, chosen_engine
 from edge_ad.errors import ArtifactError, DeviceError
@@ -69,6 +70,13 @@ def test_both_engines_are_calibrated_and_judge_alike(line: Station, fake: FakeDr
     np.testing.assert_allclose(found.maps[0], expected.maps[0], rtol=0.05, atol=0.05)
     gpu.close()
     cpu.close()
+
+
+def test_the_check_opens_the_engine_that_was_built(line: Station, fake: FakeDriver) -> None:
+    findings = {one.name: one for one in check_station(line)}
+    assert findings["engine"].state == "ok"
+    assert findings["engine"].text.startswith("tensorrt 10.")
+    assert findings["fallback"].state == "ok"
 
 
 def test_others_open_and_close_while_one_judges(line: Station, fake: FakeDriver) -> None:
