@@ -90,17 +90,17 @@ def command(
     room.
     """
     from edge_ad.backbone.tensorrt.build import Options
-    from edge_ad.backbone.tensorrt.driver import read_driver
-    from edge_ad.backbone.tensorrt.facts import NO_DEVICE
     from edge_ad.backbone.tensorrt.library import open_library
     from edge_ad.backbone.tensorrt.make import Request, make_engine
     from edge_ad.config import load_station
+    from edge_ad.cuda.driver import read_driver
+    from edge_ad.cuda.facts import NO_DEVICE
 
     station = load_station(config) if config is not None else None
-    facts, version = NO_DEVICE, ""
+    facts, driver = NO_DEVICE, ""
     if library == "tensorrt":  # asked first: without a driver its runtime ends the process
-        driver = read_driver(device)
-        facts, version = driver.device, driver.version
+        found = read_driver(device)
+        facts, driver = found.device, found.text
     builder = open_library(library)
     plan = _plan(station, directory, batch, local_dim, cache, library)
     if precision is None:
@@ -114,22 +114,22 @@ def command(
         _frames(frames, station, plan) if frames is not None else (),
         Options(optimization_level, workspace or 0, weak_fp16),
     )
-    made = make_engine(request, builder, facts, version, plan.cache, say=click.echo)
+    made = make_engine(request, builder, facts, driver, plan.cache, say=click.echo)
     worst = None
     if made.entry is not None and library == "tensorrt":
         click.echo("comparing its features with OpenVINO's")
-        worst = _checked(made.entry, plan.backbone, builder, device, version)
+        worst = _checked(made.entry, plan.backbone, builder, device)
     _show(made, worst)
 
 
-def _checked(entry: Entry, backbone: Backbone, library: Library, ordinal: int, driver: str) -> float:
+def _checked(entry: Entry, backbone: Backbone, library: Library, ordinal: int) -> float:
     """The engine's largest error, in standard deviations of a feature; ArtifactError where it is off."""
     from edge_ad.backbone.tensorrt.cache import read_plan
     from edge_ad.cuda.device import Device
     from edge_ad.engines.tensorrt import check_entry
 
     with Device(ordinal) as device:
-        return check_entry(entry, library, read_plan(entry), backbone, device, driver)
+        return check_entry(entry, library, read_plan(entry), backbone, device)
 
 
 def _plan(
@@ -141,8 +141,8 @@ def _plan(
     library: str,
 ) -> _Plan:
     from edge_ad.backbone.spec import load_backbone
-    from edge_ad.backbone.tensorrt.cache import cache_directory
     from edge_ad.calibrate.plan import choose_local
+    from edge_ad.engines.choice import engine_cache
     from edge_ad.preprocess.views import count_tiles
 
     if station is None and directory is None:
@@ -151,7 +151,7 @@ def _plan(
     local = backbone.local
     if station is not None:
         batch = batch or count_tiles(station.views)
-        cache = cache or cache_directory(station.state_path)
+        cache = cache or engine_cache(station)
         local = choose_local(station, backbone) if local_dim is None else local
     if cache is None and library == "tensorrt":
         raise ConfigError("no place for the engine: give a directory with --cache, or a station with -c")
