@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
@@ -14,6 +16,7 @@ from edge_ad.backbone.engine import EngineIdentity
 from edge_ad.bundle import open_bundle
 from edge_ad.calibrate import Request, calibrate
 from edge_ad.calibrate.gate import Judged, check_alike, rank_correlation
+from edge_ad.check import Finding, check_station
 from edge_ad.config import Station, load_station
 from edge_ad.engines import EngineChoice, chosen_engine, reference_engine
 from edge_ad.errors import CheckFailed, ConfigError
@@ -73,7 +76,9 @@ def test_a_bundle_is_loaded_without_pytorch(calibrated: Station) -> None:
 
 
 def test_the_station_file_decides(calibrated: Station, tmp_path: Path) -> None:
-    assert chosen_engine(calibrated) == EngineChoice("torch", threads=1)
+    chosen = chosen_engine(calibrated)
+    assert (chosen.kind, chosen.precision, chosen.threads, chosen.device) == ("torch", "f32", 1, "")
+    assert not chosen.on_gpu
     assert reference_engine(calibrated) == EngineChoice("openvino", threads=1)
     assert reference_engine(write_station(tmp_path)) is None
     with pytest.raises(ConfigError, match=r"engine.kind: .*'tensorflow'"):
@@ -91,6 +96,20 @@ def test_refit_and_verdicts_on_the_command_line(calibrated: Station, tmp_path: P
     (engine,) = (one for one in json.loads(done.stdout)["checks"] if one["name"] == "engine")
     assert engine["state"] in ("ok", "warn")
     assert engine["text"].startswith("torch 2.")
+
+
+def test_the_check_tells_whether_the_fallback_is_in_time(calibrated: Station) -> None:
+    def found(station: Station) -> list[Finding]:
+        return [one for one in check_station(station) if one.name == "fallback"]
+
+    (finding,) = found(calibrated)
+    assert finding.state == "ok"
+    assert re.fullmatch(r"openvino-f32 would judge 99 % of parts within [\d.]+ ms", finding.text)
+    (finding,) = found(msgspec.structs.replace(calibrated, deadline_ms=0.01))
+    assert finding.state == "warn"
+    assert "later than deadline_ms = 0.01: it cannot take the place" in finding.text
+    own = msgspec.structs.replace(calibrated.engine, fallback=False)
+    assert found(msgspec.structs.replace(calibrated, engine=own)) == []
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,6 @@ from edge_ad.errors import ConfigError
 
 if TYPE_CHECKING:
     from edge_ad.backbone.spec import Backbone
-    from edge_ad.backbone.tensorrt.cache import Entry
-    from edge_ad.backbone.tensorrt.library import Library
     from edge_ad.backbone.tensorrt.make import Frames, Made
     from edge_ad.config import Station
 
@@ -95,13 +93,12 @@ def command(
     from edge_ad.config import load_station
     from edge_ad.cuda.driver import read_driver
     from edge_ad.cuda.facts import NO_DEVICE
+    from edge_ad.engines.build import build_engine
 
     station = load_station(config) if config is not None else None
-    facts, driver = NO_DEVICE, ""
-    if library == "tensorrt":  # asked first: without a driver its runtime ends the process
-        found = read_driver(device)
-        facts, driver = found.device, found.text
-    builder = open_library(library)
+    if library == "tensorrt":  # what is missing is said before pictures are read
+        read_driver(device)
+    open_library(library)
     plan = _plan(station, directory, batch, local_dim, cache, library)
     if precision is None:
         own = station is not None and station.engine.kind == "tensorrt"
@@ -114,22 +111,11 @@ def command(
         _frames(frames, station, plan) if frames is not None else (),
         Options(optimization_level, workspace or 0, weak_fp16),
     )
-    made = make_engine(request, builder, facts, driver, plan.cache, say=click.echo)
-    worst = None
-    if made.entry is not None and library == "tensorrt":
-        click.echo("comparing its features with OpenVINO's")
-        worst = _checked(made.entry, plan.backbone, builder, device)
-    _show(made, worst)
-
-
-def _checked(entry: Entry, backbone: Backbone, library: Library, ordinal: int) -> float:
-    """The engine's largest error, in standard deviations of a feature; ArtifactError where it is off."""
-    from edge_ad.backbone.tensorrt.cache import read_plan
-    from edge_ad.cuda.device import Device
-    from edge_ad.engines.tensorrt import check_entry
-
-    with Device(ordinal) as device:
-        return check_entry(entry, library, read_plan(entry), backbone, device)
+    if library == "tensorrt":
+        assert plan.cache is not None
+        _show(*build_engine(request, plan.cache, device, say=click.echo))
+    else:
+        _show(make_engine(request, open_library(library), NO_DEVICE, "", plan.cache, say=click.echo))
 
 
 def _plan(
@@ -181,7 +167,7 @@ def _frames(directory: Path, station: Station | None, plan: _Plan) -> Frames:
     return network_inputs(directory, views, rules, size, plan.batch, MOST_PARTS, int(most * 1e6))
 
 
-def _show(made: Made, worst: float | None) -> None:
+def _show(made: Made, worst: float | None = None) -> None:
     from rich.console import Console
     from rich.table import Table
 

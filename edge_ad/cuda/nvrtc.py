@@ -9,7 +9,8 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from ctypes import byref, c_char_p, c_int, c_size_t, c_void_p
 from pathlib import Path
 from typing import Any
@@ -106,7 +107,8 @@ def _compile(nvrtc: _Library, root: Path, source: Path, target: str, what: str) 
     try:
         failure = None
         try:
-            nvrtc("CompileProgram", program, len(options), _texts(options))
+            with _same_locale():
+                nvrtc("CompileProgram", program, len(options), _texts(options))
         except DeviceError as error:
             failure = error
         told = nvrtc.read(program, "GetProgramLogSize", "GetProgramLog").rstrip(b"\0").decode()
@@ -115,6 +117,18 @@ def _compile(nvrtc: _Library, root: Path, source: Path, target: str, what: str) 
         return nvrtc.read(program, f"Get{what}Size", f"Get{what}"), told
     finally:
         nvrtc("DestroyProgram", byref(program))
+
+
+@contextmanager
+def _same_locale() -> Iterator[None]:
+    """NVRTC leaves its thread in the locale "C", in which Python opens text files as ASCII."""
+    uselocale = ctypes.CDLL(None).uselocale
+    uselocale.argtypes, uselocale.restype = [c_void_p], c_void_p
+    before = uselocale(None)
+    try:
+        yield
+    finally:
+        uselocale(before)
 
 
 def _pack(packer: _Library, cubins: dict[int, bytes], ptx: int, text: bytes) -> bytes:

@@ -47,7 +47,9 @@ def run_demo(
             directory.mkdir(parents=True, exist_ok=True)
             if any(directory.iterdir()):
                 raise ConfigError(f"--keep {directory}: is not empty; give a new directory")
-        line = stack.enter_context(Line(directory, options.uri, backbone.directory, RATE, DEADLINE_MS))
+        line = stack.enter_context(
+            Line(directory, options.uri, backbone.directory, RATE, DEADLINE_MS, options.engine)
+        )
         progress = Progress(options, Tally(options.truth), backbone.name, clock())
         return _Story(line, progress, show, clock).tell(), progress
 
@@ -77,6 +79,8 @@ class _Story:
 
     def tell(self) -> Result:
         started = self._clock()
+        if self._options.engine == "tensorrt":
+            self._build()
         self._progress.begin("start", "edge-ad run: the daemon, in a process of its own")
         self._show(self._progress)
         status = self._line.start()
@@ -95,6 +99,14 @@ class _Story:
             self._drain(consumer)
         agreement = agree(self._tally.records, self._line.read_journal(), synced_at)
         return self._result(agreement, url, counted, self._clock() - started)
+
+    def _build(self) -> None:
+        self._progress.begin("build", "TensorRT's engine for this card; minutes on a Jetson")
+        self._line.build()
+        while not self._line.finished():
+            self._show(self._progress)
+            time.sleep(0.1)
+        self._progress.finish("TensorRT's engine for this card, its features compared with OpenVINO's")
 
     def _listen(self, consumer: ScoreSubscriber, timeout_s: float = 0.1) -> bool:
         """Take one verdict, if there is one."""
@@ -235,6 +247,7 @@ class _Story:
             metrics_url=url,
             metrics_parts=counted,
             backbone=self._progress.backbone,
+            engine=section.identity.key,
             calibration_parts=promise.parts,
             seconds=seconds,
         )

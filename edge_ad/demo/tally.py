@@ -50,6 +50,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     metrics_url: str
     metrics_parts: int  # parts that one scrape counted, shortly before the end
     backbone: str
+    engine: str
     calibration_parts: int
     seconds: float
 

@@ -93,6 +93,12 @@ class GpuScorer(GpuEngine):
         return None if self._scorer.cells is None or self._local is None else self._local.host
 
     @property
+    def bytes_per_frame(self) -> dict[str, int]:
+        """What the kernels of a stage read and write of the GPU's memory, at least."""
+        frames = {} if self._loader is None else {"preprocess": self._loader.plan.bytes_per_frame}
+        return frames | {"distances": self._scorer.bytes_per_frame}
+
+    @property
     def prepares(self) -> bool:
         """Whether `take` stands in for writing into `input`."""
         return self._loader is not None

@@ -5,7 +5,6 @@ Which backbone runs is behind `GpuBackbone`, and what is made of its features be
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Protocol, TypeVar
@@ -71,6 +70,8 @@ class FrameDistances(Protocol):
     def features_shape(self) -> Shape: ...
     @property
     def local_shape(self) -> Shape | None: ...
+    @property
+    def bytes_per_frame(self) -> int: ...
     def enqueue(self, stream: Stream, features: int, local: int) -> None: ...
     def close(self) -> None: ...
 
@@ -166,27 +167,45 @@ class GpuEngine:
         self._stream.synchronize("running a frame on the GPU")
         self._dead = ""
 
-    def bench(self, frames: int) -> dict[str, NDArray[np.float64]]:
-        """Milliseconds [frames] of each stage, between events on the stream, and as "frame" of
-        `infer()`, by the host's clock. Not for use between frames that count."""
-        event = self._device.pycuda.Event
+    def time_stages(self, frames: int) -> dict[str, NDArray[np.float64]]:
+        """Milliseconds [frames] of each stage, between events on the stream, without the graph. Not for
+        use between frames that count."""
         stages = self._stages()
-        names = [name for name, _ in stages]
-        times = {name: np.zeros(frames) for name in (*names, "frame")}
+        times = {name: np.zeros(frames) for name, _ in stages}
         with doing("measuring a frame on the GPU"):
-            marks = [event() for _ in range(len(stages) + 1)]
+            marks = [self._device.pycuda.Event() for _ in range(len(stages) + 1)]
             for i in range(frames):
                 marks[0].record(self._stream.raw)
                 for mark, (_, enqueue) in zip(marks[1:], stages, strict=True):
                     enqueue()
                     mark.record(self._stream.raw)
                 marks[-1].synchronize()
-                for j, name in enumerate(names):
+                for j, (name, _) in enumerate(stages):
                     times[name][i] = marks[j + 1].time_since(marks[j])
-        for i in range(frames):
-            start = time.perf_counter()
-            self._run()
-            times["frame"][i] = 1e3 * (time.perf_counter() - start)
+        return times
+
+    def time_alone(self, stage: str, repeats: int, launches: int) -> NDArray[np.float64]:
+        """Milliseconds [launches] that a stage takes of the GPU: the mean of `repeats`, one after the
+        other in one graph, so that no launch is waited for. Caches are warm."""
+        enqueue = dict(self._stages())[stage]
+        times = np.zeros(launches)
+
+        def repeated() -> None:
+            for _ in range(repeats):
+                enqueue()
+
+        graph = Graph(self._device, self._stream, repeated)
+        try:
+            with doing(f"measuring the stage {stage} on the GPU"):
+                before, after = (self._device.pycuda.Event() for _ in range(2))
+                for i in range(launches):
+                    before.record(self._stream.raw)
+                    graph.launch(self._stream)
+                    after.record(self._stream.raw)
+                    after.synchronize()
+                    times[i] = after.time_since(before) / repeats
+        finally:
+            graph.close()
         return times
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import locale
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,14 @@ def test_a_source_that_does_not_compile_or_warns_is_told(
         compile_kernels(found, tmp_path / "broken.fatbin", source, (90,), 75)
     with pytest.raises(DeviceError, match="install"):
         module.version(tmp_path / "nowhere")
+
+
+def test_the_compiler_leaves_text_files_as_they_were(cuda12: Path, tmp_path: Path) -> None:
+    before = locale.getpreferredencoding(False)
+    source = tmp_path / "nothing.cu"
+    source.write_text('extern "C" __global__ void nothing() {}\n')
+    nvrtc.compile_kernels(cuda12, tmp_path / "nothing.fatbin", source, (90,), 75)
+    assert locale.getpreferredencoding(False) == before
 
 
 def test_without_a_compiler_the_build_says_which(

@@ -197,9 +197,17 @@ def test_gaussians_of_another_backbone_are_refused(device: Device, backbone: Bac
 def test_stages_are_measured_by_events(device: Device, fake: FakeDriver, backbone: Backbone) -> None:
     with calibrated(backbone, 1).scorer(device) as engine:
         before = engine.infer().copy()
-        times = engine.bench(3)
-        assert list(times) == ["upload", "backbone", "distances", "download", "frame"]
+        times = engine.time_stages(3)
+        assert list(times) == ["upload", "backbone", "distances", "download"]
         assert all(len(each) == 3 and (each > 0.0).all() for each in times.values())
         assert (times["backbone"] + times["distances"] < 1e3).all()
+        kernels = ("level_distances", "coarse_views", "regressors", "cell_distances")
+        in_frame = sum(name in kernels for name in fake.last_graph())
+        launched, replayed = fake.calls("cuLaunchKernel"), fake.calls("cuGraphLaunch")
+        alone = engine.time_alone("distances", repeats=4, launches=3)
+        assert alone.shape == (3,)
+        assert (alone > 0.0).all()
+        assert fake.calls("cuLaunchKernel") == launched + 4 * in_frame  # captured, not launched
+        assert fake.calls("cuGraphLaunch") == replayed + 3
         np.testing.assert_array_equal(engine.infer(), before)
         assert fake.live("events") == 0

@@ -3,9 +3,7 @@ is the product."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +11,16 @@ import numpy as np
 import pytest
 from daemon_line import Line, wait_for
 from fake_driver import ILLEGAL_ADDRESS, FakeDriver
-from tiny_station import ENTRY, active_bundle, part_image, write_parts, write_station
+from gpu_programs import edge_ad, stand_in_for_tensorrt
+from tiny_station import active_bundle, part_image, write_parts, write_station
 
 from edge_ad.bundle import open_bundle
+from edge_ad.check import check_station
 from edge_ad.config import Station, load_station
-from edge_ad.cuda.binaries import BINARIES, MANIFEST
 from edge_ad.engines import REFERENCE, EngineChoice, chosen_engine
 from edge_ad.errors import ArtifactError, DeviceError
 from edge_ad.inspector import open_inspector
 
-STANDIN = Path(__file__).resolve().parent / "standin"
 pytestmark = pytest.mark.fake_driver
 FIXED = {"frame_size": "fixed"}
 ENGINE = '[engine]\nkind = "tensorrt"\nprecision = "f16"\n'
@@ -30,17 +28,7 @@ ENGINE = '[engine]\nkind = "tensorrt"\nprecision = "f16"\n'
 
 @pytest.fixture(scope="module", autouse=True)
 def tensorrt(fake_library: Path) -> None:
-    """The stand-in is what `import tensorrt` finds, here and in programs that are started."""
-    if not (BINARIES / MANIFEST).exists():
-        pytest.skip("no kernels in this checkout; python -m edge_ad.cuda.build makes them")
-    sys.path.insert(0, str(STANDIN))
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(STANDIN), os.environ.get("PYTHONPATH", "")])
-
-
-def edge_ad(*arguments: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*ENTRY, *map(str, arguments)], capture_output=True, text=True, timeout=240, check=False
-    )
+    stand_in_for_tensorrt()
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +70,36 @@ def test_both_engines_are_calibrated_and_judge_alike(line: Station, fake: FakeDr
     np.testing.assert_allclose(found.maps[0], expected.maps[0], rtol=0.05, atol=0.05)
     gpu.close()
     cpu.close()
+
+
+def test_the_check_opens_the_engine_that_was_built(line: Station, fake: FakeDriver) -> None:
+    findings = {one.name: one for one in check_station(line)}
+    assert findings["engine"].state == "ok"
+    assert findings["engine"].text.startswith("tensorrt 10.")
+    assert findings["fallback"].state == "ok"
+
+
+def test_others_open_and_close_while_one_judges(line: Station, fake: FakeDriver) -> None:
+    # As when a bundle is loaded anew, or parts are qualified through it.
+    bundle, choice = open_bundle(active_bundle(line)), chosen_engine(line)
+    judging, ended = open_inspector(bundle, choice), threading.Event()
+    expected = judging.inspect(part_image(7)).score
+    found: list[float] = []
+
+    def judge() -> None:
+        while not ended.is_set():
+            found.append(judging.inspect(part_image(7)).score)
+
+    thread = threading.Thread(target=judge)
+    thread.start()
+    for _ in range(5):
+        other = open_inspector(bundle, choice)
+        assert other.inspect(part_image(7)).score == expected
+        other.close()
+    ended.set()
+    thread.join()
+    judging.close()
+    assert set(found) == {expected}
 
 
 def test_a_frame_of_another_size_is_a_fault_and_not_written(line: Station, fake: FakeDriver) -> None:

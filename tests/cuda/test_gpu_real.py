@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gpu_backbones import GivenFeatures, Shapes
 from made_up_gaussians import (
     good_features,
     good_local,
@@ -21,37 +20,22 @@ from made_up_gaussians import (
     local_head,
     local_reference,
     tile,
-    width,
 )
+from real_gpu import GRID, compile_for_this_gpu, engine_for
 
-from edge_ad.backbone.engine import Head, LocalHead
 from edge_ad.cuda.device import Device
 from edge_ad.cuda.memory import DeviceBuffer
-from edge_ad.cuda.nvcc import compile_kernels, find_nvcc
-from edge_ad.engines.gpu_engine import GpuScorer
 from edge_ad.errors import DeviceError
 from edge_ad.gaussian.cuda.floor import EFFICIENTNET_B4, MOBILENET_V2
-from edge_ad.gaussian.cuda.launch import FrameScorer
 from edge_ad.gaussian.cuda.layout import Store
 
 pytestmark = pytest.mark.gpu
-
-FRAMES = 10_000
-SIDE = 64  # of pictures that nobody looks at
-GRID = (16, 16)
 
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """The kernels for this GPU."""
-    nvcc = find_nvcc()
-    if nvcc is None:
-        pytest.skip("no nvcc; pip install 'cuda-toolkit[nvcc,cccl]'")
-    with Device() as device:
-        major, minor = device.facts.compute_capability
-    target = tmp_path_factory.mktemp("kernels") / "mahalanobis.fatbin"
-    compile_kernels(nvcc, target, (10 * major + minor,))
-    return target.read_bytes()
+    return compile_for_this_gpu(tmp_path_factory.mktemp("kernels"))
 
 
 @pytest.fixture(params=[False, True], ids=["spin", "blocking"])
@@ -59,23 +43,6 @@ def device(request: pytest.FixtureRequest) -> Iterator[Device]:
     """The machine's first GPU."""
     with Device(blocking=request.param) as opened:
         yield opened
-
-
-def engine_for(
-    device: Device,
-    image: bytes,
-    heads: list[list[Head]],
-    local: list[LocalHead] | None,
-    graph: bool = True,
-    store: Store = "f32",
-) -> tuple[GpuScorer, GivenFeatures]:
-    tiles = len(heads)
-    shapes: Shapes = {"image": (tiles, SIDE, SIDE, 3), "pooled": (tiles, width(heads))}
-    if local is not None:
-        shapes["local"] = (tiles, *local[0].mean.shape)
-    kernels = FrameScorer(device, image, heads, width(heads), local, store)
-    network = GivenFeatures(device, shapes)
-    return GpuScorer(device, network, kernels, graph), network
 
 
 @pytest.mark.parametrize("graph", [True, False], ids=["graph", "stream"])
@@ -128,24 +95,6 @@ def test_what_is_no_number_is_not_hidden(device: Device, image: bytes, value: fl
     assert np.isfinite(found).tolist() == [[True, False]]
     assert np.flatnonzero(~np.isfinite(engine.cells)).tolist() == [7]
     engine.close()
-
-
-def test_a_graph_beats_stream_launches_and_frames_take_the_same_time(image: bytes) -> None:
-    rng = np.random.default_rng(6)
-    heads, local = [tile(rng, [(d, d) for d in EFFICIENTNET_B4])], [local_head(rng, GRID, 48, 48, 64)]
-    medians: dict[bool, float] = {}
-    with Device(blocking=False) as device:
-        for graph in (True, False):
-            engine, _ = engine_for(device, image, heads, local, graph)
-            engine.bench(200)  # until clocks are up
-            times = engine.bench(FRAMES)
-            p50, p99 = np.percentile(times["frame"], [50, 99])
-            medians[graph] = float(p50)
-            stages = {name: f"{1e3 * np.median(each):.1f}" for name, each in times.items()}
-            sys.stdout.write(f"{device.facts.name}, graph {graph}: {p99 / p50=:.3f}, us: {stages}\n")
-            assert p99 / p50 <= 1.2
-            engine.close()
-    assert medians[True] < medians[False]
 
 
 def test_out_of_memory_leaves_the_device_usable(device: Device) -> None:

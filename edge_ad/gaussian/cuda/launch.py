@@ -168,6 +168,12 @@ class FrameScorer:
         plan = self._positions.plan
         return plan.tiles, plan.positions, plan.d
 
+    @property
+    def bytes_per_frame(self) -> int:
+        """What its kernels read, at least, to score a frame."""
+        positions = 0 if self._positions is None else self._positions.plan.bytes_per_frame
+        return self._levels.plan.bytes_per_frame + positions
+
     def enqueue(self, stream: Stream, features: int, local: int) -> None:
         """Launch for features [T, D] and local ones [T, P, d] (0: none) at addresses of the GPU."""
         self._levels.enqueue(stream, features)

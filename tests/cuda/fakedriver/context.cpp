@@ -11,13 +11,23 @@ State& state() {
     return *it;
 }
 
+std::mutex& books() {
+    static std::mutex* it = new std::mutex;
+    return *it;
+}
+
+std::condition_variable& idle() {
+    static std::condition_variable* it = new std::condition_variable;
+    return *it;
+}
+
 thread_local std::vector<Context*> stack;
 
 Context* current() { return stack.empty() ? nullptr : stack.back(); }
 
 Stream* capturing() {
     for (Stream* stream : state().streams) {
-        if (stream->capturing) return stream;
+        if (stream->capturing && stream->captured_by == std::this_thread::get_id()) return stream;
     }
     return nullptr;
 }
@@ -76,9 +86,6 @@ const std::map<CUresult, std::pair<const char*, const char*>> NAMES = {
 }  // namespace fake
 
 using namespace fake;
-
-#define ENTER(...) \
-    if (const CUresult bad = enter(__func__, __VA_ARGS__)) return bad
 
 EXPORT CUresult cuInit(unsigned) {
     ENTER(Needs::nothing);
@@ -216,8 +223,13 @@ EXPORT CUresult cuCtxSynchronize() {
 }
 
 // The levers. A code that breaks the context is met where the kernel runs.
+struct Held {
+    const std::lock_guard<std::mutex> lock{books()};
+};
+
 EXPORT void fake_fresh() {
     const State fresh;
+    const Held held;
     State& it = state();
     it.devices = fresh.devices;
     it.driver = fresh.driver;
@@ -229,22 +241,46 @@ EXPORT void fake_fresh() {
     it.next_kernel = SUCCESS;
 }
 EXPORT void fake_machine(int devices, CUresult init) {
+    const Held held;
     state().devices = devices;
     state().init = init;
 }
-EXPORT void fake_driver_version(int version) { state().driver = version; }
+EXPORT void fake_driver_version(int version) {
+    const Held held;
+    state().driver = version;
+}
 EXPORT void fake_fail(const char* function, long nth, CUresult code) {
+    const Held held;
     state().failures[function] = {state().calls[function] + nth, code};
 }
-EXPORT void fake_break_next_kernel(CUresult code) { state().next_kernel = code; }
-EXPORT void fake_memory(size_t bytes) { state().memory = bytes; }
-EXPORT void fake_attribute(int attribute, int value) { state().attributes[attribute] = value; }
-EXPORT void fake_order(const char* name) { state().order = name; }
-EXPORT long fake_calls(const char* function) { return state().calls[function]; }
+EXPORT void fake_break_next_kernel(CUresult code) {
+    const Held held;
+    state().next_kernel = code;
+}
+EXPORT void fake_memory(size_t bytes) {
+    const Held held;
+    state().memory = bytes;
+}
+EXPORT void fake_attribute(int attribute, int value) {
+    const Held held;
+    state().attributes[attribute] = value;
+}
+EXPORT void fake_order(const char* name) {
+    const Held held;
+    state().order = name;
+}
+EXPORT long fake_calls(const char* function) {
+    const Held held;
+    return state().calls[function];
+}
 EXPORT long fake_depth() { return long(stack.size()); }
-EXPORT unsigned fake_flags() { return state().flags; }
+EXPORT unsigned fake_flags() {
+    const Held held;
+    return state().flags;
+}
 
 EXPORT long fake_live(const char* what) {
+    const Held held;
     const State& it = state();
     const std::map<std::string, size_t> counts = {
         {"contexts", it.primary ? 1 : 0}, {"device memory", it.device_memory.size()},

@@ -13,10 +13,9 @@ thread_local float4 dynamic_shared[shim::SHARED / sizeof(float4)];
 
 using namespace fake;
 
-#define ENTER(...) \
-    if (const CUresult bad = enter(__func__, __VA_ARGS__)) return bad
-
 namespace {
+
+std::mutex one_at_a_time;  // the shim has one set of threads
 
 struct Launch {
     dim3 grid;
@@ -53,8 +52,16 @@ Kernel kernel(const char* name, void (*function)(Arguments...)) {
         std::apply([&](auto&... each) {
             ((std::memcpy(&each, buffer.data() + places[i].first, sizeof each), ++i), ...);
         }, values);
-        if (!std::apply([](auto... each) { return (allowed(each) && ...); }, values)) return ILLEGAL_ADDRESS;
-        shim::Order order(state().order);
+        std::string name;
+        {
+            const std::lock_guard<std::mutex> held(books());
+            if (!std::apply([](auto... each) { return (allowed(each) && ...); }, values)) {
+                return ILLEGAL_ADDRESS;
+            }
+            name = state().order;
+        }
+        const std::lock_guard<std::mutex> alone(one_at_a_time);
+        shim::Order order(name);
         shim::launch(order, launch.grid, launch.block, launch.shared, [&] { std::apply(function, values); });
         return SUCCESS;
     };
@@ -135,9 +142,12 @@ EXPORT CUresult cuLaunchKernel(const Kernel* kernel, unsigned gx, unsigned gy, u
     }
     const Launch launch{dim3(gx, gy), bx, shared};
     return enqueue(stream, kernel->name.c_str(), [=]() -> CUresult {
-        if (const CUresult code = state().next_kernel) {
-            state().next_kernel = SUCCESS;
-            return code;
+        {
+            const std::lock_guard<std::mutex> held(books());
+            if (const CUresult code = state().next_kernel) {
+                state().next_kernel = SUCCESS;
+                return code;
+            }
         }
         return kernel->run(launch, buffer);
     });

@@ -7,9 +7,6 @@
 
 using namespace fake;
 
-#define ENTER(...) \
-    if (const CUresult bad = enter(__func__, __VA_ARGS__)) return bad
-
 static const size_t PAGE = size_t(sysconf(_SC_PAGESIZE));
 
 bool fake::on_device(uintptr_t pointer, size_t size) {
@@ -76,7 +73,7 @@ EXPORT CUresult cuMemFree_v2(CUdeviceptr pointer) {
     State& it = state();
     const auto found = it.device_memory.find(pointer);
     if (found == it.device_memory.end()) return INVALID_VALUE;
-    if (const CUresult bad = drain_all()) return bad;
+    if (const CUresult bad = drain_all(false)) return bad;
     it.used -= found->second.size;
     munmap(found->second.mapped, found->second.whole);
     it.device_memory.erase(found);
@@ -97,7 +94,7 @@ EXPORT CUresult cuMemHostRegister_v2(void* pointer, size_t size, unsigned) {
 
 EXPORT CUresult cuMemHostUnregister(void* pointer) {
     ENTER(Needs::context, true);
-    if (const CUresult bad = drain_all()) return bad;
+    if (const CUresult bad = drain_all(false)) return bad;
     return state().registered.erase(uintptr_t(pointer)) ? SUCCESS : NOT_REGISTERED;
 }
 

@@ -4,15 +4,18 @@
 // CPU through the shim, and fails where it is told to. It is stricter than a driver where a driver merely
 // is lucky: what was enqueued runs only when somebody waits for its stream, memory begins as NaN, ends before a
 // page that nobody may touch and is gone when it is freed. Device pointers are addresses of this process.
-// One thread at a time.
+// Threads may call it at the same time; kernels run one after the other.
 #pragma once
+#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <set>
 #include <string>
+#include <thread>
 #include <vector>
 
 #define EXPORT extern "C" __attribute__((visibility("default")))
@@ -51,6 +54,7 @@ struct Graph {
 
 struct Stream {
     bool capturing = false, invalid = false;
+    std::thread::id captured_by;
     Graph captured;
 };
 
@@ -89,6 +93,7 @@ struct State {
     std::set<Event*> events;
     std::set<Graph*> graphs, executables;
     std::vector<Operation> pending;
+    std::set<Stream*> busy;  // some of whose operations are running
     // What was asked for.
     std::map<std::string, long> calls;
     struct Failure { long at; CUresult code; };
@@ -97,18 +102,24 @@ struct State {
 };
 
 State& state();
+std::mutex& books();  // held by whoever reads or writes the state, never while an operation runs
+std::condition_variable& idle();
 Context* current();
-Stream* capturing();  // the stream in capture, if any
+Stream* capturing();  // the stream that this thread captures, if any
 
 // How a function has to begin: counts it, and says whether it may go on.
+#define ENTER(...)                                    \
+    const std::lock_guard<std::mutex> held(books());  \
+    if (const CUresult bad = enter(__func__, __VA_ARGS__)) return bad
 enum class Needs { nothing, init, context };
 CUresult enter(const char* function, Needs needs = Needs::context, bool forbidden_in_capture = false);
 
 // Runs what was enqueued on a stream, and on nothing else: a stream that does not block is in no order with
-// the legacy one. What fails there breaks the context.
+// the legacy one. What fails there breaks the context. What another thread already runs is waited for.
 CUresult drain(Stream* stream);
-// All streams, the legacy one last.
-CUresult drain_all();
+// All streams, the legacy one last. `patient` false: but those that another thread runs. It may have to
+// wait for what the caller holds, as Python's lock, and is no concern of whoever frees memory of its own.
+CUresult drain_all(bool patient = true);
 // Onto the stream, into its capture where it is being captured.
 CUresult enqueue(Stream* stream, const char* what, std::function<CUresult()> run);
 

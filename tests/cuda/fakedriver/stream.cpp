@@ -6,30 +6,44 @@
 
 using namespace fake;
 
-#define ENTER(...) \
-    if (const CUresult bad = enter(__func__, __VA_ARGS__)) return bad
-
 CUresult fake::drain(Stream* stream) {
-    auto& pending = state().pending;
-    const auto others = std::stable_partition(pending.begin(), pending.end(), [=](const Operation& operation) {
-        return operation.stream == stream;
+    State& it = state();
+    while (it.busy.count(stream)) {
+        std::unique_lock<std::mutex> lock(books(), std::adopt_lock);
+        idle().wait(lock);
+        lock.release();
+    }
+    const auto others = std::stable_partition(it.pending.begin(), it.pending.end(), [=](const Operation& one) {
+        return one.stream == stream;
     });
-    const std::vector<Operation> operations(pending.begin(), others);
-    pending.erase(pending.begin(), others);
+    const std::vector<Operation> operations(it.pending.begin(), others);
+    it.pending.erase(it.pending.begin(), others);
+    it.busy.insert(stream);
+    CUresult code = SUCCESS;
     for (const Operation& operation : operations) {
-        if (const CUresult code = operation.run()) {
-            pending.clear();
-            return current()->broken = code;
+        books().unlock();
+        code = operation.run();
+        books().lock();
+        if (code) {
+            it.pending.clear();
+            current()->broken = code;
+            break;
         }
     }
-    return SUCCESS;
+    it.busy.erase(stream);
+    idle().notify_all();
+    return code ? code : current()->broken;
 }
 
-CUresult fake::drain_all() {
-    for (Stream* stream : state().streams) {
+CUresult fake::drain_all(bool patient) {
+    std::vector<Stream*> all(state().streams.begin(), state().streams.end());
+    all.push_back(nullptr);
+    for (Stream* stream : all) {
+        if (stream && !state().streams.count(stream)) continue;  // gone meanwhile
+        if (!patient && state().busy.count(stream)) continue;
         if (const CUresult bad = drain(stream)) return bad;
     }
-    return drain(nullptr);
+    return SUCCESS;
 }
 
 CUresult fake::enqueue(Stream* stream, const char* what, std::function<CUresult()> run) {
@@ -131,6 +145,7 @@ EXPORT CUresult cuStreamBeginCapture_v2(Stream* stream, int) {
     if (!state().streams.count(stream)) return INVALID_HANDLE;  // the legacy stream too
     if (stream->capturing) return INVALID_VALUE;
     stream->capturing = true;
+    stream->captured_by = std::this_thread::get_id();
     stream->invalid = false;
     stream->captured = {};
     return SUCCESS;
@@ -138,6 +153,7 @@ EXPORT CUresult cuStreamBeginCapture_v2(Stream* stream, int) {
 
 EXPORT CUresult cuStreamEndCapture(Stream* stream, Graph** graph) {
     *graph = nullptr;
+    const std::lock_guard<std::mutex> held(books());
     if (const CUresult bad = enter(__func__)) {
         if (state().streams.count(stream)) stream->capturing = false;
         return bad;
@@ -190,6 +206,7 @@ EXPORT CUresult cuGraphExecDestroy(Graph* executable) {
 // What a graph would do, one word each, separated by commas.
 EXPORT const char* fake_last_graph() {
     static std::string told;
+    const std::lock_guard<std::mutex> held(books());
     told.clear();
     for (const Graph* graph : state().executables) {
         told.clear();
