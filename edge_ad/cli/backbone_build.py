@@ -88,11 +88,11 @@ def command(
     room.
     """
     from edge_ad.backbone.tensorrt.build import Options
-    from edge_ad.backbone.tensorrt.driver import read_driver
-    from edge_ad.backbone.tensorrt.facts import NO_DEVICE
     from edge_ad.backbone.tensorrt.library import open_library
     from edge_ad.backbone.tensorrt.make import Request, make_engine
     from edge_ad.config import load_station
+    from edge_ad.cuda.driver import read_driver
+    from edge_ad.cuda.facts import NO_DEVICE
     from edge_ad.engines.build import build_engine
 
     station = load_station(config) if config is not None else None
@@ -127,8 +127,8 @@ def _plan(
     library: str,
 ) -> _Plan:
     from edge_ad.backbone.spec import load_backbone
-    from edge_ad.backbone.tensorrt.cache import cache_directory
     from edge_ad.calibrate.plan import choose_local
+    from edge_ad.engines.choice import engine_cache
     from edge_ad.preprocess.views import count_tiles
 
     if station is None and directory is None:
@@ -137,7 +137,7 @@ def _plan(
     local = backbone.local
     if station is not None:
         batch = batch or count_tiles(station.views)
-        cache = cache or cache_directory(station.state_path)
+        cache = cache or engine_cache(station)
         local = choose_local(station, backbone) if local_dim is None else local
     if cache is None and library == "tensorrt":
         raise ConfigError("no place for the engine: give a directory with --cache, or a station with -c")

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import msgspec
 
+from edge_ad.cuda.driver import OTHERWISE, cuda_version
 from edge_ad.cuda.fatbin import Cubin, Ptx, read_fatbin
 from edge_ad.cuda.sources import PACKAGE, SOURCES, Source, sources_sha256
 from edge_ad.errors import ArtifactError, DeviceError
@@ -64,19 +65,14 @@ class Manifest(msgspec.Struct, frozen=True):
     sets: dict[str, Compiled]
 
 
-def cuda_version(driver: int) -> str:
-    """As people write it: 12020 is 12.2."""
-    return f"{driver // 1000}.{driver % 1000 // 10}"
-
-
 def toolkit_for(driver: int) -> Toolkit:
     """The newest set that a driver of this version loads; DeviceError where there is none."""
     fitting = [toolkit for toolkit in TOOLKITS if driver >= toolkit.driver]
     if not fitting:
         raise DeviceError(
             f"kernels require a driver of CUDA {cuda_version(TOOLKITS[0].driver)} or newer, have one "
-            f"of {cuda_version(driver)}; update the NVIDIA driver (on a Jetson: JetPack 6 or 7), or use "
-            "engine 'openvino'"
+            f"of {cuda_version(driver)}; update the NVIDIA driver (on a Jetson: JetPack 6 or 7), or "
+            f"{OTHERWISE}"
         )
     return fitting[-1]
 
@@ -87,7 +83,7 @@ def check_architecture(architecture: int) -> None:
     if architecture < lowest:
         raise DeviceError(
             f"kernels require a GPU of compute capability {lowest / 10} or newer, have one of "
-            f"{architecture / 10}; use another card, or engine 'openvino'"
+            f"{architecture / 10}; use another card, or {OTHERWISE}"
         )
 
 

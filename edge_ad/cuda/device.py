@@ -4,34 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-from edge_ad.cuda.driver import find_driver
+from edge_ad.cuda.driver import read_driver
 from edge_ad.cuda.failure import check, doing, failed, libraries
 from edge_ad.errors import DeviceError
 
 _SCHEDULE_MASK = 7  # CU_CTX_SCHED_MASK
 _here = threading.local()
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceFacts:
-    """A GPU as its driver describes it. Sizes in bytes, `bus_width` in bits, `driver` 12060 for 12.6."""
-
-    name: str
-    compute_capability: tuple[int, int]
-    multiprocessors: int
-    l2_bytes: int
-    bus_width: int
-    shared_per_block: int
-    shared_per_block_optin: int
-    shared_per_multiprocessor: int
-    integrated: bool
-    ecc: bool
-    memory_bytes: int
-    page_locks: bool  # memory that is there already can be page-locked and mapped
-    driver: int
 
 
 class _Guard:
@@ -58,8 +38,8 @@ class Device:
         """Open it. `blocking`: the thread sleeps while it waits for the GPU; else it spins, which is
         some microseconds faster and takes a whole core.
 
-        Raises DeviceError when there is no driver, no such device, or a library in this process has
-        already opened it with the other kind of waiting.
+        `driver` and `facts` say what it is. Raises DeviceError when there is no driver, no such device,
+        or a library in this process has already opened it with the other kind of waiting.
         """
         self.ordinal, self.blocking = ordinal, blocking
         guard: _Guard | None = getattr(_here, "guard", None)
@@ -68,7 +48,8 @@ class Device:
                 f"GPU {ordinal}: thread {threading.current_thread().name!r} has a GPU open already; "
                 "close that first, or open this one in a thread of its own"
             )
-        version = find_driver().version
+        self.driver = read_driver(ordinal)
+        self.facts = self.driver.device
         self.pycuda, self.bindings = libraries()
         self._held: list[tuple[Any, Callable[[], object] | None]] = []
         self._context: list[Any] = []  # the one, while it is open
@@ -77,7 +58,6 @@ class Device:
         with doing(what):
             self.pycuda.init()
             device = self.pycuda.Device(ordinal)
-        self.facts = _facts(self.bindings, ordinal, version, what)
         self._choose_waiting(what)
         with doing(what):
             context: Any = device.retain_primary_context()
@@ -208,31 +188,3 @@ class Device:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _facts(bindings: Any, ordinal: int, driver: int, what: str) -> DeviceFacts:
-    """Asked through cuda.bindings: pycuda does not know all of these attributes."""
-
-    def attribute(name: str) -> int:
-        number = getattr(bindings.CUdevice_attribute, f"CU_DEVICE_ATTRIBUTE_{name}")
-        return int(check(bindings.cuDeviceGetAttribute(number, ordinal), f"{what}: {name}"))
-
-    name = check(bindings.cuDeviceGetName(256, ordinal), what)
-    return DeviceFacts(
-        name=name.split(b"\0")[0].decode(),
-        compute_capability=(
-            attribute("COMPUTE_CAPABILITY_MAJOR"),
-            attribute("COMPUTE_CAPABILITY_MINOR"),
-        ),
-        multiprocessors=attribute("MULTIPROCESSOR_COUNT"),
-        l2_bytes=attribute("L2_CACHE_SIZE"),
-        bus_width=attribute("GLOBAL_MEMORY_BUS_WIDTH"),
-        shared_per_block=attribute("MAX_SHARED_MEMORY_PER_BLOCK"),
-        shared_per_block_optin=attribute("MAX_SHARED_MEMORY_PER_BLOCK_OPTIN"),
-        shared_per_multiprocessor=attribute("MAX_SHARED_MEMORY_PER_MULTIPROCESSOR"),
-        integrated=bool(attribute("INTEGRATED")),
-        ecc=bool(attribute("ECC_ENABLED")),
-        memory_bytes=int(check(bindings.cuDeviceTotalMem(ordinal), what)),
-        page_locks=bool(attribute("HOST_REGISTER_SUPPORTED")),
-        driver=driver,
-    )

@@ -19,7 +19,6 @@ _REMEDIES = {
     "CUDA_ERROR_INVALID_IMAGE": "install edge_ad again: the kernels' binary is damaged",
     "CUDA_ERROR_UNSUPPORTED_PTX_VERSION": "update the NVIDIA driver: the kernels are of a newer CUDA",
     "CUDA_ERROR_NOT_FOUND": "install edge_ad again: the kernels' binary is of another version",
-    "CUDA_ERROR_INVALID_DEVICE": "take an ordinal that `nvidia-smi` lists",
     "CUDA_ERROR_PRIMARY_CONTEXT_ACTIVE": "open the GPU here before that library does",
     "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED": _NO_GRAPH,
     "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED": _NO_GRAPH,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import mmap
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from edge_ad.cuda.device import Device
+from edge_ad.cuda.driver import OTHERWISE
 from edge_ad.cuda.failure import check, doing
 from edge_ad.cuda.stream import Stream
 from edge_ad.errors import DeviceError
@@ -73,6 +75,22 @@ class DeviceBuffer:
             self._raw = None
 
 
+def upload(made: ExitStack, device: Device, array: NDArray[Any], what: str) -> int:
+    """The address of a copy on the GPU; `made` frees it."""
+    buffer = DeviceBuffer(device, array.nbytes, what)
+    made.callback(buffer.close)
+    buffer.write(array)
+    return buffer.pointer
+
+
+def zeros(made: ExitStack, device: Device, nbytes: int, what: str) -> int:
+    """The address of so many bytes on the GPU that are 0; `made` frees them."""
+    buffer = DeviceBuffer(device, nbytes, what)
+    made.callback(buffer.close)
+    buffer.zero()
+    return buffer.pointer
+
+
 class Mirror:
     """An array of the host, `host`, and its counterpart on the GPU at `pointer`.
 
@@ -90,10 +108,10 @@ class Mirror:
         """Zeros. Raises DeviceError when there is no memory for it, or none can be page-locked."""
         self._device, self.what = device, what
         self._buffer: DeviceBuffer | None = None
-        if not device.facts.page_locks:
+        if not device.driver.page_locks:
             raise DeviceError(
-                f"{what}: {device.facts.name} (driver {device.facts.driver}) cannot page-lock memory of "
-                "the host; set engine.kind to one that needs no GPU"
+                f"{what}: {device.facts.name} (driver {device.driver.text}) cannot page-lock memory of "
+                f"the host; {OTHERWISE}"
             )
         dtype = np.dtype(dtype)
         count = math.prod(shape)

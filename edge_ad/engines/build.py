@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edge_ad.backbone.tensorrt.cache import read_plan
-from edge_ad.backbone.tensorrt.driver import read_driver
 from edge_ad.backbone.tensorrt.library import open_library
 from edge_ad.backbone.tensorrt.make import Made, Request, make_engine
 from edge_ad.cuda.device import Device
+from edge_ad.cuda.driver import read_driver
 from edge_ad.engines.tensorrt import check_entry
 
 
@@ -25,9 +25,9 @@ def build_engine(
     # Asked first: without a driver TensorRT's runtime ends the process.
     driver = read_driver(ordinal)
     library = open_library("tensorrt")
-    made = make_engine(request, library, driver.device, driver.version, cache, say=say)
+    made = make_engine(request, library, driver.device, driver.text, cache, say=say)
     assert made.entry is not None
     say("comparing its features with OpenVINO's")
     with Device(ordinal) as device:
         plan = read_plan(made.entry)
-        return made, check_entry(made.entry, library, plan, request.backbone, device, driver.version)
+        return made, check_entry(made.entry, library, plan, request.backbone, device)

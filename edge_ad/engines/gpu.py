@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from typing import TypeVar
 
 from edge_ad.backbone.engine import Head, LocalHead
 from edge_ad.backbone.spec import Backbone
@@ -14,7 +15,7 @@ from edge_ad.cuda.binaries import check_architecture, kernel_image
 from edge_ad.cuda.device import Device
 from edge_ad.engines.choice import EngineChoice
 from edge_ad.engines.gpu_engine import GpuFeatures, GpuScorer
-from edge_ad.engines.gpu_frame import GpuBackbone
+from edge_ad.engines.gpu_frame import GpuBackbone, GpuEngine
 from edge_ad.engines.owner import OwnedFeatures, OwnedScorer
 from edge_ad.gaussian.cuda.launch import FrameScorer
 from edge_ad.preprocess.cuda.launch import FrameLoader
@@ -22,19 +23,24 @@ from edge_ad.preprocess.cuda.plan import PreprocessPlan
 
 THREAD = "gpu"
 
+Engine = TypeVar("Engine", bound=GpuEngine)
 
-class _Features(GpuFeatures):
+
+class _Alone(GpuEngine):
+    """An engine that has its device for itself."""
+
     def close(self) -> None:
-        """Of the engine, and of the device that it alone uses."""
+        """Of the engine, and of the device."""
         super().close()
         self._device.close()
 
 
-class _Scorer(GpuScorer):
-    def close(self) -> None:
-        """Of the engine, and of the device that it alone uses."""
-        super().close()
-        self._device.close()
+class _Features(_Alone, GpuFeatures):
+    pass
+
+
+class _Scorer(_Alone, GpuScorer):
+    pass
 
 
 def open_features(
@@ -42,14 +48,10 @@ def open_features(
 ) -> OwnedFeatures:
     """See `engines.open_features`."""
 
-    def opened() -> GpuFeatures:
-        with ExitStack() as made:
-            device = made.enter_context(Device())
-            engine = _Features(device, open_network(choice, device, backbone, batch, local, dim))
-            made.pop_all()
-        return engine
+    def make(device: Device) -> GpuFeatures:
+        return _Features(device, open_network(choice, device, backbone, batch, local, dim))
 
-    return OwnedFeatures(opened, THREAD)
+    return OwnedFeatures(lambda: _alone(make), THREAD)
 
 
 def open_scorer(
@@ -61,14 +63,18 @@ def open_scorer(
 ) -> OwnedScorer:
     """See `engines.open_scorer`."""
 
-    def opened() -> GpuScorer:
-        with ExitStack() as made:
-            device = made.enter_context(Device())
-            engine = make_scorer(_Scorer, choice, device, backbone, heads, local, frames)
-            made.pop_all()
-        return engine
+    def make(device: Device) -> GpuScorer:
+        return make_scorer(_Scorer, choice, device, backbone, heads, local, frames)
 
-    return OwnedScorer(opened, THREAD)
+    return OwnedScorer(lambda: _alone(make), THREAD)
+
+
+def _alone(make: Callable[[Device], Engine]) -> Engine:
+    """An engine on a device that is opened for it, and closed where it does not come to be."""
+    with ExitStack() as made:
+        engine = make(made.enter_context(Device()))
+        made.pop_all()
+    return engine
 
 
 def make_scorer(
@@ -82,7 +88,7 @@ def make_scorer(
     graph: bool = True,
 ) -> GpuScorer:
     """A scorer on a device that somebody owns, in that device's thread; see `GpuScorer`."""
-    driver, architecture = device.facts.driver, device.facts.compute_capability
+    driver, architecture = device.driver.version, device.facts.compute_capability
     check_architecture(10 * architecture[0] + architecture[1])
     # Halves where every factor allows them: less to read, and within 1e-4 of float64.
     store = "f32" if choice.precision == "f32" else "f16"

@@ -8,7 +8,6 @@ from pathlib import Path
 from edge_ad.backbone import openvino
 from edge_ad.backbone.spec import Backbone
 from edge_ad.backbone.tensorrt.cache import Entry, NumericCheck, read_plan, write_check
-from edge_ad.backbone.tensorrt.driver import read_driver
 from edge_ad.backbone.tensorrt.engine import TensorRtBackbone, engine_tensors
 from edge_ad.backbone.tensorrt.key import Wanted, identity
 from edge_ad.backbone.tensorrt.library import Library, open_library
@@ -30,7 +29,6 @@ def open_tensorrt(
     TensorRT is missing or of another version, or the engine of another card; ArtifactError where there
     is no engine, it is damaged, or its features are off. Each names the command to give.
     """
-    driver = read_driver(device.ordinal)
     library = open_library("tensorrt")
     all_of_it = backbone.local.dim if local and backbone.local is not None else 0
     wanted = Wanted(
@@ -40,24 +38,24 @@ def open_tensorrt(
         precision=choice.precision,
         batch=batch,
         local_dim=min(dim or all_of_it, all_of_it),
-        device=driver.device,
+        device=device.facts,
     )
     entry = find_engine(Path(choice.cache), wanted, choice.build)
     plan = read_plan(entry)
-    if entry.needs_check(driver.version):
-        check_entry(entry, library, plan, backbone, device, driver.version)
+    if entry.needs_check(device.driver.text):
+        check_entry(entry, library, plan, backbone, device)
     return _load(entry, library, plan, backbone)
 
 
 def check_entry(
-    entry: Entry, library: Library, plan: bytes, backbone: Backbone, device: Device, driver: str
+    entry: Entry, library: Library, plan: bytes, backbone: Backbone, device: Device
 ) -> float:
     """Compare an engine's features with those of OpenVINO in float32, and note it beside the engine.
 
     Returns the largest error, in standard deviations of a feature. Raises ArtifactError when it is above
     the bound of the precision.
     """
-    key = entry.record.key
+    key, driver = entry.record.key, device.driver.text
     engine = GpuFeatures(device, _load(entry, library, plan, backbone))
     reference = openvino.open_features(backbone, 1, local=bool(key.local_dim), dim=key.local_dim)
     try:

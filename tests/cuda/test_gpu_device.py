@@ -13,7 +13,7 @@ import pytest
 from fake_driver import FakeDriver
 
 from edge_ad.cuda.device import Device
-from edge_ad.cuda.driver import find_driver
+from edge_ad.cuda.driver import read_driver
 from edge_ad.cuda.graph import Graph
 from edge_ad.cuda.memory import DeviceBuffer, Mirror
 from edge_ad.cuda.stream import Module, Stream
@@ -42,29 +42,30 @@ def in_a_thread(work: Callable[[], object]) -> None:
 
 
 def test_a_driver_is_found_and_what_is_wrong_with_it_is_told(fake: FakeDriver) -> None:
-    assert (find_driver().text, find_driver().devices) == ("13.0", 1)
+    assert (read_driver().version, read_driver().device.name) == (13000, "Fake GPU")
     fake.machine(init=803)
     with pytest.raises(DeviceError, match=r"cuInit returned 803 \(CUDA_ERROR_SYSTEM_DRIVER_M.*; reboot"):
-        find_driver()
+        read_driver()
     fake.machine(init=77)
     with pytest.raises(
-        DeviceError, match=r"driver 13\.0 .* returned 77 \(code 77\); see the kernel's log"
+        DeviceError, match=r"driver \(.*CUDA 13\.0\) .* returned 77; see the kernel's log"
     ):
         Device()
     fake.machine(devices=0)
-    with pytest.raises(DeviceError, match=r"100 \(CUDA_ERROR_NO_DEVICE\); look whether `nvidia-smi`"):
+    with pytest.raises(DeviceError, match=r"100 \(CUDA_ERROR_NO_DEVICE\); see that nvidia-smi"):
         Device()
 
 
 def test_facts_are_the_drivers(fake: FakeDriver) -> None:
     fake.attribute(fake_driver.INTEGRATED, 1)
     with Device() as device:
-        facts = device.facts
-        assert (facts.name, facts.compute_capability, facts.driver) == ("Fake GPU", (8, 9), 13000)
+        facts, driver = device.facts, device.driver
+        assert (facts.name, facts.compute_capability) == ("Fake GPU", (8, 9))
         assert (facts.multiprocessors, facts.l2_bytes, facts.bus_width) == (4, 6 << 20, 384)
         assert (facts.shared_per_block, facts.shared_per_block_optin) == (49152, 101376)
-        assert (facts.shared_per_multiprocessor, facts.memory_bytes) == (102400, 1 << 30)
-        assert (facts.integrated, facts.ecc, facts.page_locks) == (True, False, True)
+        assert (facts.shared_per_multiprocessor, facts.memory_mib) == (102400, 1024)
+        assert (facts.integrated, facts.ecc) == (True, False)
+        assert (driver.version, driver.page_locks) == (13000, True)
 
 
 @pytest.mark.parametrize("blocking", [True, False])
@@ -95,14 +96,18 @@ def test_a_context_that_another_library_holds_is_shared(fake: FakeDriver) -> Non
 
 
 def test_opening_that_fails_leaves_nothing(fake: FakeDriver) -> None:
-    with pytest.raises(DeviceError, match=r"opening GPU 7: .*CUDA_ERROR_INVALID_DEVICE"):
+    with pytest.raises(DeviceError, match=r"has 1 card, none at place 7"):
         Device(7)
-    for function in ("cuDevicePrimaryCtxRetain", "cuCtxPushCurrent_v2", "cuDeviceGetAttribute",
+    for function in ("cuDevicePrimaryCtxRetain", "cuCtxPushCurrent_v2",
                      "cuDevicePrimaryCtxSetFlags_v2", "cuCtxSynchronize"):  # fmt: skip
         fake.fail(function, fake_driver.LAUNCH_FAILED)
         with pytest.raises(DeviceError, match=r"opening GPU 0.*CUDA_ERROR_LAUNCH_FAILED"):
             Device()
         fake.nothing_left()
+    fake.fail("cuDeviceGetAttribute", fake_driver.LAUNCH_FAILED)
+    with pytest.raises(DeviceError, match=r"cuDeviceGetAttribute returned 719 \(CUDA_ERROR_LAUNCH_FAIL"):
+        Device()
+    fake.nothing_left()
 
 
 def test_only_the_thread_that_opened_it_may_use_it(device: Device) -> None:

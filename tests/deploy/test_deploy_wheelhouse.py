@@ -15,7 +15,8 @@ from types import ModuleType
 import pytest
 from stub_driver import asked_for, pycuda_module, stub_driver
 
-from edge_ad.cuda.binaries import CUDA_12, CUDA_13, cuda_version
+from edge_ad.cuda.binaries import CUDA_12, CUDA_13
+from edge_ad.cuda.driver import cuda_version
 from edge_ad.cuda.nvrtc import PACKAGES
 from edge_ad.cuda.sources import SOURCES
 

@@ -22,10 +22,10 @@ from edge_ad.backbone.tensorrt.cache import (
     write_check,
     write_timings,
 )
-from edge_ad.backbone.tensorrt.facts import DeviceFacts
 from edge_ad.backbone.tensorrt.key import EngineKey, identity
 from edge_ad.backbone.tensorrt.library import Library
 from edge_ad.backbone.tensorrt.lookup import find_engine
+from edge_ad.cuda.facts import DeviceFacts
 from edge_ad.errors import ArtifactError, DeviceError
 
 ORIN = DeviceFacts(

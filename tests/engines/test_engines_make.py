@@ -16,10 +16,10 @@ from tiny_station import write_parts, write_station
 from edge_ad.backbone.spec import Backbone
 from edge_ad.backbone.tensorrt.build import Options
 from edge_ad.backbone.tensorrt.cache import read_entries, read_plan
-from edge_ad.backbone.tensorrt.facts import NO_DEVICE
 from edge_ad.backbone.tensorrt.library import Library
 from edge_ad.backbone.tensorrt.lookup import find_engine
 from edge_ad.backbone.tensorrt.make import Made, Request, make_engine
+from edge_ad.cuda.facts import NO_DEVICE
 from edge_ad.errors import ConfigError, DeviceError
 
 

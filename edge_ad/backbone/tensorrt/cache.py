@@ -10,7 +10,6 @@ An engine appears under its name by one rename when all of it is on disk.
 from __future__ import annotations
 
 import hashlib
-import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,9 +18,10 @@ from pathlib import Path
 
 import msgspec
 
-from edge_ad.backbone.tensorrt.facts import DeviceFacts
 from edge_ad.backbone.tensorrt.key import EngineKey
 from edge_ad.backbone.tensorrt.library import Library
+from edge_ad.cuda.facts import DeviceFacts
+from edge_ad.durable import write_durably, write_synced
 from edge_ad.errors import ArtifactError, DeviceError
 
 SCHEMA = 1
@@ -71,19 +71,14 @@ class Entry:
         return check is None or not check.passed or check.driver != driver
 
 
-def cache_directory(state: Path) -> Path:
-    """Where a station keeps its engines."""
-    return state / "engines"
-
-
 def store(cache: Path, record: Record, plan: bytes) -> Entry:
     """Put an engine into the cache; one under the same key is replaced. DeviceError when it cannot."""
     target = cache / record.key.id
     with _writing(cache), tempfile.TemporaryDirectory(prefix=".engine-", dir=cache) as temporary:
         stage = Path(temporary) / "new"
         stage.mkdir()
-        _write(stage / PLAN, plan)
-        _write(stage / RECORD, _encode(record))
+        write_synced(stage / PLAN, plan)
+        write_synced(stage / RECORD, _encode(record))
         if target.exists():
             target.rename(Path(temporary) / "old")
         stage.rename(target)
@@ -151,7 +146,7 @@ def write_check(entry: Entry, check: NumericCheck) -> Entry:
     """Note that the numbers were compared. DeviceError when the disk refuses."""
     record = msgspec.structs.replace(entry.record, check=check)
     with _writing(entry.directory):
-        _replace(entry.directory / RECORD, _encode(record))
+        write_durably(entry.directory / RECORD, _encode(record))
     return Entry(entry.directory, record)
 
 
@@ -167,7 +162,7 @@ def read_timings(cache: Path, library: Library, device: DeviceFacts) -> bytes:
 def write_timings(cache: Path, library: Library, device: DeviceFacts, timings: bytes) -> None:
     """Keep the builder's timings. DeviceError when the disk refuses."""
     with _writing(cache / TIMINGS):
-        _replace(_timings(cache, library, device), timings)
+        write_durably(_timings(cache, library, device), timings)
 
 
 def _timings(cache: Path, library: Library, device: DeviceFacts) -> Path:
@@ -190,22 +185,6 @@ def _writing(directory: Path) -> Iterator[None]:
             f"{directory}: the engine cache cannot be written: {error.strerror or error}; give another "
             "directory with --cache, or make room and see to its owner"
         ) from error
-
-
-def _write(path: Path, data: bytes) -> None:
-    with path.open("wb") as handle:
-        handle.write(data)
-        handle.flush()
-        os.fsync(handle.fileno())
-
-
-def _replace(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        _write(temporary, data)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _again(directory: Path) -> str:

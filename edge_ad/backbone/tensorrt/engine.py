@@ -50,7 +50,7 @@ def engine_tensors(backbone: Backbone, batch: int, local_dim: int) -> tuple[Tens
 class TensorRtBackbone:
     """An engine and its one execution context. One thread uses it, with its CUDA context current.
 
-    Look for a driver first (`driver.read_driver`): without one TensorRT's Runtime ends the process.
+    Look for a driver first (`cuda.driver.read_driver`): without one TensorRT's Runtime ends the process.
     `enqueue` may be captured into a CUDA graph after it has run once; addresses must stay then.
     """
 

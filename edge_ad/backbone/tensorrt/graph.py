@@ -59,6 +59,22 @@ def consumers(graph: Any) -> dict[str, list[Any]]:
     return found
 
 
+def keep_standard(model: Any) -> None:
+    """Import the standard operators alone; ONNX Runtime adds its own, used or not."""
+    standard = [opset for opset in model.opset_import if opset.domain in ("", "ai.onnx")]
+    del model.opset_import[:]
+    model.opset_import.extend(standard)
+
+
+def infer_anew(onnx: Any, model: Any) -> Any:
+    """The graph with all types and shapes inferred again, checked. Raises onnx's InferenceError or
+    ValidationError."""
+    del model.graph.value_info[:]
+    model = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
+    onnx.checker.check_model(model)
+    return model
+
+
 def _load(onnx: Any, backbone: Backbone) -> Any:
     from google.protobuf.message import DecodeError
 
@@ -131,9 +147,7 @@ def _fold(model: Any, backbone: Backbone) -> Any:
             folded = onnx.load(target)
         except _runtime_errors() as error:
             raise _unreadable(backbone, error) from error
-    standard = [opset for opset in folded.opset_import if opset.domain in ("", "ai.onnx")]
-    del folded.opset_import[:]
-    folded.opset_import.extend(standard)
+    keep_standard(folded)
     return folded
 
 
@@ -178,10 +192,8 @@ def _cast_first(onnx: Any, graph: Any) -> None:
 
 def _finish(onnx: Any, model: Any, backbone: Backbone, batch: int, local_dim: int) -> Any:
     """Infer every type and shape anew, and compare the outputs with what was asked for."""
-    del model.graph.value_info[:]
     try:
-        model = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
-        onnx.checker.check_model(model)
+        model = infer_anew(onnx, model)
     except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError) as error:
         raise _unreadable(backbone, error) from error
     wanted = {"pooled": [batch, backbone.dim]}

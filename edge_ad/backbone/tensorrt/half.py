@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from edge_ad.backbone.tensorrt.graph import consumers, libraries, producers
+from edge_ad.backbone.tensorrt.graph import consumers, infer_anew, libraries, producers
 
 # Sums over a whole map, of up to 36,100 values: their rounding would go into the features as it is.
 REDUCTIONS = ("ReduceMean", "GlobalAveragePool")
@@ -32,10 +32,7 @@ def to_half(model: Any) -> Any:
     )
     _merge_casts(onnx, copy.graph)
     sort_nodes(copy)
-    del copy.graph.value_info[:]
-    copy = onnx.shape_inference.infer_shapes(copy, check_type=True, strict_mode=True)
-    onnx.checker.check_model(copy)
-    return copy
+    return infer_anew(onnx, copy)
 
 
 def normalisation(graph: Any) -> set[str]:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Literal
 
 import msgspec
 
 from edge_ad.backbone.engine import EngineIdentity
-from edge_ad.backbone.tensorrt.facts import DeviceFacts
-
-Precision = Literal["f32", "f16", "int8"]  # as identities of engines name them
+from edge_ad.config import Precision
+from edge_ad.cuda.facts import DeviceFacts
 
 
 class Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -24,12 +24,13 @@ from edge_ad.backbone.tensorrt.cache import (
     write_timings,
 )
 from edge_ad.backbone.tensorrt.compare import feature_errors, made_up_frames
-from edge_ad.backbone.tensorrt.facts import NO_DEVICE, DeviceFacts
 from edge_ad.backbone.tensorrt.graph import prepare
 from edge_ad.backbone.tensorrt.half import to_half
-from edge_ad.backbone.tensorrt.key import EngineKey, Precision
+from edge_ad.backbone.tensorrt.key import EngineKey
 from edge_ad.backbone.tensorrt.library import Library
 from edge_ad.backbone.tensorrt.quantize import to_int8
+from edge_ad.config import Precision
+from edge_ad.cuda.facts import NO_DEVICE, DeviceFacts
 from edge_ad.errors import ArtifactError, ConfigError
 
 Say = Callable[[str], None]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_ad.backbone.tensorrt.graph import libraries, producers
+from edge_ad.backbone.tensorrt.graph import infer_anew, keep_standard, libraries, producers
 from edge_ad.backbone.tensorrt.half import REDUCTIONS, normalisation
 from edge_ad.errors import CheckFailed
 
@@ -69,13 +69,8 @@ def to_int8(model: Any, frames: Iterable[NDArray[np.uint8]]) -> Any:
             )
         found = onnx.load(target)
     _leave_others(found.graph, chosen)
-    found.graph.ClearField("value_info")
-    standard = [opset for opset in found.opset_import if opset.domain in ("", "ai.onnx")]
-    del found.opset_import[:]
-    found.opset_import.extend(standard)
-    found = onnx.shape_inference.infer_shapes(found, check_type=True, strict_mode=True)
-    onnx.checker.check_model(found)
-    return found
+    keep_standard(found)
+    return infer_anew(onnx, found)
 
 
 def quantised(graph: Any) -> set[str]:

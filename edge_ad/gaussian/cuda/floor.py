@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edge_ad.cuda.bandwidth import BANDWIDTH, floor_us
+from edge_ad.cuda.bandwidth import floor_table
 from edge_ad.gaussian.cuda.cells import TileShape, plan_cells
 from edge_ad.gaussian.cuda.layout import Store
 from edge_ad.gaussian.cuda.levels import LevelShape, plan_levels
@@ -28,18 +28,10 @@ def square_levels(dims: Sequence[int], store: Store) -> list[LevelShape]:
 
 def table() -> list[str]:
     """The floor of common cases as lines of a Markdown table."""
-    head = [
-        "Gaussians",
-        "MFLOP",
-        "MB",
-        *(f"{name}, {speed:g} GB/s" for name, speed in BANDWIDTH.items()),
-    ]
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    for what, operations, size in _cases():
-        floors = (f"{floor_us(size, speed):.1f}" for speed in BANDWIDTH.values())
-        cells = (what, f"{operations / 1e6:.1f}", f"{size / 1e6:.1f}", *floors)
-        lines.append("| " + " | ".join(cells) + " |")
-    return lines
+    return floor_table(
+        ("Gaussians", "MFLOP"),
+        (((what, f"{operations / 1e6:.1f}"), size) for what, operations, size in _cases()),
+    )
 
 
 def _cases() -> list[tuple[str, int, int]]:

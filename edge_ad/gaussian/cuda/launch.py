@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edge_ad.cuda.device import Device
-from edge_ad.cuda.memory import DeviceBuffer, Mirror
+from edge_ad.cuda.memory import Mirror, upload, zeros
 from edge_ad.cuda.stream import Module, Stream
 from edge_ad.errors import ArtifactError
 from edge_ad.gaussian.cuda.cells import CellsPlan, pack_cells, plan_cells, tile_shapes
@@ -52,10 +51,10 @@ class LevelScorer:
         vectors, floats = _planned(lambda: pack_levels(self.plan, heads))
         with ExitStack() as made:
             self._kernel = module.kernel("level_distances", LEVEL_DISTANCES)
-            self._table = _uploaded(made, device, self.plan.table, "the levels' table")
-            self._pairs = _uploaded(made, device, self.plan.pairs, "the levels' rows")
-            self._vectors = _uploaded(made, device, vectors, "the levels' whitening factors")
-            self._floats = _uploaded(made, device, floats, "the levels' means")
+            self._table = upload(made, device, self.plan.table, "the levels' table")
+            self._pairs = upload(made, device, self.plan.pairs, "the levels' rows")
+            self._vectors = upload(made, device, vectors, "the levels' whitening factors")
+            self._floats = upload(made, device, floats, "the levels' means")
             self._squares = _zeros(made, device, self.plan.squares, "the levels' squares")
             self._tickets = _zeros(made, device, self.plan.tickets, "the levels' tickets")
             self._sums = _zeros(made, device, self.plan.tiles, "the levels' sums")
@@ -94,9 +93,9 @@ class CellScorer:
             self._views_kernel = module.kernel("coarse_views", COARSE_VIEWS)
             self._regressors_kernel = module.kernel("regressors", REGRESSORS)
             self._distances_kernel = module.kernel("cell_distances", CELL_DISTANCES)
-            self._table = _uploaded(made, device, self.plan.table, "the positions' table")
-            self._vectors = _uploaded(made, device, vectors, "the positions' factors")
-            self._floats = _uploaded(made, device, floats, "the positions' means")
+            self._table = upload(made, device, self.plan.table, "the positions' table")
+            self._vectors = upload(made, device, vectors, "the positions' factors")
+            self._floats = upload(made, device, floats, "the positions' means")
             self._views = _zeros(made, device, tiles * self.plan.view, "the coarse views")
             self._t = _zeros(made, device, tiles * self.plan.regressors, "the regressors")
             self.cells = Mirror(device, (tiles, positions), np.float32, "the positions' distances")
@@ -195,17 +194,6 @@ def _planned(make: Callable[[], Planned]) -> Planned:
         ) from error
 
 
-def _uploaded(made: ExitStack, device: Device, array: NDArray[Any], what: str) -> int:
-    """The address of a copy on the GPU."""
-    buffer = DeviceBuffer(device, array.nbytes, what)
-    made.callback(buffer.close)
-    buffer.write(array)
-    return buffer.pointer
-
-
 def _zeros(made: ExitStack, device: Device, numbers: int, what: str) -> int:
     """The address of so many zeros of four bytes on the GPU, one at least."""
-    buffer = DeviceBuffer(device, 4 * max(numbers, 1), what)
-    made.callback(buffer.close)
-    buffer.zero()
-    return buffer.pointer
+    return zeros(made, device, 4 * max(numbers, 1), what)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edge_ad.cuda.bandwidth import BANDWIDTH, floor_us
+from edge_ad.cuda.bandwidth import floor_table
 from edge_ad.preprocess.cuda.cameras import CameraPixels
 from edge_ad.preprocess.cuda.plan import PreprocessPlan, plan_preprocess
 from edge_ad.preprocess.resize import Roi
@@ -47,12 +47,7 @@ def plans() -> list[tuple[str, PreprocessPlan]]:
 
 def table() -> list[str]:
     """The floor of common cases as lines of a Markdown table."""
-    speeds = (f"{name}, {speed:g} GB/s" for name, speed in BANDWIDTH.items())
-    head = ["Part", "launches", "MB", *speeds]
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    for name, plan in plans():
-        size = plan.bytes_per_frame
-        floors = (f"{floor_us(size, speed):.1f}" for speed in BANDWIDTH.values())
-        cells = (name, str(len(plan.launches)), f"{size / 1e6:.1f}", *floors)
-        lines.append("| " + " | ".join(cells) + " |")
-    return lines
+    return floor_table(
+        ("Part", "launches"),
+        (((name, str(len(plan.launches))), plan.bytes_per_frame) for name, plan in plans()),
+    )

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_ad.cuda.device import Device
-from edge_ad.cuda.memory import DeviceBuffer, Mirror
+from edge_ad.cuda.memory import Mirror, upload, zeros
 from edge_ad.cuda.stream import Kernel, Module, Stream
 from edge_ad.frame import Image
 from edge_ad.preprocess.cuda.plan import Launch, PreprocessPlan
@@ -35,15 +35,9 @@ class FrameLoader:
             made.callback(self._moves.close)
             pointers = {"raw": self._raw.pointer, "matrices": self._moves.pointer}
             for name in ("faults", "scratch", "rows"):
-                buffer = DeviceBuffer(device, plan.sizes[name], f"the frames' {name}")
-                made.callback(buffer.close)
-                buffer.zero()
-                pointers[name] = buffer.pointer
+                pointers[name] = zeros(made, device, plan.sizes[name], f"the frames' {name}")
             for name, array in plan.constants.items():
-                buffer = DeviceBuffer(device, array.nbytes, f"the frames' {name}")
-                made.callback(buffer.close)
-                buffer.write(array)
-                pointers[name] = buffer.pointer
+                pointers[name] = upload(made, device, array, f"the frames' {name}")
             self._launches = [_bound(module, launch, pointers) for launch in plan.launches]
             self._made = made.pop_all()
         self.pointer = pointers["rows"]

@@ -1,4 +1,4 @@
-"""What a plan depends on in a card."""
+"""A card, as far as a kernel's time depends on it. It is in the key of every engine that is kept."""
 
 from __future__ import annotations
 
