@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from edge_ad.backbone.engine import EngineIdentity
 from edge_ad.bundle import Bundle
 from edge_ad.config import Station
 from edge_ad.engines import chosen_engine, reference_engine
-from edge_ad.errors import DeviceError
+from edge_ad.errors import DeviceError, EdgeAdError
 from edge_ad.frame import Image
 from edge_ad.inspector import Inspector, open_inspector
 from edge_ad.verdict import Verdict
@@ -36,11 +37,11 @@ class Failed:
         self.identity = identity
         self.cameras = tuple(cameras)
         self.stamps = (0, 0, 0, 0, 0)
-        self._why = why
+        self.why = why
 
     def inspect_part(self, images: Sequence[Image]) -> Verdict:
         """Raises DeviceError."""
-        raise DeviceError(self._why)
+        raise DeviceError(self.why)
 
     def warm_up(self) -> None:
         """There is nothing to warm up."""
@@ -66,15 +67,20 @@ def stand_in(bundle: Bundle, station: Station, error: DeviceError) -> Inspector:
             f"{error}; {bundle.path} has no section {choice.key!r} that could take its place, 'edge-ad "
             "calibrate --refit' fits one"
         ) from error
-    inspector = open_inspector(bundle, choice, time.perf_counter_ns)
+    with ExitStack() as opened:
+        try:
+            inspector = open_inspector(bundle, choice, time.perf_counter_ns)
+            opened.callback(inspector.close)
+            slow_ms = slowest_ms(inspector)
+        except EdgeAdError as other:
+            raise DeviceError(f"{error}; {choice.key} cannot take its place: {other}") from other
+        if slow_ms > station.deadline_ms:
+            raise DeviceError(
+                f"{error}; {choice.key} cannot take its place: 99 % of parts take up to "
+                f"{slow_ms:.0f} ms, deadline_ms is {station.deadline_ms:g}"
+            ) from error
+        opened.pop_all()
     inspector.stands_in_for = wanted
-    slow_ms = slowest_ms(inspector)
-    if slow_ms > station.deadline_ms:
-        inspector.close()
-        raise DeviceError(
-            f"{error}; {choice.key} cannot take its place: 99 % of parts take up to {slow_ms:.0f} ms, "
-            f"deadline_ms is {station.deadline_ms:g}"
-        ) from error
     log.error(
         "%s; %s takes the place of %s (99 %% of parts within %.0f ms) until a reload", error, choice.key,
         wanted, slow_ms,

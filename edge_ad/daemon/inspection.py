@@ -112,7 +112,7 @@ class InspectionLoop:
         epoch: str,
         deadline_ns: int,
         clock: Callable[[], int],
-        ask_rebuild: Callable[[str], None],
+        ask_rebuild: Callable[[PartInspector, str], None],
     ) -> None:
         self.seq = 0
         self.rejects = 0
@@ -273,7 +273,8 @@ class InspectionLoop:
         except Exception as error:  # noqa: BLE001 - the thread's top: a failing engine is FAULT
             self._failures += 1
             if self._failures % ENGINE_FAILURES == 0:
-                self._ask_rebuild(f"{self._failures} engine failures in a row, the last: {error}")
+                why = f"{self._failures} engine failures in a row, the last: {error}"
+                self._ask_rebuild(inspector, why)
             return fault(Reason.ENGINE, detail=str(error)), False
         self._failures = 0
         return verdict, True

@@ -37,16 +37,33 @@ def build_inspector(station: Station) -> PartInspector | None:
     Where the engine fails, that of the fallback. Raises ArtifactError when the bundle is refused or made
     for other cameras, views or another backbone, DeviceError when no engine serves.
     """
+    bundle = _bundle(station)
+    if bundle is None:
+        return None
+    try:
+        return _without_tensors(_warm(bundle, station), bundle)
+    except DeviceError as error:
+        return _without_tensors(stand_in(bundle, station, error), bundle)
+
+
+def open_stand_in(station: Station, error: DeviceError) -> PartInspector | None:
+    """What takes the place of the station's engine, which failed with `error`; see `stand_in`."""
+    bundle = _bundle(station)
+    return None if bundle is None else _without_tensors(stand_in(bundle, station, error), bundle)
+
+
+def _bundle(station: Station) -> Bundle | None:
     path = current_path(station.state_path, station.product)
     if path is None:
         return None
     bundle = open_bundle(path)
     check_fits(bundle, station)
-    try:
-        inspector = _warm(bundle, station)
-    except DeviceError as error:
-        inspector = stand_in(bundle, station, error)
-    inspector.bundle = replace(bundle, tensors={})  # the engine has its own copy
+    return bundle
+
+
+def _without_tensors(inspector: Inspector, bundle: Bundle) -> Inspector:
+    """The engine has its own copy."""
+    inspector.bundle = replace(bundle, tensors={})
     return inspector
 
 

@@ -126,7 +126,7 @@ def test_a_broken_context_is_rebuilt_and_the_line_goes_on(line: Station, fake: F
         assert "CUDA_ERROR_ILLEGAL_ADDRESS" in bodies[0].detail
         # The order to rebuild may come after the verdicts: whether it is done, only another one shows.
         wait_for(lambda: running.daemon.loop.active.inspector not in (broken, None))
-        wait_for(lambda: not running.daemon._rebuilding)
+        wait_for(lambda: not running.daemon.changes.rebuilding)
         running.feed(part_image(2010))
         body = running.verdict()[1]
         assert (body.engine, body.degraded, body.reason) == ("tensorrt-f16", False, "")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import shutil
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from edge_ad.config import Station, load_station
 from edge_ad.daemon.fallback import slowest_ms, stand_in
 from edge_ad.daemon.loading import build_inspector
 from edge_ad.engines import EngineChoice
-from edge_ad.errors import DeviceError
+from edge_ad.errors import ArtifactError, DeviceError
 from edge_ad.inspector import Inspector, open_inspector
 
 LOST = DeviceError("torch-f32: the device is lost; look at its power supply")
@@ -130,7 +132,7 @@ def test_an_engine_that_opens_again_is_used_again(state: Path) -> None:
     with Line(state, build=losing(0, log, build_inspector), options=options()) as line:
         line.feed(*(part_image(2000 + i) for i in range(3)))
         assert line.verdicts(3) == ["FAULT engine"] * 3
-        wait_for(lambda: len(log) == 3 and not line.daemon._rebuilding)
+        wait_for(lambda: len(log) == 3 and not line.daemon.changes.rebuilding)
         line.feed(part_image(2100))
         body = line.verdict()[1]
         assert (body.engine, body.degraded, body.reason) == ("torch-f32", False, "")
@@ -140,13 +142,104 @@ def test_an_engine_that_opens_again_is_used_again(state: Path) -> None:
 def test_without_a_fallback_parts_stay_faults(state: Path) -> None:
     log: list[str] = []
     build = losing(0, log, lambda station: stand_in(whole(station), station, LOST))
-    with Line(state, build=build, options=options(fallback=False)) as line:
+    own = options(fallback=False)
+    with Line(state, build=build, options=own, backoff_s=(60.0, 60.0)) as line:
         line.feed(*(part_image(2000 + i) for i in range(3)))
         assert line.verdicts(3) == ["FAULT engine"] * 3
-        wait_for(lambda: len(log) == 3 and not line.daemon._rebuilding)
+        wait_for(lambda: len(log) == 3 and not line.daemon.changes.rebuilding)
+        line.feed(*(part_image(2100 + i) for i in range(7)))
+        bodies = [line.verdict()[1] for _ in range(7)]
+        assert {body.reason for body in bodies} == {"engine"}
+        assert {body.detail for body in bodies} == {f"3 engine failures in a row, the last: {LOST}"}
+        assert line.daemon.state == "FAILED"
+        assert line.metric("edge_ad_state", state="FAILED") == 1
+        assert len(log) == 3
+
+
+def test_it_is_tried_again_after_pauses_that_grow(state: Path) -> None:
+    log: list[str] = []
+    tried: list[float] = []
+
+    def then(station: Station) -> Any:
+        tried.append(time.monotonic())
+        if len(tried) < 4:
+            raise DeviceError("no GPU")
+        return build_inspector(station)
+
+    build = losing(0, log, then)
+    with Line(state, build=build, options=options(), backoff_s=(0.1, 0.2)) as line:
+        line.feed(*(part_image(2000 + i) for i in range(3)))
+        assert line.verdicts(3) == ["FAULT engine"] * 3
+        wait_for(lambda: line.daemon.state == "FAILED")
+        wait_for(lambda: line.daemon.state == "RUNNING")
         line.feed(part_image(2100))
-        assert line.verdicts(1) == ["FAULT engine"]
-        assert line.daemon.state == "RUNNING"
+        assert line.verdict()[1].reason == ""
+        assert line.metric("edge_ad_reload_failures_total") == 3
+    first, second, third = np.diff(tried)
+    assert first >= 0.1
+    assert second >= 0.2
+    assert third >= 0.2
+    assert len(tried) == 4
+
+
+def test_a_file_of_the_engine_that_is_gone_does_not_stop_the_line(state: Path) -> None:
+    def then(station: Station) -> Any:
+        raise ArtifactError("engine.plan: damaged; build it anew")
+
+    with Line(state, build=losing(0, [], then), options=options()) as line:
+        line.feed(*(part_image(2000 + i) for i in range(3)))
+        assert line.verdicts(3) == ["FAULT engine"] * 3
+        wait_for(lambda: line.daemon.state == "DEGRADED")
+        line.feed(part_image(2100))
+        assert line.verdict()[1].engine == "openvino-f32"
+
+
+@pytest.mark.parametrize("reload_first", [True, False])
+def test_what_judges_after_a_reload_is_not_built_again(state: Path, reload_first: bool) -> None:
+    log: list[str] = []
+    release = threading.Event()
+
+    def then(station: Station) -> Any:
+        if log.count("built") == 2:
+            release.wait(20)
+            if not reload_first:
+                raise DeviceError("no GPU")
+        return build_inspector(station)
+
+    build = losing(0, log, then)
+    with Line(state, build=build, options=options(), backoff_s=(60.0, 60.0)) as line:
+        daemon = line.daemon
+        daemon.changes._read_again = lambda: daemon.station  # type: ignore[method-assign]
+        daemon.station = msgspec.structs.replace(daemon.station, path="line.toml")
+        outcome = daemon.reload() if reload_first else None
+        line.feed(*(part_image(2000 + i) for i in range(5)))  # and ask for another engine
+        assert line.verdicts(5) == ["FAULT engine"] * 5
+        wait_for(lambda: daemon.changes.rebuilding)
+        outcome = outcome or daemon.reload()  # queued behind it
+        release.set()
+        outcome.result(20)
+        wait_for(lambda: not daemon.changes.rebuilding)
+        line.feed(*(part_image(2100 + i) for i in range(5)))
+        assert [line.verdict()[1].reason for _ in range(5)] == [""] * 5
+    assert log.count("built") == (2 if reload_first else 3)
+
+
+def test_what_is_opened_too_late_is_closed(state: Path) -> None:
+    log: list[str] = []
+    release = threading.Event()
+
+    def then(station: Station) -> Any:
+        release.wait(20)
+        inspector = build_inspector(station)
+        assert isinstance(inspector, Inspector)
+        inspector.engine = Lost(inspector.engine, 0, log)
+        return inspector
+
+    with Line(state, build=losing(0, log, then), options=options()) as line:
+        line.feed(*(part_image(2000 + i) for i in range(3)))
+        wait_for(lambda: log == ["built", "closed", "built"])
+    release.set()
+    wait_for(lambda: log == ["built", "closed", "built", "closed"])
 
 
 def test_what_does_not_allow_a_fallback_is_named(calibrated: Station) -> None:
@@ -156,6 +249,11 @@ def test_what_does_not_allow_a_fallback_is_named(calibrated: Station) -> None:
         stand_in(bundle, msgspec.structs.replace(calibrated, engine=engine), LOST)
     with pytest.raises(DeviceError, match=r"99 % of parts take up to \d+ ms, deadline_ms is 0.001"):
         stand_in(bundle, msgspec.structs.replace(calibrated, deadline_ms=0.001), LOST)
+    damaged = type(bundle)(bundle.path, bundle.manifest, bundle.sha256, bundle.tensors, Path("/nowhere"))
+    with pytest.raises(
+        DeviceError, match=r"power supply; openvino-f32 cannot take its place: .*nowhere"
+    ):
+        stand_in(damaged, calibrated, LOST)
     engines = {key: one for key, one in bundle.manifest.engines.items() if key == "torch-f32"}
     manifest = msgspec.structs.replace(bundle.manifest, engines=engines)
     alone = type(bundle)(bundle.path, manifest, bundle.sha256, bundle.tensors)

@@ -65,6 +65,7 @@ def result(**changes: object) -> Result:
         "metrics_url": "http://127.0.0.1:46011/metrics",
         "metrics_parts": 499,
         "backbone": "net",
+        "engine": "openvino-f32",
         "calibration_parts": 300,
         "seconds": 59.0,
     }
