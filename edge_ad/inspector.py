@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -319,6 +320,7 @@ def open_inspector(
     key = choice.key
     section, heads, backbone = bundle.section(key), bundle.heads(key), bundle.backbone()
     local = bundle.local_heads(key)
+    choice = msgspec.structs.replace(choice, plan=section.identity.build)
     frames = gpu_frames(bundle) if choice.on_gpu else None
     engine = open_scorer(choice, backbone, heads, local, frames)
     with ExitStack() as opened:

@@ -23,6 +23,15 @@ class EngineIdentity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     device: str  # the device's full name
     precision: str  # "f32", "f16", "bf16"
     backbone_sha256: str
+    build: str = ""  # the sha256 of what was built beforehand: TensorRT's plan
+    driver: str = ""  # of the GPU
+
+    @property
+    def text(self) -> str:
+        """For a message."""
+        plan = f", plan {self.build[:12]}" if self.build else ""
+        driver = f", driver {self.driver}" if self.driver else ""
+        return f"{self.runtime} ({self.device}{plan}{driver})"
 
     @property
     def key(self) -> str:

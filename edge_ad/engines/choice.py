@@ -15,7 +15,8 @@ class EngineChoice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What runs the network: `[engine]` of a station file without the network.
 
     threads: of a CPU, 0: one per physical core; device: of kind "torch" alone, "cpu" or "cuda", empty is
-    "cpu"; cache: where engines lie that were built; build: the command that builds one.
+    "cpu"; cache: where engines lie that were built; build: the command that builds one; plan: the sha256
+    of the one that is preferred where several serve.
     """
 
     kind: EngineKind = "openvino"
@@ -24,6 +25,7 @@ class EngineChoice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     device: str = ""
     cache: str = ""
     build: str = "edge-ad backbone build"
+    plan: str = ""
 
     @property
     def on_gpu(self) -> bool:
@@ -43,13 +45,15 @@ REFERENCE = EngineChoice()
 def chosen_engine(station: Station, threads: int = 0) -> EngineChoice:
     """The station's engine; threads: other than its own, where they are given."""
     engine = station.engine
+    frames = " --frames GOOD_PARTS" if engine.precision == "int8" else ""
     return EngineChoice(
         engine.kind,
         engine.precision,
         threads or engine.threads,
         engine.device,
         str(engine_cache(station)),
-        f"edge-ad backbone build -c {station.path or 'LINE.toml'} --precision {engine.precision}",
+        f"edge-ad backbone build -c {station.path or 'LINE.toml'} "
+        f"--precision {engine.precision}{frames}",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from edge_ad.cuda.device import Device
 from edge_ad.engines.alike import check_features, feature_errors, reference_pictures
 from edge_ad.engines.choice import EngineChoice
 from edge_ad.engines.gpu_engine import GpuFeatures
-from edge_ad.errors import ArtifactError
+from edge_ad.errors import ArtifactError, DeviceError
+
+log = logging.getLogger("edge_ad")
 
 
 def open_tensorrt(
@@ -40,11 +43,11 @@ def open_tensorrt(
         local_dim=min(dim or all_of_it, all_of_it),
         device=device.facts,
     )
-    entry = find_engine(Path(choice.cache), wanted, choice.build)
+    entry = find_engine(Path(choice.cache), wanted, choice.build, choice.plan)
     plan = read_plan(entry)
     if entry.needs_check(device.driver.text):
         check_entry(entry, library, plan, backbone, device)
-    return _load(entry, library, plan, backbone)
+    return _load(entry, library, plan, backbone, device)
 
 
 def check_entry(
@@ -56,7 +59,7 @@ def check_entry(
     the bound of the precision.
     """
     key, driver = entry.record.key, device.driver.text
-    engine = GpuFeatures(device, _load(entry, library, plan, backbone))
+    engine = GpuFeatures(device, _load(entry, library, plan, backbone, device))
     reference = openvino.open_features(backbone, 1, local=bool(key.local_dim), dim=key.local_dim)
     try:
         pictures = reference_pictures(backbone.height, backbone.width)
@@ -67,17 +70,27 @@ def check_entry(
     worst = max(errors.values())
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     try:
-        check_features(errors, identity(key).precision, str(entry.plan_path))
+        check_features(errors, key.precision, str(entry.plan_path))
     except ArtifactError:
-        write_check(entry, NumericCheck(driver, False, worst, now))
+        _note(entry, NumericCheck(driver, False, worst, now))
         raise
-    write_check(entry, NumericCheck(driver, True, worst, now))
+    _note(entry, NumericCheck(driver, True, worst, now))
     return worst
 
 
-def _load(entry: Entry, library: Library, plan: bytes, backbone: Backbone) -> TensorRtBackbone:
+def _note(entry: Entry, check: NumericCheck) -> None:
+    try:
+        write_check(entry, check)
+    except DeviceError as error:  # only saves time at the next start
+        log.warning("%s; the engine's numbers are compared again at every start", error)
+
+
+def _load(
+    entry: Entry, library: Library, plan: bytes, backbone: Backbone, device: Device
+) -> TensorRtBackbone:
     key = entry.record.key
-    log, messages = make_log(library.module)
+    trt_log, messages = make_log(library.module)
     tensors = engine_tensors(backbone, key.batch, key.local_dim)
     where = str(entry.plan_path)
-    return TensorRtBackbone(library.module, log, messages, plan, tensors, where, identity(key))
+    told = identity(key, entry.record.plan_sha256, device.driver.text)
+    return TensorRtBackbone(library.module, trt_log, messages, plan, tensors, where, told)

@@ -3,10 +3,13 @@ is the product."""
 
 from __future__ import annotations
 
+import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from daemon_line import Line, wait_for
@@ -14,12 +17,14 @@ from fake_driver import ILLEGAL_ADDRESS, FakeDriver
 from gpu_programs import edge_ad, stand_in_for_tensorrt
 from tiny_station import active_bundle, part_image, write_parts, write_station
 
+from edge_ad.backbone.tensorrt.cache import Entry, NumericCheck, read_entries
 from edge_ad.bundle import open_bundle
 from edge_ad.check import check_station
 from edge_ad.config import Station, load_station
 from edge_ad.engines import REFERENCE, EngineChoice, chosen_engine
 from edge_ad.errors import ArtifactError, DeviceError
-from edge_ad.inspector import open_inspector
+from edge_ad.inspector import Inspector, open_inspector
+from edge_ad.reference import check_reference
 
 pytestmark = pytest.mark.fake_driver
 FIXED = {"frame_size": "fixed"}
@@ -100,6 +105,55 @@ def test_others_open_and_close_while_one_judges(line: Station, fake: FakeDriver)
     thread.join()
     judging.close()
     assert set(found) == {expected}
+
+
+def test_another_engine_than_the_calibrated_one_scores_the_reference_frames_first(
+    line: Station, fake: FakeDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked: list[str] = []
+
+    def check(inspector: Inspector) -> float:
+        checked.append(inspector.identity.build)
+        return check_reference(inspector)
+
+    monkeypatch.setattr("edge_ad.inspector.check_reference", check)
+    bundle = open_bundle(active_bundle(line))
+    calibrated = bundle.section("tensorrt-f16").identity.build
+    cache = Path(shutil.copytree(line.state_path / "engines", tmp_path / "engines"))
+    choice = msgspec.structs.replace(chosen_engine(line), cache=str(cache))
+    done = edge_ad("backbone", "build", "-c", line.path, "--cache", cache, "--optimization-level", 1)
+    assert done.returncode == 0, done.stderr
+    open_inspector(bundle, choice).close()  # of two the calibrated one, though it is older
+    assert checked == []
+    (entry,) = (one for one in read_entries(cache)[0] if one.record.plan_sha256 == calibrated)
+    shutil.rmtree(entry.directory)
+    open_inspector(bundle, choice).close()
+    assert len(checked) == 1
+    assert checked[0] not in ("", calibrated)
+    fake.driver_version(13020)
+    open_inspector(bundle, chosen_engine(line)).close()
+    assert checked[1] == calibrated
+    # As after a build that went wrong unnoticed: its scores are not those that were calibrated.
+    section = bundle.section("tensorrt-f16")
+    moved = {file: 2 * score + 1 for file, score in section.reference_scores.items()}
+    wrong = msgspec.structs.replace(section, reference_scores=moved)
+    manifest = msgspec.structs.replace(bundle.manifest, engines={"tensorrt-f16": wrong})
+    with pytest.raises(ArtifactError, match=r"calibrated on 10.*plan .*, this is 10.*calibrate --refit"):
+        open_inspector(replace(bundle, manifest=manifest), choice)
+
+
+def test_a_cache_that_may_only_be_read_is_good_enough(
+    line: Station, fake: FakeDriver, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(entry: Entry, check: NumericCheck) -> Entry:
+        raise DeviceError(f"{entry.directory}: cannot be written: Read-only file system")
+
+    monkeypatch.setattr("edge_ad.engines.tensorrt.write_check", refuse)
+    fake.driver_version(13030)
+    inspector = open_inspector(open_bundle(active_bundle(line)), chosen_engine(line))
+    assert inspector.identity.kind == "tensorrt"
+    inspector.close()
+    assert "Read-only file system; the engine's numbers are compared again" in caplog.text
 
 
 def test_a_frame_of_another_size_is_a_fault_and_not_written(line: Station, fake: FakeDriver) -> None:

@@ -14,6 +14,7 @@ from edge_ad.backbone.tensorrt.cache import (
     Entry,
     NumericCheck,
     Record,
+    check_writable,
     read_entries,
     read_entry,
     read_plan,
@@ -126,6 +127,9 @@ def test_an_identity_is_what_bundles_name() -> None:
     assert identity(KEY.wanted).key == "tensorrt-f16"
     assert identity(KEY.wanted).device == "Orin"
     assert identity(KEY.wanted).runtime == "10.3.0"
+    told = identity(KEY.wanted, "ef" * 32, "560.35.05, CUDA 12.6")
+    assert told.text == "10.3.0 (Orin, plan efefefefefef, driver 560.35.05, CUDA 12.6)"
+    assert told != identity(KEY.wanted)
 
 
 def test_the_newest_of_two_that_serve_is_taken(tmp_path: Path) -> None:
@@ -133,6 +137,36 @@ def test_the_newest_of_two_that_serve_is_taken(tmp_path: Path) -> None:
     _store(tmp_path, _with(KEY, optimization_level=5), created="2026-02-01")
     _store(tmp_path, created="2026-01-01")
     assert find_engine(tmp_path, KEY.wanted).record.key.optimization_level == 5
+
+
+def _judged(entry: Entry, passed: bool) -> Entry:
+    return write_check(entry, NumericCheck("560.35.05, CUDA 12.6", passed, 0.1, "2026-01-03"))
+
+
+def test_the_plan_that_was_calibrated_is_preferred(tmp_path: Path) -> None:
+    old = _store(tmp_path, plan=b"old", created="2026-01-01")
+    new = _store(tmp_path, _with(KEY, optimization_level=5), b"new", created="2026-01-02")
+    assert find_engine(tmp_path, KEY.wanted) == new
+    assert find_engine(tmp_path, KEY.wanted, plan_sha256=old.record.plan_sha256) == old
+    assert find_engine(tmp_path, KEY.wanted, plan_sha256="ef" * 32) == new
+
+
+def test_an_engine_whose_numbers_are_off_is_taken_only_for_lack_of_another(tmp_path: Path) -> None:
+    old = _store(tmp_path, plan=b"old", created="2026-01-01")
+    off = _judged(_store(tmp_path, _with(KEY, flags=("weak",)), b"new", created="2026-01-02"), False)
+    assert find_engine(tmp_path, KEY.wanted) == old
+    assert find_engine(tmp_path, KEY.wanted, plan_sha256=off.record.plan_sha256) == old
+    off = _judged(old, False)
+    assert find_engine(tmp_path, KEY.wanted, plan_sha256=off.record.plan_sha256) == off
+    assert off.needs_check("560.35.05, CUDA 12.6")  # and so it is refused
+
+
+def test_what_cannot_be_written_is_found_before_a_build(tmp_path: Path) -> None:
+    check_writable(tmp_path / "new" / "engines")
+    assert list((tmp_path / "new" / "engines").iterdir()) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(DeviceError, match=r"file/engines: the engine cache cannot be written: .*rights"):
+        check_writable(tmp_path / "file" / "engines")
 
 
 def test_storing_again_replaces(tmp_path: Path) -> None:
@@ -234,7 +268,7 @@ def test_a_cache_that_is_no_directory_is_refused(tmp_path: Path) -> None:
         lambda: _store(blocked),
         lambda: _store(blocked / "below"),
     ):
-        with pytest.raises(DeviceError, match=r"file.*: the engine cache cannot be .*--cache"):
+        with pytest.raises(DeviceError, match=r"file.*: the engine cache cannot be .*owner and rights"):
             use()
 
 

@@ -83,7 +83,7 @@ def test_a_cache_that_cannot_be_is_found_before_anything_is_built(
 ) -> None:
     (tmp_path / "file").write_text("")
     said: list[str] = []
-    with pytest.raises(DeviceError, match=r"file: the engine cache cannot be read"):
+    with pytest.raises(DeviceError, match=r"file: the engine cache cannot be written"):
         _make(Request(tiny, "f32"), rtx, tmp_path / "file", said)
     assert said == []
 

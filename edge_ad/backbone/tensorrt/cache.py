@@ -64,6 +64,11 @@ class Entry:
         """The plan's file."""
         return self.directory / PLAN
 
+    @property
+    def off(self) -> bool:
+        """Whether its numbers were compared, and found to be off."""
+        return self.record.check is not None and not self.record.check.passed
+
     def needs_check(self, driver: str) -> bool:
         """Whether the numbers must be compared (again) before this engine may decide: never done, not
         passed, or done under another driver."""
@@ -83,6 +88,12 @@ def store(cache: Path, record: Record, plan: bytes) -> Entry:
             target.rename(Path(temporary) / "old")
         stage.rename(target)
     return Entry(target, record)
+
+
+def check_writable(cache: Path) -> None:
+    """DeviceError where nothing could be put into the cache: before the minutes of a build."""
+    with _writing(cache), tempfile.TemporaryFile(dir=cache) as probe:
+        probe.write(b"1")
 
 
 def read_entry(directory: Path) -> Entry:
@@ -114,7 +125,7 @@ def read_entries(cache: Path) -> tuple[list[Entry], list[ArtifactError]]:
         return [], []
     except OSError as error:
         raise DeviceError(
-            f"{cache}: the engine cache cannot be read: {error.strerror}; give a directory with --cache"
+            f"{cache}: the engine cache cannot be read: {error.strerror}; see to its owner and rights"
         ) from error
     for directory in found:
         try:
@@ -182,8 +193,8 @@ def _writing(directory: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise DeviceError(
-            f"{directory}: the engine cache cannot be written: {error.strerror or error}; give another "
-            "directory with --cache, or make room and see to its owner"
+            f"{directory}: the engine cache cannot be written: {error.strerror or error}; make room, or "
+            "see to its owner and rights"
         ) from error
 
 

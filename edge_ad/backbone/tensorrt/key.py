@@ -45,12 +45,15 @@ class EngineKey(Wanted, frozen=True, forbid_unknown_fields=True, kw_only=True):
         return Wanted(**{name: getattr(self, name) for name in Wanted.__struct_fields__})
 
 
-def identity(wanted: Wanted) -> EngineIdentity:
-    """As bundles name the engine that their statistics and threshold belong to."""
+def identity(wanted: Wanted, plan_sha256: str = "", driver: str = "") -> EngineIdentity:
+    """As bundles name the engine that their statistics and threshold belong to: with another plan, or
+    under another driver, a bundle's reference frames are scored again."""
     return EngineIdentity(
         kind=wanted.library,
         runtime=wanted.library_version,
         device=wanted.device.name,
         precision=wanted.precision,
         backbone_sha256=wanted.backbone_sha256,
+        build=plan_sha256,
+        driver=driver,
     )

@@ -12,17 +12,18 @@ from edge_ad.errors import ArtifactError, DeviceError
 BUILD = "edge-ad backbone build"
 
 
-def find_engine(cache: Path, wanted: Wanted, command: str = BUILD) -> Entry:
-    """The newest engine for exactly this library version, card, backbone, precision, batch and width.
+def find_engine(cache: Path, wanted: Wanted, command: str = BUILD, plan_sha256: str = "") -> Entry:
+    """An engine for exactly this library version, card, backbone, precision, batch and width: the one of
+    that plan, else the newest; one whose numbers were found to be off only where there is no other.
 
     Nothing is built, and nothing near enough is taken. `command` is what makes the engine; messages end
     with it. Raises DeviceError for a cache that cannot be read and where all that differs is the card or
     TensorRT's version, ArtifactError otherwise.
     """
     entries, refused = read_entries(cache)
-    for entry in entries:
-        if entry.record.key.wanted == wanted:
-            return entry
+    serving = [entry for entry in entries if entry.record.key.wanted == wanted]
+    if serving:
+        return min(serving, key=lambda entry: (entry.off, entry.record.plan_sha256 != plan_sha256))
     alike = [entry for entry in entries if _backbone_of(entry.record.key) == _backbone_of(wanted)]
     what = f"{wanted.precision}, batch {wanted.batch}, {wanted.local_dim} features per position"
     if alike:

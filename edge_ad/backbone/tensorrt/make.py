@@ -17,6 +17,7 @@ from edge_ad.backbone.tensorrt.build import Built, Options, build_plan, check_op
 from edge_ad.backbone.tensorrt.cache import (
     Entry,
     Record,
+    check_writable,
     read_entries,
     read_plan,
     read_timings,
@@ -117,7 +118,7 @@ def make_engine(
             f"--weak-fp16 with --precision {request.precision}: it is for f16; leave it out"
         )
     if cache is not None:
-        read_entries(cache)  # a cache that cannot be is found before the minutes of a build
+        check_writable(cache)
     say(f"converting {request.backbone.name} to {request.precision}")
     converted = convert(request)
     options = replace(request.options, tf32=request.precision == "int8")
@@ -130,10 +131,10 @@ def make_engine(
     built = build_plan(library, converted.onnx, options, timings)
     if cache is None:
         return Made(key, converted, None, built)
+    entry = store(cache, _record(key, built, driver, converted.errors), built.plan)
     if built.timings:
         write_timings(cache, library, device, built.timings)
-    record = _record(key, built, driver, converted.errors)
-    return Made(key, converted, store(cache, record, built.plan), built)
+    return Made(key, converted, entry, built)
 
 
 def _key(
@@ -167,9 +168,13 @@ def _record(key: EngineKey, built: Built, driver: str, errors: dict[str, float])
 
 
 def _kept(cache: Path, key: EngineKey, say: Say) -> Entry | None:
-    """The engine of this very key, where it is there and whole; a damaged one is said and built anew."""
+    """The engine of this very key, where it is there, whole and not known to be off; another one is said
+    and built anew."""
     for entry in read_entries(cache)[0]:
         if entry.record.key == key:
+            if entry.off:
+                say(f"{entry.plan_path}: its features were found to be off; it is built anew")
+                return None
             try:
                 read_plan(entry)
             except ArtifactError as error:

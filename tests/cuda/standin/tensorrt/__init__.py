@@ -117,14 +117,14 @@ class Builder:
         return _Profile()
 
     def build_serialized_network(self, network: _Network, config: _Config) -> bytes:
-        return MAGIC + network.onnx
+        return MAGIC + bytes([config.builder_optimization_level]) + network.onnx
 
 
 class Runtime:
     def __init__(self, log: ILogger) -> None: ...
 
     def deserialize_cuda_engine(self, plan: bytes) -> _Engine | None:
-        return _Engine(plan[len(MAGIC) :]) if plan.startswith(MAGIC) else None
+        return _Engine(plan[len(MAGIC) + 1 :]) if plan.startswith(MAGIC) else None
 
 
 class _Engine:
