@@ -14,8 +14,8 @@ from edge_ad.config.structs import EMBEDDED_BACKBONE
 
 @pytest.fixture(scope="session")
 def get_backbone(tmp_path_factory: pytest.TempPathFactory) -> GetBackbone:
-    """A network by name: the one of the package, or timm's with random weights. B4 takes pictures of
-    half its own side: as many nodes, as odd sizes on the way (95, 48, 24), a quarter of the time."""
+    """A network by name: the one of the package, or timm's with random weights, each for pictures of
+    its own size."""
     kept: dict[str, Backbone] = {"embedded": load_backbone(EMBEDDED_BACKBONE)}
 
     def get(name: str) -> Backbone:
@@ -24,8 +24,7 @@ def get_backbone(tmp_path_factory: pytest.TempPathFactory) -> GetBackbone:
             from edge_ad.backbone.weights import Given
 
             directory = tmp_path_factory.mktemp(name) / "net"
-            given = Given(size=(190, 190)) if "b4" in name else Given()
-            kept[name] = export_backbone(name, directory, given, seed=0).backbone
+            kept[name] = export_backbone(name, directory, Given(), seed=0).backbone
         return kept[name]
 
     return get
