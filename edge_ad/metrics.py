@@ -92,7 +92,7 @@ class Metrics:
             registry=registry,
         )  # fmt: skip
         self.degraded = Counter(
-            "edge_ad_degraded_parts", "Parts that were judged by the engine that stands in for another.",
+            "edge_ad_degraded_parts", "Parts of which the engine was asked that stands in for another.",
             registry=registry,
         )  # fmt: skip
         self.journal_errors = Counter(

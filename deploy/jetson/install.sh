@@ -137,7 +137,7 @@ install_edge_ad() {
         [ -e "$checkout/edge_ad/cuda/bin" ] || warn "this checkout has no GPU kernels, whose compiler is" \
             "for x86-64: what needs them says so; for these install from a wheelhouse"
         # pycuda looks for CUDA by its compiler.
-        run "${sudo[@]}" env "PATH=/usr/local/cuda/bin:$PATH" "${pip[@]}" "${checkout}[cuda]"
+        run "${sudo[@]}" env "PATH=/usr/local/cuda/bin:$PATH" "${pip[@]}" "${checkout}[build,cuda]"
         return
     fi
     compgen -G "$wheelhouse/edge_ad-*.whl" >/dev/null || require \
@@ -146,7 +146,7 @@ install_edge_ad() {
     if [ -e "$wheelhouse/requirements.txt" ]; then
         run "${sudo[@]}" "${pip[@]}" --require-hashes -r "$wheelhouse/requirements.txt"
     else
-        run "${sudo[@]}" "${pip[@]}" 'edge_ad[cuda]'
+        run "${sudo[@]}" "${pip[@]}" 'edge_ad[build,cuda]'
     fi
 }
 

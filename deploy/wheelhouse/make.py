@@ -1,10 +1,12 @@
 """Makes an offline wheelhouse: all that a line PC with an NVIDIA GPU installs, compiled beforehand.
 
     python deploy/wheelhouse/make.py --out wheelhouse [--wheel edge_ad-0.1.0-py3-none-any.whl]
+                                     [--tensorrt cu12|cu13]
 
 For this PC's processor and the running Python. `--wheel` takes edge_ad's wheel, with the kernels'
 binaries inside, from a wheelhouse that was made elsewhere: it is the same for every processor, and CUDA
-12's compiler is on the index for x86-64 alone. README.md says how it is installed.
+12's compiler is on the index for x86-64 alone. `--tensorrt` adds TensorRT itself, which JetPack has and
+a PC has not. README.md says how it is installed.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from pycuda_wheel import pycuda_wheel
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
+EXTRAS = "[build,cuda]"  # an engine is built on the machine that runs it
 COMPILERS = HERE / "compilers.txt"
 CONSTRAINTS = HERE / "constraints.txt"
 REQUIREMENTS = "requirements.txt"
@@ -38,8 +41,11 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, required=True, help="directory, new or empty")
     parser.add_argument("--wheel", type=Path, help="edge_ad's wheel, made elsewhere")
+    parser.add_argument(
+        "--tensorrt", choices=["cu12", "cu13"], help="add TensorRT for the driver's CUDA (some GB)"
+    )
     arguments = parser.parse_args()
-    make_wheelhouse(arguments.out, arguments.wheel)
+    make_wheelhouse(arguments.out, arguments.wheel, arguments.tensorrt)
     size = sum(path.stat().st_size for path in arguments.out.iterdir()) / 1e6
     count = len(list(arguments.out.glob("*.whl")))
     print(f"{arguments.out}: {count} wheels, {size:.0f} MB. On the line PC:")
@@ -47,7 +53,7 @@ def main() -> None:
           f"-r {arguments.out / REQUIREMENTS}")  # fmt: skip
 
 
-def make_wheelhouse(out: Path, wheel: Path | None = None) -> None:
+def make_wheelhouse(out: Path, wheel: Path | None = None, tensorrt: str | None = None) -> None:
     """Wheels and hashed requirements in `out`. Raises CalledProcessError when a step fails."""
     if out.is_dir() and any(out.iterdir()):
         sys.exit(f"{out}: not empty; name a new directory")
@@ -70,7 +76,10 @@ def make_wheelhouse(out: Path, wheel: Path | None = None) -> None:
         "-d",
         str(out),
     ]
-    _run([*download, "-c", str(CONSTRAINTS), f"{wheel}[cuda]"])
+    _run([*download, "-c", str(CONSTRAINTS), f"{wheel}{EXTRAS}"])
+    if tensorrt is not None:
+        # On the index are sources that fetch NVIDIA's libraries when a wheel is made of them.
+        _run([*_PIP, "wheel", "-q", "-w", str(out), f"tensorrt-{tensorrt}>=10,<12"])
     (out / REQUIREMENTS).write_text(hashed_requirements(out), encoding="utf-8")
 
 
@@ -105,7 +114,7 @@ def hashed_requirements(wheelhouse: Path) -> str:
     lines = []
     for wheel in sorted(wheelhouse.glob("*.whl")):
         name, version = wheel.name.split("-")[:2]
-        extra = "[cuda]" if name == "edge_ad" else ""
+        extra = EXTRAS if name == "edge_ad" else ""
         digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
         lines.append(f"{name.replace('_', '-')}{extra}=={version} --hash=sha256:{digest}\n")
     return "".join(lines)

@@ -49,7 +49,8 @@ def command(
     """Render parts, calibrate on good ones, run the daemon on the rest, compare everything.
 
     No camera, no download, no root. Exit code 0 only if the daemon's journal and a ZeroMQ consumer agree
-    part by part, and no more good parts are rejected than the calibration promises.
+    part by part, the engine that was asked for judged every part, and no more good parts are rejected
+    than the calibration promises.
     """
     from rich.console import Console
 

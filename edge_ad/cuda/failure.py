@@ -34,8 +34,8 @@ def libraries() -> tuple[Any, Any]:
         from cuda.bindings import driver
     except ImportError as error:
         raise DeviceError(
-            f"the Python packages for the GPU cannot be loaded ({error}); install edge_ad[cuda] from "
-            "the wheelhouse that was built for this machine"
+            f"the Python packages for the GPU cannot be loaded ({error}); install "
+            "edge_ad[build,cuda] from the wheelhouse that was built for this machine"
         ) from error
     return pycuda.driver, driver
 

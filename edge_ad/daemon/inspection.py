@@ -183,18 +183,18 @@ class InspectionLoop:
             self._current = part
         start = self._clock()
         active = self.active
-        verdict, inspected = self._verdict(part, active)
+        verdict, asked = self._verdict(part, active)
         now = self._clock()
         if verdict.decision is not Decision.FAULT and now - part.t_trigger_ns > self._deadline_ns:
             verdict = replace(verdict, decision=Decision.FAULT, reason=Reason.LATE)
         stages = (0, 0, 0, 0)
-        if inspected and active.inspector is not None:
+        if asked and active.inspector is not None and verdict.reason is not Reason.ENGINE:
             began, located, prepared, scored, judged = active.inspector.stamps
             stages = (located - began, prepared - located, scored - prepared, judged - scored)
         with self._turn:
             if self._current is part:  # else it was answered by `take_over`
                 self._current = None
-                self._hand_over(part, verdict, now, (start - part.t_queued_ns, *stages))
+                self._hand_over(part, verdict, now, (start - part.t_queued_ns, *stages), asked)
 
     def take_over(self) -> None:
         """For a thread that is stuck or dead: the caller answers what it has left, FAULT `stopped`."""
@@ -207,7 +207,12 @@ class InspectionLoop:
                 left = None
 
     def _hand_over(
-        self, part: Part, verdict: Verdict, now: int, stages_ns: tuple[int, int, int, int, int]
+        self,
+        part: Part,
+        verdict: Verdict,
+        now: int,
+        stages_ns: tuple[int, int, int, int, int],
+        asked: bool = False,
     ) -> None:
         self.seq += 1
         self.rejects += not verdict.passed
@@ -227,13 +232,14 @@ class InspectionLoop:
             self.active.cameras,
             self.active.engine,
             self.active.degraded,
+            asked,
         )
         self._publisher.offer(outcome)
         if self.evidence is not None and not verdict.passed:
             self.evidence.offer(part.frames, outcome)
 
     def _verdict(self, part: Part, active: Active) -> tuple[Verdict, bool]:
-        """The verdict but for its lateness, and whether the inspector was asked."""
+        """The verdict but for its lateness, and whether an inspector was asked."""
         if self._abandoned:
             return fault(Reason.STOPPED), False
         if not active.known:
@@ -275,6 +281,6 @@ class InspectionLoop:
             if self._failures % ENGINE_FAILURES == 0:
                 why = f"{self._failures} engine failures in a row, the last: {error}"
                 self._ask_rebuild(inspector, why)
-            return fault(Reason.ENGINE, detail=str(error)), False
+            return fault(Reason.ENGINE, detail=str(error)), True
         self._failures = 0
         return verdict, True

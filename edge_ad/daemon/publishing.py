@@ -145,7 +145,7 @@ class Publisher:
             verdict.score / verdict.threshold,
             (*(ns / 1e9 for ns in outcome.stages_ns), published_s),
         )
-        if outcome.degraded:
+        if outcome.degraded and outcome.asked:
             self._metrics.degraded.inc()
         if verdict.passed and verdict.findings:
             self._metrics.allowed.inc()

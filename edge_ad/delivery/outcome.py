@@ -26,6 +26,7 @@ class Outcome:
     cameras: tuple[str, ...] = ()  # of the bundle, in the order of the verdict's poses
     engine: str = ""  # of the bundle's section
     degraded: bool = False  # it stands in for the station's engine, which failed
+    asked: bool = False  # about this part, also where it failed; else the part is FAULT without it
 
 
 def _poses(verdict: Verdict) -> list[PoseBody | None] | None:

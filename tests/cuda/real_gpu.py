@@ -20,15 +20,15 @@ SIDE = 64  # of pictures that nobody looks at
 GRID = (16, 16)
 
 
-def compile_for_this_gpu(directory: Path) -> bytes:
-    """The kernels for the machine's first GPU; skipped without a compiler."""
+def compile_for_this_gpu(directory: Path, source: int = 0) -> bytes:
+    """The kernels of one of SOURCES for the machine's first GPU; skipped without a compiler."""
     nvcc = find_nvcc()
     if nvcc is None:
         pytest.skip("no nvcc; pip install 'cuda-toolkit[nvcc,cccl]'")
     with Device() as device:
         major, minor = device.facts.compute_capability
-    target = directory / "mahalanobis.fatbin"
-    compile_kernels(nvcc, target, SOURCES[0].path, (10 * major + minor,))
+    target = directory / f"{SOURCES[source].name}.fatbin"
+    compile_kernels(nvcc, target, SOURCES[source].path, (10 * major + minor,))
     return target.read_bytes()
 
 

@@ -148,7 +148,7 @@ def test_missing_packages_are_told(monkeypatch: pytest.MonkeyPatch, missing: str
         monkeypatch.setitem(sys.modules, name, there)
     libraries.cache_clear()
     with pytest.raises(
-        DeviceError, match=rf"cannot be loaded .*{missing}.*; install edge_ad\[cuda\] from"
+        DeviceError, match=rf"cannot be loaded .*{missing}.*; install edge_ad\[build,cuda\] from"
     ):
         libraries()
 

@@ -25,6 +25,7 @@ from edge_ad.daemon.fallback import slowest_ms, stand_in
 from edge_ad.daemon.loading import build_inspector
 from edge_ad.engines import EngineChoice
 from edge_ad.errors import ArtifactError, DeviceError
+from edge_ad.frame import Frame
 from edge_ad.inspector import Inspector, open_inspector
 
 LOST = DeviceError("torch-f32: the device is lost; look at its power supply")
@@ -125,6 +126,29 @@ def test_a_lost_engine_is_replaced_and_every_verdict_says_so(
     assert log == ["built", "closed", "built"]
     assert "openvino-f32 takes the place of torch-f32" in caplog.text
     assert "look at its power supply" in caplog.text
+
+
+def test_only_parts_that_the_stand_in_was_asked_about_count_as_degraded(
+    state: Path,
+) -> None:
+    log: list[str] = []
+    build = losing(0, log, lambda station: stand_in(whole(station), station, LOST))
+    with Line(state, build=build, options=options()) as line:
+        line.feed(*(part_image(2000 + i) for i in range(3)))
+        assert line.verdicts(3) == ["FAULT engine"] * 3
+        wait_for(lambda: line.daemon.state == "DEGRADED")
+        inspector = line.daemon.loop.active.inspector
+        assert isinstance(inspector, Inspector)
+        unreadable = Frame("top", 9, None, time.monotonic_ns(), 0, "P9", fault="unreadable")
+        line.feed(unreadable, part_image(2001))
+        assert line.verdicts(2) == ["FAULT unreadable", "PASS"]
+        inspector.engine = Lost(inspector.engine, 0, log)
+        line.feed(unreadable, part_image(2002))
+        bodies = [line.verdict()[1] for _ in range(2)]
+        assert [(b.reason, b.degraded) for b in bodies] == [("unreadable", True), ("engine", True)]
+        # The good one, and the one at which it failed.
+        wait_for(lambda: line.metric("edge_ad_parts_total", verdict="FAULT", reason="engine") == 4)
+        assert line.metric("edge_ad_degraded_parts_total") == 2
 
 
 def test_an_engine_that_opens_again_is_used_again(state: Path) -> None:

@@ -52,6 +52,8 @@ def test_the_whole_line_end_to_end(tmp_path: Path) -> None:
     assert agreement["daemon"] == agreement["consumer"] >= result["parts"] + 60
     assert result["metrics_parts"] >= result["parts"]
     assert result["calibration_parts"] == 60
+    assert result["engine"] == "openvino-f32"
+    assert set(result["judged_by"]) == {"openvino-f32"}
     assert "Daemon and consumer agree part by part" in done.stdout
     assert "Traceback" not in done.stderr
     picture = svg.read_text()

@@ -39,6 +39,10 @@ for source in SOURCES:
     print(source.name, [len(read_fatbin(kernel_image(source.name, driver))) for driver in (12020,
     13000)])
 from cuda.bindings import driver
+from edge_ad.backbone.spec import load_backbone
+from edge_ad.backbone.tensorrt.make import Request, convert
+from edge_ad.config import EMBEDDED_BACKBONE
+assert convert(Request(load_backbone(EMBEDDED_BACKBONE), "f16", 1, 48)).onnx
 for name in ("cuStreamBeginCapture", "cuStreamEndCapture", "cuGraphInstantiate", "cuGraphLaunch"):
     assert callable(getattr(driver, name)), name
 """
@@ -87,7 +91,7 @@ def test_requirements_have_every_wheel_s_hash(make: ModuleType, tmp_path: Path) 
         f"{name} --hash=sha256:{hashlib.sha256(wheel).hexdigest()}"
         for name, wheel in [
             ("cuda-bindings==12.9.9", b"cuda_bindings-12.9.9-cp311-cp311-linux_x86_64.whl"),
-            ("edge-ad[cuda]==0.1.0", b"edge_ad-0.1.0-py3-none-any.whl"),
+            ("edge-ad[build,cuda]==0.1.0", b"edge_ad-0.1.0-py3-none-any.whl"),
         ]
     ]
     assert make.hashed_requirements(tmp_path).splitlines() == expected
@@ -105,12 +109,37 @@ def test_a_wheel_without_binaries_and_a_full_directory_are_refused(
         make.make_wheelhouse(tmp_path)
 
 
+@pytest.mark.parametrize("tensorrt", [None, "cu12", "cu13"])
+def test_what_builds_an_engine_is_in_it_and_tensorrt_where_it_was_asked_for(
+    make: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tensorrt: str | None
+) -> None:
+    wheel = tmp_path / "edge_ad-0.1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("edge_ad/cuda/bin/binaries.json", "{}")
+    asked: dict[str, str] = {}
+
+    def pip(command: list[str]) -> None:
+        asked[command[command.index("-q") - 1]] = command[-1]
+        if "wheel" in command:
+            (tmp_path / "out" / "tensorrt_cu12-11.4.0-py2.py3-none-any.whl").write_bytes(b"")
+
+    monkeypatch.setattr(make, "pycuda_wheel", lambda out: None)
+    monkeypatch.setattr(make, "_run", pip)
+    make.make_wheelhouse(tmp_path / "out", wheel, tensorrt)
+    wanted = {"download": f"{tmp_path / 'out' / wheel.name}[build,cuda]"}
+    hashed = (tmp_path / "out" / "requirements.txt").read_text()
+    if tensorrt is not None:
+        wanted["wheel"] = f"tensorrt-{tensorrt}>=10,<12"
+    assert asked == wanted
+    assert ("tensorrt-cu12==11.4.0 --hash=sha256:" in hashed) == (tensorrt is not None)
+
+
 @pytest.mark.slow
 def test_it_installs_without_an_index_and_a_compiler(tmp_path: Path) -> None:
     house = tmp_path / "wheelhouse"
     subprocess.run([sys.executable, str(WHEELHOUSE / "make.py"), "--out", str(house)], check=True)
     requirements = ["--require-hashes", "-r", str(house / "requirements.txt")]
-    for number, wanted in enumerate([["edge_ad[cuda]"], requirements]):
+    for number, wanted in enumerate([["edge_ad[build,cuda]"], requirements]):
         directory = tmp_path / f"venv{number}"
         venv.create(directory, with_pip=True)
         python = str(directory / "bin" / "python")

@@ -17,8 +17,9 @@ from typing import Any
 
 BINDINGS = Path(__file__).parents[2] / ".tensorrt"
 # That of JetPack 6.1 and 6.2, that of JetPack 7, and a late one. There is no wheel
-# of the first for Python 3.13.
-RELEASES = ([] if sys.version_info >= (3, 13) else ["10.3.0"]) + ["10.13.3.9", "11.4.0.106"]
+# of the first for Python 3.13: there `LEFT_OUT` says so at the end of the tests.
+RELEASES = ["10.3.0", "10.13.3.9", "11.4.0.106"]
+LEFT_OUT = [RELEASES.pop(0)] if sys.version_info >= (3, 13) else []
 # What tensorrt_bindings link against and do not call while they are imported.
 STUBBED = (
     "createInferBuilder_INTERNAL", "createInferRefitter_INTERNAL", "createInferRuntime_INTERNAL",

@@ -5,6 +5,7 @@ Nothing here makes a real Runtime: without a driver that ends the process.
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +16,7 @@ from tiny_backbone import write_tiny_backbone
 from edge_ad.backbone.engine import EngineIdentity
 from edge_ad.backbone.spec import Backbone
 from edge_ad.backbone.tensorrt.engine import Tensor, TensorRtBackbone, engine_tensors
-from edge_ad.backbone.tensorrt.log import Messages
+from edge_ad.backbone.tensorrt.log import LEVELS, Messages
 from edge_ad.errors import ArtifactError, DeviceError
 
 ADDRESSES = {"image": 0x1000, "pooled": 0x2000, "local": 0x3000}
@@ -202,18 +203,11 @@ def test_the_default_stream_is_refused(lean: Published, tiny: Backbone) -> None:
         engine.enqueue(0)
 
 
-def test_what_other_rooms_use_of_the_runtime_is_there(published: Published) -> None:
-    """Not called here, but by what owns memory and graphs."""
-    used = {
-        "Runtime": ["engine_host_code_allowed", "max_threads"],
-        "ICudaEngine": ["name", "num_layers", "num_aux_streams", "create_engine_inspector"],
-        "IExecutionContext": ["set_aux_streams", "set_device_memory", "get_tensor_address"],
-        "ILogger": [],
-    }
-    missing = [
-        f"{c}.{m}" for c, members in used.items() for m in members if m not in published.classes[c]
-    ]
-    assert missing == []
+def test_what_is_logged_comes_in_the_published_way(published: Published) -> None:
+    """The library calls this one: its signature, and every severity that it may name."""
+    assert parameters(published.classes["ILogger"]["log"]) == [[("severity", True), ("msg", True)]]
+    severities = re.findall(r"^  ([A-Z_]+)\b", published.classes["ILogger"]["Severity"], re.MULTILINE)
+    assert set(severities) == set(LEVELS)
 
 
 def test_signatures_are_read_as_they_are_written() -> None:

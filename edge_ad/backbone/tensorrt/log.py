@@ -8,7 +8,7 @@ from typing import Any
 logger = logging.getLogger(__name__)
 
 MOST = 200  # messages of one kind that are kept; a long build says the same thing over and over
-_LEVELS = {
+LEVELS = {
     "INTERNAL_ERROR": logging.ERROR,
     "ERROR": logging.ERROR,
     "WARNING": logging.WARNING,
@@ -26,7 +26,7 @@ class Messages:
 
     def add(self, severity: str, text: str) -> None:
         """Take one message; `severity` is the name of TensorRT's enum."""
-        level = _LEVELS.get(severity, logging.ERROR)
+        level = LEVELS.get(severity, logging.ERROR)
         logger.log(level, "%s", text)
         kept = {logging.ERROR: self.errors, logging.WARNING: self.warnings}.get(level)
         line = " ".join(text.split())

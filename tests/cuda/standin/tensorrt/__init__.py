@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import ctypes
 import enum
+import os
+import sys
 from typing import Any
 
 import numpy as np
@@ -152,7 +154,10 @@ class _Engine:
     def get_tensor_mode(self, name: str) -> TensorIOMode:
         return TensorIOMode.INPUT if name in self._inputs else TensorIOMode.OUTPUT
 
-    def create_execution_context(self) -> _Context:
+    def create_execution_context(self) -> _Context | None:
+        # Where a test says so, a command of edge-ad finds no memory left.
+        if sys.argv[1:2] == [os.environ.get("STANDIN_NO_MEMORY_FOR")]:
+            return None
         return _Context(self)
 
 
