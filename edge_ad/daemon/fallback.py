@@ -88,8 +88,8 @@ def stand_in(bundle: Bundle, station: Station, error: DeviceError) -> Inspector:
 
 
 def slowest_ms(inspector: Inspector) -> float:
-    """Within how many milliseconds 99 % of good parts are judged, from frames to verdict; measured on the
-    bundle's reference parts in turn. Raises ArtifactError where it has none."""
+    """Within how many milliseconds 99 % of good parts are judged, from frames to verdict: measured on
+    the bundle's reference parts in turn. Raises ArtifactError where it has none."""
     bundle = inspector.bundle
     files = bundle.section(inspector.identity.key).reference_scores
     if not files:
