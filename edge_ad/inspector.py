@@ -166,9 +166,14 @@ class Inspector:
         """Run on black pictures, so that the first part does not pay for first-time allocations."""
         self._locator.warm_up()
         for _ in range(rounds):
-            self.rehearse()
+            self._rehearse()
 
-    def rehearse(self) -> None:
+    def close(self) -> None:
+        """Release the engine. Idempotent."""
+        self._part.close()
+        self.engine.close()
+
+    def _rehearse(self) -> None:
         """Judge a part of black pictures, as far as the bundle knows their size, and forget it."""
         black = [
             np.zeros((r.height, r.width) if r.channels == 1 else (r.height, r.width, 3), np.uint8)
@@ -183,11 +188,6 @@ class Inspector:
         distances = self.engine.infer()
         if len(black) == len(self._rules):  # a map has a size only where the frames have
             self._judge(distances, self.engine.cells, ())
-
-    def close(self) -> None:
-        """Release the engine. Idempotent."""
-        self._part.close()
-        self.engine.close()
 
     def _judge(
         self,

@@ -15,11 +15,19 @@ from tiny_station import active_bundle, edge_ad, part_image, write_parts, write_
 from edge_ad.backbone.engine import EngineIdentity
 from edge_ad.bundle import open_bundle
 from edge_ad.calibrate import Request, calibrate
-from edge_ad.calibrate.gate import Judged, check_alike, rank_correlation
+from edge_ad.calibrate.gate import (
+    MOST_DIFFERENT,
+    Judged,
+    check_alike,
+    different_verdicts,
+    rank_correlation,
+    without_the_part,
+)
 from edge_ad.check import Finding, check_station
 from edge_ad.config import Station, load_station
 from edge_ad.engines import EngineChoice, chosen_engine, reference_engine
 from edge_ad.errors import CheckFailed, ConfigError
+from edge_ad.gaussian.threshold import conformal
 from edge_ad.inspector import load, open_inspector
 from edge_ad.verdict import Decision
 
@@ -114,7 +122,7 @@ def test_the_check_tells_whether_the_fallback_is_in_time(calibrated: Station) ->
 
 @pytest.mark.parametrize(
     ("noise", "shift", "match"),
-    [(0.5, 0.0, r"Spearman correlation of 100 .* 0\.[89]\d+ "), (0.0, 2.0, r"verdicts differ on \d")],
+    [(0.5, 0.0, r"Spearman correlation of 100 .* 0\.[89]\d+ "), (0.0, 1.5, r"verdicts differ on \d")],
 )
 def test_an_engine_that_judges_otherwise_is_refused(noise: float, shift: float, match: str) -> None:
     rng = np.random.default_rng(0)
@@ -124,6 +132,56 @@ def test_an_engine_that_judges_otherwise_is_refused(noise: float, shift: float, 
     other = _judge("torch", scores + noise * rng.normal(size=100), 2.0 - shift)
     with pytest.raises(CheckFailed, match=match):
         check_alike(other, reference)
+
+
+@pytest.mark.parametrize("parts", [20, 60, 150, 198])
+def test_engines_whose_highest_part_is_another_are_refused(parts: int) -> None:
+    scores = np.linspace(-1.0, 2.0, parts)
+    scores[-2:] = 2.5, 2.7
+    reference = _judge("openvino", scores, 2.7)
+    other = scores.copy()
+    other[-2:] = 2.7, 2.5
+    assert rank_correlation(scores, other) > 0.99
+    with pytest.raises(CheckFailed, match="verdicts differ on "):
+        check_alike(_judge("torch", other, 2.7), reference)
+    scores[-2:], other[-2:] = (2.69, 2.7), (2.7, 2.69)  # a near thing
+    check_alike(_judge("torch", other, 2.7), _judge("openvino", scores, 2.7))
+    other[-2:] = 2.7, 2.5  # near in one engine only
+    with pytest.raises(CheckFailed, match="verdicts differ on "):
+        check_alike(_judge("torch", other, 2.7), _judge("openvino", scores, 2.7))
+
+
+@pytest.mark.parametrize("parts", [20, 60, 300])
+def test_verdicts_tell_engines_that_have_nothing_in_common(parts: int) -> None:
+    rng = np.random.default_rng(0)
+    draws = [[_conformal(rng.normal(size=parts)) for _ in range(2)] for _ in range(200)]
+    missed = np.mean([different_verdicts(*both) <= MOST_DIFFERENT for both in draws])
+    assert missed < 0.1
+
+
+@pytest.mark.parametrize("parts", [20, 60, 300])
+def test_what_half_precision_moves_is_not_refused(parts: int) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        reference = _conformal(rng.normal(size=parts))
+        moved = 0.0025 * reference.threshold * rng.normal(size=parts)
+        check_alike(_conformal(reference.scores * 1.02 + moved), reference)
+
+
+def test_a_threshold_that_is_no_score_stays_without_the_part() -> None:
+    scores = np.array([0.5, 1.0, 1.5, 3.0])
+    excess = without_the_part(_judge("torch", scores, 2.0))
+    np.testing.assert_allclose(excess, (scores - 2.0) / 2.0)
+    excess = without_the_part(_judge("torch", scores, 1.5))
+    np.testing.assert_allclose(excess * 1.5, [-1.0, -0.5, 0.5, 2.0])
+    # As the others set it, with as many above.
+    for i in range(4):
+        rest = np.delete(scores, i)
+        assert (excess[i] > 0) == (scores[i] > np.sort(rest)[-2])
+
+
+def _conformal(scores: np.ndarray) -> Judged:  # type: ignore[type-arg]
+    return _judge("torch", scores, conformal(scores, 0.01, "")[0])
 
 
 def _judge(kind: str, scores: np.ndarray, threshold: float) -> Judged:  # type: ignore[type-arg]

@@ -3,8 +3,9 @@
     python calibration/studies/precision.py [DIR of a backbone ...]
 
 The converted graphs that TensorRT gets are run by ONNX Runtime on the CPU, without optimisations;
-bfloat16 is OpenVINO's own. Largest error over the gate's reference pictures, in standard deviations of a
-feature. int8's ranges are those of the same pictures. Needs edge_ad[build].
+bfloat16 is OpenVINO's own. Over the gate's reference pictures, per level: the largest error in standard
+deviations of a feature, and the RMS error over the RMS deviation of the level. int8's ranges are those
+of the same pictures, and in a second row those of the demo's parts. Needs edge_ad[build].
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
@@ -19,8 +21,15 @@ from numpy.typing import NDArray
 from edge_ad.backbone.openvino import open_features
 from edge_ad.backbone.spec import Backbone, load_backbone
 from edge_ad.backbone.tensorrt.make import Request, convert
+from edge_ad.capture.parts import render_part
 from edge_ad.config import EMBEDDED_BACKBONE
-from edge_ad.engines.alike import BOUNDS, feature_errors, reference_pictures
+from edge_ad.engines.alike import (
+    BOUNDS,
+    RELATIVE_BOUND,
+    Difference,
+    feature_errors,
+    reference_pictures,
+)
 
 
 class OnnxFeatures:
@@ -44,6 +53,22 @@ class OnnxFeatures:
         """Nothing is held."""
 
 
+def rendered_parts(backbone: Backbone, count: int = 32) -> NDArray[np.uint8]:
+    """Good parts of the demo [count, height, width, 3]."""
+    size = (backbone.width, backbone.height)
+    return np.stack(
+        [cv2.cvtColor(render_part(1, i, *size, 0.0)[0], cv2.COLOR_GRAY2BGR) for i in range(count)]
+    ).astype(np.uint8)
+
+
+def show(precision: str, what: str, errors: dict[str, Difference], bound: float | None) -> None:
+    """The errors of one kind, the worst level's first."""
+    found = {level: getattr(error, what) for level, error in errors.items()}
+    worst = max(found, key=lambda level: found[level])
+    figures = ", ".join(f"{level} {error:.2g}" for level, error in found.items())
+    print(f"  {precision:5} {what:8} {found[worst]:.2g} ({worst}), bound {bound}: {figures}")
+
+
 def main() -> None:
     """Print a table for each backbone."""
     for directory in map(Path, sys.argv[1:] or [EMBEDDED_BACKBONE]):
@@ -53,19 +78,18 @@ def main() -> None:
         pictures = reference_pictures(backbone.height, backbone.width)
         reference = open_features(backbone, local=True, dim=dim)
         print(f"{backbone.name} at {backbone.width} x {backbone.height}")
-        for precision in ("f16", "bf16", "int8"):
+        parts = rendered_parts(backbone)
+        for precision, frames in (("f16", []), ("bf16", []), ("int8", pictures), ("int8", parts)):
             if precision == "bf16":
                 engine = open_features(backbone, precision="bf16", local=True, dim=dim)
             else:
-                frames = [picture[None] for picture in pictures]
-                request = Request(backbone, precision, local_dim=dim, frames=frames)  # type: ignore[arg-type]
+                ranges = [frame[None] for frame in frames]
+                request = Request(backbone, precision, local_dim=dim, frames=ranges)  # type: ignore[arg-type]
                 engine = OnnxFeatures(convert(request).onnx, backbone)  # type: ignore[assignment]
             errors = feature_errors(engine, reference, backbone, pictures)
             engine.close()
-            worst = max(errors, key=lambda level: errors[level])
-            figures = ", ".join(f"{level} {error:.2g}" for level, error in errors.items())
-            bound = BOUNDS.get(precision)
-            print(f"  {precision:5} {errors[worst]:.2g} ({worst}), bound {bound}: {figures}")
+            show(precision, "largest", errors, BOUNDS.get(precision))
+            show("", "relative", errors, RELATIVE_BOUND)
         reference.close()
 
 

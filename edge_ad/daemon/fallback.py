@@ -13,9 +13,10 @@ from edge_ad.backbone.engine import EngineIdentity
 from edge_ad.bundle import Bundle
 from edge_ad.config import Station
 from edge_ad.engines import chosen_engine, reference_engine
-from edge_ad.errors import DeviceError, EdgeAdError
+from edge_ad.errors import ArtifactError, DeviceError, EdgeAdError
 from edge_ad.frame import Image
 from edge_ad.inspector import Inspector, open_inspector
+from edge_ad.reference import reference_images
 from edge_ad.verdict import Verdict
 
 log = logging.getLogger("edge_ad")
@@ -53,8 +54,8 @@ class Failed:
 def stand_in(bundle: Bundle, station: Station, error: DeviceError) -> Inspector:
     """The inspector that takes the place of the station's engine, which raised `error`.
 
-    Raises DeviceError that names both where the station or the bundle allows none, or where it would
-    be too slow for the deadline.
+    Raises DeviceError that names both where the station or the bundle allows none, it cannot be opened,
+    or it would be too slow for the deadline.
     """
     choice = reference_engine(station)
     wanted = chosen_engine(station).key
@@ -89,12 +90,22 @@ def stand_in(bundle: Bundle, station: Station, error: DeviceError) -> Inspector:
 
 
 def slowest_ms(inspector: Inspector) -> float:
-    """Within how many milliseconds 99 % of parts are judged, measured on black pictures."""
+    """Within how many milliseconds 99 % of good parts are judged, from frames to verdict: measured on
+    the bundle's reference parts in turn. Raises ArtifactError where it has none."""
+    bundle = inspector.bundle
+    files = bundle.section(inspector.identity.key).reference_scores
+    if not files:
+        raise ArtifactError(
+            f"{bundle.path}: it has no reference frames to measure on; run 'edge-ad calibrate --refit'"
+        )
+    parts = [reference_images(bundle, file) for file in files]
     inspector.warm_up()
+    inspector.inspect_part(parts[0])
     took: list[int] = []
     end = time.perf_counter() + MOST_SECONDS
     while len(took) < LEAST_ROUNDS or (len(took) < MOST_ROUNDS and time.perf_counter() < end):
+        images = parts[len(took) % len(parts)]
         start = time.perf_counter_ns()
-        inspector.rehearse()
+        inspector.inspect_part(images)
         took.append(time.perf_counter_ns() - start)
     return float(np.quantile(took, 0.99, method="higher")) / 1e6

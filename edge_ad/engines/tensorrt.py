@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from edge_ad.backbone.tensorrt.library import Library, open_library
 from edge_ad.backbone.tensorrt.log import make_log
 from edge_ad.backbone.tensorrt.lookup import find_engine
 from edge_ad.cuda.device import Device
-from edge_ad.engines.alike import check_features, feature_errors, reference_pictures
+from edge_ad.engines.alike import check_features, feature_errors, largest_error, reference_pictures
 from edge_ad.engines.choice import EngineChoice
 from edge_ad.engines.gpu_engine import GpuFeatures
 from edge_ad.errors import ArtifactError, DeviceError
@@ -67,12 +68,13 @@ def check_entry(
     finally:
         engine.close()
         reference.close()
-    worst = max(errors.values())
+    worst = largest_error(errors)
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     try:
         check_features(errors, key.precision, str(entry.plan_path))
     except ArtifactError:
-        _note(entry, NumericCheck(driver, False, worst, now))
+        # JSON has no NaN.
+        _note(entry, NumericCheck(driver, False, worst if math.isfinite(worst) else None, now))
         raise
     _note(entry, NumericCheck(driver, True, worst, now))
     return worst

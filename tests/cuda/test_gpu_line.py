@@ -3,6 +3,7 @@ is the product."""
 
 from __future__ import annotations
 
+import re
 import shutil
 import threading
 from dataclasses import replace
@@ -214,6 +215,54 @@ def test_a_new_driver_has_the_numbers_checked_again(line: Station, fake: FakeDri
     fake.driver_version(13010)
     open_inspector(open_bundle(active_bundle(line)), chosen_engine(line)).close()
     assert checked_under() != before
+
+
+def test_an_engine_whose_features_are_off_is_not_built(
+    line: Station, fake: FakeDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGE_AD_SPOIL", "factor 1.5")
+    done = edge_ad("backbone", "build", "-c", line.path, "--cache", tmp_path)
+    assert done.returncode == 3, done.stderr + done.stdout
+    assert re.search(r"engine\.plan: features of level1 are .* off .*another\s+precision", done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("driver", "spoil", "match"),
+    [
+        (13020, "factor 1.5", r"engine\.plan: features of level1 are .* off "),
+        (13030, "factor nan", r"engine\.plan: features of level1 are nan;"),
+    ],
+)
+def test_an_engine_that_is_off_under_a_new_driver_does_not_judge(
+    line: Station,
+    fake: FakeDriver,
+    monkeypatch: pytest.MonkeyPatch,
+    driver: int,
+    spoil: str,
+    match: str,
+) -> None:
+    bundle = open_bundle(active_bundle(line))
+    fake.driver_version(driver)
+    monkeypatch.setenv("EDGE_AD_SPOIL", spoil)
+    for _ in range(2):  # what was found once does not let it through, and can be read
+        with pytest.raises(ArtifactError, match=match):
+            open_inspector(bundle, chosen_engine(line))
+    monkeypatch.delenv("EDGE_AD_SPOIL")
+    open_inspector(bundle, chosen_engine(line)).close()
+
+
+def test_an_engine_that_judges_otherwise_is_not_calibrated(
+    line: Station, fake: FakeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = active_bundle(line)
+    monkeypatch.setenv("EDGE_AD_SPOIL", "noise 0.02")
+    done = edge_ad("calibrate", "-c", line.path, "--refit")
+    assert done.returncode == 1, done.stderr + done.stdout
+    assert "does not judge like openvino-f32" in " ".join(done.stderr.split())
+    assert active_bundle(line) == before
+    monkeypatch.delenv("EDGE_AD_SPOIL")
+    done = edge_ad("calibrate", "-c", line.path, "--refit")
+    assert done.returncode == 0, done.stderr
 
 
 def test_what_is_wrong_is_named(line: Station, fake: FakeDriver, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from edge_ad.engines import EngineChoice
 from edge_ad.errors import ArtifactError, DeviceError
 from edge_ad.frame import Frame
 from edge_ad.inspector import Inspector, open_inspector
+from edge_ad.reference import reference_images
 
 LOST = DeviceError("torch-f32: the device is lost; look at its power supply")
 
@@ -289,7 +290,79 @@ def test_what_does_not_allow_a_fallback_is_named(calibrated: Station) -> None:
     assert caught.value is LOST
 
 
-def test_what_it_takes_is_measured(calibrated: Station) -> None:
-    inspector = open_inspector(open_bundle(active_bundle(calibrated)), EngineChoice(threads=1))
-    assert 0.01 < slowest_ms(inspector) < 1000
+class Watched:
+    """An engine that keeps the pictures it is shown."""
+
+    def __init__(self, engine: ScoreEngine) -> None:
+        self._engine = engine
+        self.identity, self.input = engine.identity, engine.input
+        self.seen: list[bytes] = []
+
+    @property
+    def cells(self) -> NDArray[np.float32] | None:
+        return self._engine.cells
+
+    @property
+    def local(self) -> NDArray[np.float32] | None:
+        return self._engine.local
+
+    def infer(self) -> NDArray[np.float32]:
+        self.seen.append(self.input.tobytes())
+        return self._engine.infer()
+
+    def close(self) -> None:
+        self._engine.close()
+
+
+@pytest.fixture
+def reference(calibrated: Station) -> Iterator[Inspector]:
+    """The CPU engine's inspector; its camera's frames may have any size."""
+    bundle = whole(calibrated)
+    assert bundle.manifest.preprocess.cameras["top"].frame_size == "any"
+    inspector = open_inspector(bundle, EngineChoice(threads=1))
+    yield inspector
     inspector.close()
+
+
+def test_what_it_takes_is_measured_on_the_bundles_parts(reference: Inspector) -> None:
+    files = reference.bundle.section("openvino-f32").reference_scores
+    shown = []
+    for file in files:
+        reference.inspect_part(reference_images(reference.bundle, file))
+        shown.append(reference.engine.input.tobytes())
+    reference.engine = watched = Watched(reference.engine)
+    assert 0.01 < slowest_ms(reference) < 1000
+    assert len(files) == 8
+    assert set(shown) <= set(watched.seen)
+    assert watched.seen[-16:-8] == watched.seen[-8:]  # in turn
+
+
+def test_what_it_takes_is_measured_from_frame_to_verdict(
+    reference: Inspector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slower(owner: Any, name: str) -> None:
+        fast = getattr(owner, name)
+
+        def slow(*arguments: Any) -> Any:
+            time.sleep(0.02)
+            return fast(*arguments)
+
+        monkeypatch.setattr(owner, name, slow)
+
+    slower(reference._locator, "straighten")
+    slower(reference._part, "fill")
+    slower(reference, "_judge")
+    monkeypatch.setattr("edge_ad.daemon.fallback.MOST_SECONDS", 0.0)
+    assert slowest_ms(reference) > 60
+
+
+def test_without_the_bundles_parts_nothing_is_promised(calibrated: Station) -> None:
+    bundle = whole(calibrated)
+    bare = {
+        key: msgspec.structs.replace(section, reference_scores={})
+        for key, section in bundle.manifest.engines.items()
+    }
+    manifest = msgspec.structs.replace(bundle.manifest, engines=bare)
+    bundle = type(bundle)(bundle.path, manifest, bundle.sha256, bundle.tensors)
+    with pytest.raises(ArtifactError, match=r"no reference frames to measure on.*calibrate --refit"):
+        stand_in(bundle, calibrated, LOST)

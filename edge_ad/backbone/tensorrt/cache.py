@@ -33,7 +33,7 @@ class NumericCheck(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     driver: str
     passed: bool
-    worst: float  # in the unit of whoever checked
+    worst: float | None  # in the unit of whoever checked; None: not finite
     at: str
 
 

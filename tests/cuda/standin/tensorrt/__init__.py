@@ -1,6 +1,9 @@
 """A stand-in for TensorRT on the stand-in for NVIDIA's driver: its plan is the ONNX that it was given,
 and OpenVINO computes it on the memory behind the addresses, as a host function on the stream.
 
+Where the environment has EDGE_AD_SPOIL, what it computes is off: "factor 1.5" multiplies all features,
+"noise 0.1" each by its own factor of that deviation, other ones for every picture.
+
 What is called of the real classes, and how, the tests of `edge_ad.backbone.tensorrt` look up in NVIDIA's
 own packages. This one lets the whole product run.
 """
@@ -11,6 +14,7 @@ import ctypes
 import enum
 import os
 import sys
+import zlib
 from typing import Any
 
 import numpy as np
@@ -183,8 +187,13 @@ class _Context:
 
     def _run(self, _: object) -> None:
         results = self._request.infer({"image": self._arrays["image"]})
+        kind, _, size = os.environ.get("EDGE_AD_SPOIL", "").partition(" ")
+        rng = np.random.default_rng(zlib.crc32(self._arrays["image"].tobytes()))
         for port, found in results.items():
-            self._arrays[_name(port)][:] = found
+            factor: Any = float(size) if kind == "factor" else 1.0
+            if kind == "noise":
+                factor = 1.0 + float(size) * rng.standard_normal(found.shape)
+            self._arrays[_name(port)][:] = found * factor
 
     def execute_async_v3(self, stream: int) -> bool:
         function = ctypes.cast(self._function, ctypes.c_void_p)
