@@ -11,6 +11,19 @@ Attributes = Mapping[str, Any]
 # (torch, inputs, None for one that is not given, attributes) -> output
 Operation = Callable[[Any, list[Any], Attributes], Any]
 
+# Which inputs an operation reads as numbers: they stay with the CPU, for to read them on a GPU is to wait
+# for it. All others are computed with, and belong where the picture is.
+NUMBERS: Mapping[str, tuple[int, ...]] = {
+    "Clip": (1, 2),
+    "ConstantOfShape": (0,),
+    "Pad": (1, 2, 3),
+    "ReduceMean": (1,),
+    "Reshape": (1,),
+    "Resize": (1, 2, 3),
+    "Slice": (1, 2, 3, 4),
+    "Unsqueeze": (1,),
+}
+
 
 def _pads(torch: Any, x: Any, attributes: Attributes, value: float = 0.0) -> tuple[Any, list[int]]:
     """ONNX pads begin and end of every axis, PyTorch both alike: where they differ, x is padded here."""
@@ -93,7 +106,6 @@ def _cast(torch: Any, values: list[Any], attributes: Attributes) -> Any:
 
 def _gather(torch: Any, values: list[Any], attributes: Attributes) -> Any:
     x, index, axis = values[0], values[1], attributes.get("axis", 0)
-    index = index.to(x.device)
     found = x.index_select(axis, index.reshape(-1))
     return torch.reshape(found, (*x.shape[:axis], *index.shape, *x.shape[axis + 1 :]))
 
