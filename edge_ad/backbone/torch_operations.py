@@ -11,8 +11,8 @@ Attributes = Mapping[str, Any]
 # (torch, inputs, None for one that is not given, attributes) -> output
 Operation = Callable[[Any, list[Any], Attributes], Any]
 
-# Which inputs an operation reads as numbers: they stay with the CPU, for to read them on a GPU is to wait
-# for it. All others are computed with, and belong where the picture is.
+# Which inputs an operation reads as numbers: they stay with the CPU, since whoever reads them on a GPU
+# waits for it. All others are computed with, and belong where the picture is.
 NUMBERS: Mapping[str, tuple[int, ...]] = {
     "Clip": (1, 2),
     "ConstantOfShape": (0,),
