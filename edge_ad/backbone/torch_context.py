@@ -1,7 +1,7 @@
 """PyTorch and a GPU's context: who shares it, whether it was lost, and what PyTorch's errors mean.
 
-A process has one context per GPU. PyTorch cannot be told that the context was reset: its allocator, its weights and the handles of its
-libraries stay those of the old one for as long as the process lives.
+A process has one context per GPU. PyTorch cannot be told that it was reset: its allocator, its weights
+and its libraries' handles stay those of the old one for as long as the process lives.
 """
 
 from __future__ import annotations

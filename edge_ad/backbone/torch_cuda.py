@@ -1,7 +1,7 @@
 """The network in PyTorch on a GPU, as one stage of a frame: float32, TF32 off, launched one by one.
 
-Not part of a frame's CUDA graph: what PyTorch allocates in a capture that is not its own is kept by means
-that differ from version to version. This engine is the reference for faster ones, and the same from PyTorch
+Not part of a frame's CUDA graph: how PyTorch keeps what it allocates in a capture that is not its own
+differs from version to version. This engine is the reference for faster ones, and the same from PyTorch
 2.2 on. What it allocates in a first frame its allocator has ready for those that follow.
 """
 

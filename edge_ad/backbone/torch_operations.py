@@ -188,6 +188,9 @@ def _constant_of_shape(torch: Any, values: list[Any], attributes: Attributes) ->
 OPERATIONS: dict[str, Operation] = {
     "Add": lambda torch, v, a: v[0] + v[1],
     "AveragePool": _average_pool,
+    "BatchNormalization": lambda torch, v, a: torch.nn.functional.batch_norm(
+        v[0], v[3], v[4], v[1], v[2], eps=a.get("epsilon", 1e-5)
+    ),
     "Cast": _cast,
     "Ceil": lambda torch, v, a: v[0].ceil(),
     "Clip": _clip,
