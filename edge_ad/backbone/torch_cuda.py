@@ -39,6 +39,7 @@ class TorchNetwork:
         self._graph: TorchGraph | None = None
         self._narrow: Any = None
         self._bound: dict[str, Any] = {}
+        self._closed = False
         torch_context.join(device)
         _check_available(torch)
         # A convolution in TF32 has 10 bits; what cuDNN tries out would differ from run to run.
@@ -99,9 +100,10 @@ class TorchNetwork:
 
         On a broken device nothing is released, and no other network is opened in this process.
         """
-        mine = (self._graph, self._narrow, self._bound)
-        if not any(one is not None and one != {} for one in mine):
+        if self._closed:
             return
+        self._closed = True
+        mine = (self._graph, self._narrow, self._bound)
         self._graph = self._narrow = None
         self._bound = {}
         if torch_context.broken(self._device):
