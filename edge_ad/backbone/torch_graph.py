@@ -6,27 +6,31 @@ A graph that runs from top to bottom, its constants folded when it is read. The 
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edge_ad.backbone.torch_operations import OPERATIONS, Attributes, Operation
+from edge_ad.backbone.torch_operations import NUMBERS, OPERATIONS, Attributes, Operation
 from edge_ad.errors import ArtifactError, ConfigError
 
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """One node: `dead` names what nobody needs after it, so that its memory is free again."""
+    """One node. An input is the name of what is computed, or a constant: a tensor, None for one that is
+    not given. `dead` names what nobody needs after it, so that its memory is free again."""
 
     run: Operation
-    inputs: tuple[str, ...]
+    inputs: tuple[Any, ...]
     output: str
     attributes: Attributes
     dead: tuple[str, ...]
 
 
 class TorchGraph:
-    """Callable: uint8 [B, H, W, 3] tensor on `device` -> the outputs asked for, float32, by name."""
+    """Callable: uint8 [B, H, W, 3] tensor on `device` -> the outputs asked for, float32, by name.
+
+    A call copies nothing between the CPU and the device, and does not wait for it.
+    """
 
     def __init__(self, path: Path, device: str) -> None:
         """Raises ConfigError without PyTorch, ArtifactError for a file or an operation that is not
@@ -39,32 +43,24 @@ class TorchGraph:
         except (OSError, DecodeError) as error:
             raise ArtifactError(f"{path}: not a readable ONNX file: {error}; export it again") from error
         graph = model.graph
+        self._device = device
         self._input = graph.input[0].name
         self._outputs = [output.name for output in graph.output]
-        self._constants: dict[str, Any] = {}
-        for tensor in graph.initializer:
-            self._keep(tensor.name, onnx.numpy_helper.to_array(tensor))
-        self._steps = self._read(graph.node, onnx, path)
-        used = {name for step in self._steps for name in step.inputs}
-        self._constants = {
-            name: self._placed(tensor, device)
-            for name, tensor in self._constants.items()
-            if name in used
+        constants = {
+            tensor.name: self.torch.from_numpy(onnx.numpy_helper.to_array(tensor).copy())
+            for tensor in graph.initializer
         }
+        self._steps = self._freeing(self._read(graph.node, constants, onnx, path))
 
     def __call__(self, image: Any) -> dict[str, Any]:
         """Run the graph; the outputs are new tensors."""
-        values = {"": None, self._input: image, **self._constants}
+        values = {self._input: image}
         for step in self._steps:
-            values[step.output] = step.run(
-                self.torch, [values[name] for name in step.inputs], step.attributes
-            )
+            given = [values[one] if isinstance(one, str) else one for one in step.inputs]
+            values[step.output] = step.run(self.torch, given, step.attributes)
             for name in step.dead:
                 del values[name]
         return {name: values[name] for name in self._outputs}
-
-    def _keep(self, name: str, array: Any) -> None:
-        self._constants[name] = self.torch.from_numpy(array.copy())
 
     def _attribute(self, onnx: Any, attribute: Any) -> Any:
         value = onnx.helper.get_attribute_value(attribute)
@@ -72,16 +68,17 @@ class TorchGraph:
             return self.torch.from_numpy(onnx.numpy_helper.to_array(value).copy())
         return value
 
-    def _placed(self, tensor: Any, device: str) -> Any:
-        """Weights go to the device; shapes, indices and single numbers stay where they are read."""
-        if not tensor.is_floating_point() or tensor.ndim == 0:
-            return tensor
-        layout = self.torch.channels_last if tensor.ndim == 4 else self.torch.preserve_format
-        return tensor.to(device, memory_format=layout)
+    def _placed(self, tensor: Any) -> Any:
+        """On the device, laid out before it goes there: that is a copy and no kernel."""
+        if tensor.is_floating_point() and tensor.ndim == 4:
+            tensor = tensor.contiguous(memory_format=self.torch.channels_last)
+        return tensor.to(self._device)
 
-    def _read(self, nodes: Any, onnx: Any, path: Path) -> tuple[_Step, ...]:
+    def _read(self, nodes: Any, constants: dict[str, Any], onnx: Any, path: Path) -> list[_Step]:
         """The steps that depend on the picture; the others are done here."""
         steps: list[_Step] = []
+        numbers: set[str] = set()  # shapes of what is computed, and what is made of them: with the CPU
+        placed: dict[str, Any] = {}
         for node in nodes:
             attributes = {a.name: self._attribute(onnx, a) for a in node.attribute}
             run = OPERATIONS.get(node.op_type)
@@ -90,25 +87,55 @@ class TorchGraph:
                     f"{path}: the torch engine does not know the operation {node.op_type!r} "
                     f"({node.name}); use engine.kind = 'openvino'"
                 )
-            if all(name in self._constants or not name for name in node.input):
-                given = [self._constants[name] if name else None for name in node.input]
-                self._constants[node.output[0]] = run(self.torch, given, attributes)
+            output, read = node.output[0], NUMBERS.get(node.op_type, ())
+            given = [constants.get(name) for name in node.input]
+            computed = [name for name in node.input if name and name not in constants]
+            if not computed:
+                constants[output] = run(self.torch, given, attributes)
                 continue
-            steps.append(_Step(run, tuple(node.input), node.output[0], attributes, ()))
-        last = {name: i for i, step in enumerate(steps) for name in step.inputs}
-        kept = {"", *self._constants, *self._outputs}
+            tensors = {name for i, name in enumerate(node.input) if i not in read and name in computed}
+            if node.op_type == "Shape" or tensors <= numbers:
+                numbers.add(output)
+            for i, name in enumerate(node.input):
+                if name in computed:
+                    given[i] = name
+                elif name and i not in read and output not in numbers:
+                    if name not in placed:
+                        placed[name] = self._placed(constants[name])
+                    given[i] = placed[name]
+            steps.append(_Step(run, tuple(given), output, attributes, ()))
+        return steps
+
+    def _freeing(self, steps: list[_Step]) -> tuple[_Step, ...]:
+        """The same, each with what is dead after it."""
+        names = [dict.fromkeys(one for one in step.inputs if isinstance(one, str)) for step in steps]
+        last = {name: i for i, some in enumerate(names) for name in some}
         return tuple(
-            _Step(
-                step.run,
-                step.inputs,
-                step.output,
-                step.attributes,
-                tuple(
-                    name for name in dict.fromkeys(step.inputs) if last[name] == i and name not in kept
-                ),
+            replace(
+                step,
+                dead=tuple(name for name in some if last[name] == i and name not in self._outputs),
             )
-            for i, step in enumerate(steps)
+            for i, (step, some) in enumerate(zip(steps, names, strict=True))
         )
+
+
+def output_shapes(path: Path, image: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    """Of the outputs for pictures of the shape `image`, [B, H, W, 3], by name. Nothing is computed, and
+    no memory taken for it.
+
+    Raises as `TorchGraph` does, and ArtifactError where the graph does not take such pictures.
+    """
+    graph = TorchGraph(path, "meta")
+    torch = graph.torch
+    try:
+        with torch.inference_mode():
+            found = graph(torch.empty(image, dtype=torch.uint8, device="meta"))
+    except RuntimeError as error:
+        raise ArtifactError(
+            f"{path}: PyTorch cannot run it on pictures of {list(image)}: "
+            f"{str(error).splitlines()[0]}; export the backbone again, or use engine.kind = 'openvino'"
+        ) from error
+    return {name: tuple(tensor.shape) for name, tensor in found.items()}
 
 
 def libraries() -> tuple[Any, Any]:

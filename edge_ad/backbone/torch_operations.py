@@ -11,6 +11,19 @@ Attributes = Mapping[str, Any]
 # (torch, inputs, None for one that is not given, attributes) -> output
 Operation = Callable[[Any, list[Any], Attributes], Any]
 
+# Which inputs an operation reads as numbers: they stay with the CPU, since whoever reads them on a GPU
+# waits for it. All others are computed with, and belong where the picture is.
+NUMBERS: Mapping[str, tuple[int, ...]] = {
+    "Clip": (1, 2),
+    "ConstantOfShape": (0,),
+    "Pad": (1, 2, 3),
+    "ReduceMean": (1,),
+    "Reshape": (1,),
+    "Resize": (1, 2, 3),
+    "Slice": (1, 2, 3, 4),
+    "Unsqueeze": (1,),
+}
+
 
 def _pads(torch: Any, x: Any, attributes: Attributes, value: float = 0.0) -> tuple[Any, list[int]]:
     """ONNX pads begin and end of every axis, PyTorch both alike: where they differ, x is padded here."""
@@ -93,7 +106,6 @@ def _cast(torch: Any, values: list[Any], attributes: Attributes) -> Any:
 
 def _gather(torch: Any, values: list[Any], attributes: Attributes) -> Any:
     x, index, axis = values[0], values[1], attributes.get("axis", 0)
-    index = index.to(x.device)
     found = x.index_select(axis, index.reshape(-1))
     return torch.reshape(found, (*x.shape[:axis], *index.shape, *x.shape[axis + 1 :]))
 
@@ -176,6 +188,9 @@ def _constant_of_shape(torch: Any, values: list[Any], attributes: Attributes) ->
 OPERATIONS: dict[str, Operation] = {
     "Add": lambda torch, v, a: v[0] + v[1],
     "AveragePool": _average_pool,
+    "BatchNormalization": lambda torch, v, a: torch.nn.functional.batch_norm(
+        v[0], v[3], v[4], v[1], v[2], eps=a.get("epsilon", 1e-5)
+    ),
     "Cast": _cast,
     "Ceil": lambda torch, v, a: v[0].ceil(),
     "Clip": _clip,

@@ -77,11 +77,13 @@ class GpuResult(msgspec.Struct, frozen=True):
 
     network: a picture in page-locked memory to features in page-locked memory, as one graph; graph,
     stream: a camera's frame in memory to distances, positions with them where the profile has them.
+    `captured`: false where the network cannot be in a graph (PyTorch's); then all three are launched.
     """
 
     network: Spread
     graph: Spread
     stream: Spread
+    captured: bool
     graph_p99_over_p50: float
     stream_over_graph: float
     stages: dict[str, Spread]
@@ -188,6 +190,7 @@ def _measure(
         spreads = {name: spread(each) for name, each in times.items()}
         return GpuResult(
             **spreads,
+            captured=scorers["graph"].captured,
             graph_p99_over_p50=round(spreads["graph"].p99 / spreads["graph"].p50, 3),
             stream_over_graph=round(spreads["stream"].p50 / spreads["graph"].p50, 3),
             stages={name: spread(1e3 * each) for name, each in stages.items()},

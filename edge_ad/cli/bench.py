@@ -42,6 +42,7 @@ GPU_ROWS = {
     "graph": "whole frame, one graph",
     "stream": "whole frame, launch by launch",
 }
+LAUNCHED_ROWS = {"network": "network alone, launch by launch", "stream": GPU_ROWS["stream"]}
 CPU_ONLY = ("beside", "reject_rate", "threads")
 GPU_ONLY = ("engine", "precision")
 
@@ -152,7 +153,8 @@ def _show_gpu(result: GpuResult) -> None:
     table.add_column("us")
     for name in ("p50", "p95", "p99", "p99.9", "longest"):
         table.add_column(name, justify="right")
-    spreads = [(text, getattr(result, key)) for key, text in GPU_ROWS.items()]
+    texts = GPU_ROWS if result.captured else LAUNCHED_ROWS
+    spreads = [(text, getattr(result, key)) for key, text in texts.items()]
     spreads += [(f"  {stage}", each) for stage, each in result.stages.items()]
     for text, each in spreads:
         table.add_row(text, *(f"{value:.1f}" for value in asdict(each).values()))

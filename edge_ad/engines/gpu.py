@@ -1,4 +1,4 @@
-"""Engines on an NVIDIA GPU: TensorRT's or PyTorch's network and our kernels, one graph per part.
+"""Engines on an NVIDIA GPU: TensorRT's network and our kernels as one graph per part, or PyTorch's.
 
 Each has a thread of its own, which opens the GPU, uses it and closes it.
 """
@@ -119,7 +119,7 @@ def open_network(
     if choice.kind == "torch":
         from edge_ad.backbone.torch_cuda import TorchNetwork
 
-        return TorchNetwork(backbone, batch, local, dim)
+        return TorchNetwork(device, backbone, batch, local, dim)
     from edge_ad.engines.tensorrt import open_tensorrt
 
     return open_tensorrt(choice, device, backbone, batch, local, dim)

@@ -18,14 +18,15 @@ class GpuFeatures(GpuEngine):
     """Pictures to pooled features [B, D], and to `local` ones per position if the backbone has them."""
 
     def __init__(self, device: Device, backbone: GpuBackbone, graph: bool = True) -> None:
-        """Takes the backbone over. `graph`: replay the frame as one CUDA graph, else launch its parts.
+        """Takes the backbone over. `graph`: replay the frame as one CUDA graph, else launch its parts,
+        as is done with a backbone that cannot be in a graph.
 
         Raises DeviceError when the GPU refuses; the backbone is closed then.
         """
         with ExitStack() as owned:
             owned.callback(backbone.close)
             super().__init__(device, backbone, owned)
-            self._warm(graph)
+            self._warm(graph and backbone.capturable)
             self._owned = owned.pop_all()
 
     @property
@@ -79,7 +80,7 @@ class GpuScorer(GpuEngine):
             owned.callback(backbone.close)
             _check_shapes(backbone, scorer, frames)
             super().__init__(device, backbone, owned, frames)
-            self._warm(graph)
+            self._warm(graph and backbone.capturable)
             self._owned = owned.pop_all()
 
     @property

@@ -36,6 +36,11 @@ class GpuBackbone(Protocol):
         ...
 
     @property
+    def capturable(self) -> bool:
+        """Whether it can be in a CUDA graph, once it has run."""
+        ...
+
+    @property
     def shapes(self) -> Mapping[str, Shape]:
         """Of its input and outputs, batch included."""
         ...
@@ -126,6 +131,11 @@ class GpuEngine:
     def _own(self, made: Owned) -> Owned:
         self._owned.callback(made.close)
         return made
+
+    @property
+    def captured(self) -> bool:
+        """Whether frames are replayed as one CUDA graph."""
+        return self._graph is not None
 
     def _intake(self) -> list[tuple[str, Callable[[], None]]]:
         """What brings the pictures to where the backbone reads them."""

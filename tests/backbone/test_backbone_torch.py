@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from device_mixing import mixing
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from tiny_backbone import write_tiny_backbone
@@ -18,7 +19,7 @@ from edge_ad.backbone import openvino
 from edge_ad.backbone.engine import Head, LocalHead
 from edge_ad.backbone.spec import JSON_NAME, ONNX_NAME, Backbone, encode_spec, file_sha256, load_backbone
 from edge_ad.backbone.torch import open_features, open_scorer
-from edge_ad.backbone.torch_graph import TorchGraph
+from edge_ad.backbone.torch_graph import TorchGraph, output_shapes
 from edge_ad.config import EMBEDDED_BACKBONE
 from edge_ad.errors import ArtifactError, ConfigError, DeviceError
 
@@ -173,10 +174,36 @@ CASES = {
         [_node("Resize", ["image", "", "scales"], mode="linear")],
         {"scales": np.array([1, 1, 2, 2], np.float32)},
     ),
+    "enlarged to a size": (
+        [_node("Resize", ["image", "", "", "sizes"], mode="linear")],
+        {"sizes": np.array([1, 2, 9, 12], np.int64)},
+    ),
+    "planes in another order": (
+        [_node("Gather", ["image", "order"], axis=1)],
+        {"order": np.array([1, 0, 1], np.int64)},
+    ),
+    "one plane": ([_node("Gather", ["image", "one"], axis=1)], {"one": np.array(1, np.int64)}),
+    "scaled plane by plane": (
+        [
+            helper.make_node("Sub", ["image", "mean"], ["centred"]),
+            helper.make_node("Mul", ["centred", "scale"], ["scaled"]),
+            _node("Add", ["scaled", "mean"]),
+        ],
+        {"mean": np.full((1, 2, 1, 1), 3, np.float32), "scale": np.array(0.5, np.float32)},
+    ),
     "clip from below": ([_node("Clip", ["image", "low"])], {"low": np.array(100, np.float32)}),
     "normalised": (
         [_node("InstanceNormalization", ["image", "s", "b"])],
         {"s": np.array([1, 2], np.float32), "b": np.array([0, 3], np.float32)},
+    ),
+    "batch normalised": (
+        [_node("BatchNormalization", ["image", "s", "b", "m", "v"], epsilon=0.1)],
+        {
+            "s": np.array([1, 2], np.float32),
+            "b": np.array([0, 3], np.float32),
+            "m": np.array([5, -70], np.float32),
+            "v": np.array([1, 4], np.float32),
+        },
     ),
     "hard": ([_node("HardSigmoid", ["image"], alpha=0.01, beta=0.1)], {}),
     "reshaped by its own shape": (
@@ -202,6 +229,46 @@ def test_an_operation_is_the_same_as_openvinos(tmp_path: Path, case: str) -> Non
     expected = compiled(image)[0]
     assert found.shape == expected.shape
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_an_operation_copies_nothing_between_devices(tmp_path: Path, case: str) -> None:
+    mixed, on_the_device = mixing(_graph(tmp_path, *CASES[case]), (1, 2, 6, 6), torch.float32)
+    assert mixed == {}
+    assert on_the_device > 0
+
+
+def test_a_frame_copies_nothing_between_devices(backbone: Backbone) -> None:
+    shape = (3, backbone.height, backbone.width, 3)
+    mixed, on_the_device = mixing(backbone.onnx_path, shape, torch.uint8)
+    assert mixed == {}
+    assert on_the_device >= 10
+
+
+def test_a_constant_that_is_read_and_computed_with_lies_on_both(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Clip", ["image", "one"], ["clipped"]),
+        _node("Add", ["clipped", "one"]),
+    ]
+    path = _graph(tmp_path, nodes, {"one": np.array(1, np.float32)})
+    assert mixing(path, (1, 2, 6, 6), torch.float32)[0] == {}
+    found = TorchGraph(path, "cpu")(torch.tensor([-3.0, 4.0]))["out"]
+    assert found.tolist() == [2.0, 5.0]
+
+
+def test_shapes_are_known_without_computing(backbone: Backbone) -> None:
+    pictures = _pictures(2, backbone)
+    outputs = TorchGraph(backbone.onnx_path, "cpu")(torch.from_numpy(pictures))
+    expected = {name: tuple(found.shape) for name, found in outputs.items()}
+    assert output_shapes(backbone.onnx_path, pictures.shape) == expected
+    thousands = output_shapes(backbone.onnx_path, (1 << 20, *pictures.shape[1:]))  # terabytes of maps
+    assert thousands["pooled"] == (1 << 20, backbone.dim)
+
+
+def test_pictures_that_a_graph_does_not_take_are_refused(tmp_path: Path) -> None:
+    path = _graph(tmp_path, *CASES["padded on one side"])
+    with pytest.raises(ArtifactError, match=r"cannot run it on pictures of \[1, 8, 8, 3\]: .*export"):
+        output_shapes(path, (1, 8, 8, 3))
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,8 @@ class HostBackbone:
     to the features afterwards, `meanwhile` while they are enqueued.
     """
 
+    capturable = True
+
     def __init__(self, device: Device, backbone: Backbone, batch: int, dim: int | None = None) -> None:
         self._bindings = device.bindings
         self._engine = open_features(backbone, batch, 1, local=dim is not None, dim=dim or 0)
@@ -64,6 +66,8 @@ class HostBackbone:
 
 class GivenFeatures:
     """Features that the test writes, copied to where they are wanted; on any GPU."""
+
+    capturable = True
 
     def __init__(self, device: Device, shapes: Shapes) -> None:
         self.identity = EngineIdentity("given", "1", device.facts.name, "f32", "0" * 64)

@@ -50,6 +50,7 @@ def test_it_tells_every_part_of_a_frame(net: Path, tmp_path: Path) -> None:
         result["graph"]["p99"] / result["graph"]["p50"], abs=1e-3
     )
     assert (result["engine"], result["width"], result["height"]) == ("tensorrt-f16", 160, 100)
+    assert result["captured"]
     for words in ("network alone", "whole frame, one graph", "preprocess", "memory floor", "GB/s"):
         assert words in told
 

@@ -123,8 +123,8 @@ def test_whole_frames_with_pytorchs_network(tmp_path: Path) -> None:
     tell(done.stdout)
     result = json.loads(to.read_text())
     assert result["engine"] == "torch-f32"
-    assert result["graph"]["p50"] < result["stream"]["p50"]
-    assert result["graph_p99_over_p50"] <= 1.2
+    assert result["captured"] is False
+    assert "graph" not in done.stdout
 
 
 @pytest.mark.parametrize("tool", ["memcheck", "racecheck", "initcheck", "synccheck"])

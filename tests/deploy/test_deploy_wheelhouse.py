@@ -9,10 +9,13 @@ import subprocess
 import sys
 import venv
 import zipfile
+from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
 from stub_driver import asked_for, pycuda_module, stub_driver
 
 from edge_ad.cuda.binaries import CUDA_12, CUDA_13
@@ -82,6 +85,24 @@ def test_the_installed_pycuda_asks_for_functions_of_cuda_12(tmp_path: Path) -> N
     assert {"cuCtxCreate_v2", "cuDevicePrimaryCtxRetain", "cuLaunchKernel"} <= functions
     assert not {name for name in functions if name.startswith("cuCtxCreate_v") and name[-1] > "2"}
     subprocess.run([sys.executable, "-c", IMPORT], env=stub_driver(module, tmp_path), check=True)
+
+
+def test_the_constraints_fit_the_pytorch_that_they_let_in() -> None:
+    """The installed one is kept out, or its wish for cuda.bindings is granted."""
+    lines = (WHEELHOUSE / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    asked = [Requirement(line) for line in lines if not line.startswith("#")]
+    allowed = {one.name: one.specifier for one in asked}
+    assert set(allowed) == {"cuda-bindings", "torch"}
+    wishes = [Requirement(text) for text in metadata.requires("torch") or ()]
+    bindings = [one.specifier for one in wishes if one.name == "cuda-bindings"]
+    releases = ("12.9.4", "13.0.3", "13.5.0")
+    granted = all(
+        any(version in wish and version in allowed["cuda-bindings"] for version in releases)
+        for wish in bindings
+    )
+    installed = Version(metadata.version("torch")).base_version
+    assert granted or installed not in allowed["torch"]
+    assert "2.10.0" in allowed["torch"]  # of CUDA 12
 
 
 def test_requirements_have_every_wheel_s_hash(make: ModuleType, tmp_path: Path) -> None:

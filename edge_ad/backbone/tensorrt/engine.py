@@ -54,6 +54,8 @@ class TensorRtBackbone:
     `enqueue` may be captured into a CUDA graph after it has run once; addresses must stay then.
     """
 
+    capturable = True
+
     def __init__(
         self,
         trt: Any,
