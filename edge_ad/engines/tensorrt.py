@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from edge_ad.backbone.tensorrt.library import Library, open_library
 from edge_ad.backbone.tensorrt.log import make_log
 from edge_ad.backbone.tensorrt.lookup import find_engine
 from edge_ad.cuda.device import Device
+from edge_ad.cuda.primary import SETUP
 from edge_ad.engines.alike import check_features, feature_errors, reference_pictures
 from edge_ad.engines.choice import EngineChoice
 from edge_ad.engines.gpu_engine import GpuFeatures
@@ -56,14 +58,13 @@ def check_entry(
     the bound of the precision.
     """
     key, driver = entry.record.key, device.driver.text
-    engine = GpuFeatures(device, _load(entry, library, plan, backbone))
-    reference = openvino.open_features(backbone, 1, local=bool(key.local_dim), dim=key.local_dim)
-    try:
+    with ExitStack() as made:
+        engine = GpuFeatures(device, _load(entry, library, plan, backbone))
+        made.callback(engine.close)
+        reference = openvino.open_features(backbone, 1, local=bool(key.local_dim), dim=key.local_dim)
+        made.callback(reference.close)
         pictures = reference_pictures(backbone.height, backbone.width)
         errors = feature_errors(engine, reference, backbone, pictures)
-    finally:
-        engine.close()
-        reference.close()
     worst = max(errors.values())
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     try:
@@ -80,4 +81,5 @@ def _load(entry: Entry, library: Library, plan: bytes, backbone: Backbone) -> Te
     log, messages = make_log(library.module)
     tensors = engine_tensors(backbone, key.batch, key.local_dim)
     where = str(entry.plan_path)
-    return TensorRtBackbone(library.module, log, messages, plan, tensors, where, identity(key))
+    with SETUP:  # loading waits for the GPU
+        return TensorRtBackbone(library.module, log, messages, plan, tensors, where, identity(key))
