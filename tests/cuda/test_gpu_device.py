@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from fake_driver import FakeDriver
 
+from edge_ad.cuda.bandwidth import copy_bandwidth
 from edge_ad.cuda.device import Device
 from edge_ad.cuda.driver import read_driver
 from edge_ad.cuda.graph import Graph
@@ -178,6 +179,16 @@ def test_out_of_memory_says_how_much(device: Device, fake: FakeDriver) -> None:
     ):
         DeviceBuffer(device, 600_000, "the second")
     DeviceBuffer(device, 400_000, "one that fits")
+
+
+def test_measuring_the_memory_leaves_nothing_also_without_memory_for_it(
+    device: Device, fake: FakeDriver
+) -> None:
+    fake.memory(1 << 20)
+    assert copy_bandwidth(device, 500_000) > 0.0
+    with pytest.raises(DeviceError, match=r"OUT_OF_MEMORY, 600000"):
+        copy_bandwidth(device, 600_000)
+    assert (fake.live("device memory"), fake.live("streams"), fake.live("events")) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("integrated", [False, True])

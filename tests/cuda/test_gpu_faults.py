@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
 import fake_driver
 import numpy as np
@@ -15,7 +17,7 @@ from tiny_backbone import write_tiny_backbone
 from edge_ad.backbone.spec import Backbone
 from edge_ad.cuda.device import Device
 from edge_ad.cuda.memory import DeviceBuffer
-from edge_ad.engines import gpu
+from edge_ad.engines import gpu, tensorrt
 from edge_ad.engines.gpu_engine import GpuScorer
 from edge_ad.errors import DeviceError
 from edge_ad.gaussian.cuda.launch import FrameScorer
@@ -181,6 +183,23 @@ def test_an_engine_whose_memory_is_not_freed_closes_all_the_same(
     assert not device.opened
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     fake.nothing_left()
+
+
+def test_a_check_without_a_reference_closes_the_engine(
+    device: Device, fake: FakeDriver, backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = calibrated(backbone, 1).network(device, local=False)
+
+    def no_reference(*_: object, **__: object) -> None:
+        raise DeviceError("OpenVINO compiles nothing")
+
+    monkeypatch.setattr(tensorrt, "_load", lambda *_: network)
+    monkeypatch.setattr(tensorrt.openvino, "open_features", no_reference)
+    entry: Any = SimpleNamespace(record=SimpleNamespace(key=SimpleNamespace(local_dim=0)))
+    with pytest.raises(DeviceError, match="compiles nothing"):
+        tensorrt.check_entry(entry, SimpleNamespace(), b"", backbone, device)  # type: ignore[arg-type]
+    assert network.closed == 1
+    assert fake.live("device memory") == fake.live("graphs") == fake.live("streams") == 0
 
 
 def test_a_network_that_does_not_close_keeps_no_device_open(
