@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+import os
+import signal
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +72,88 @@ def test_errors_reach_who_asked_and_leave_it_usable() -> None:
     owner.end()
     with pytest.raises(DeviceError, match="closed"):
         owner.call(lambda: 1)
+
+
+def test_an_interrupted_call_leaves_its_result_to_nobody() -> None:
+    owner, go_on = OwnerThread("gpu"), threading.Event()
+
+    def slow() -> str:
+        os.kill(os.getpid(), signal.SIGINT)
+        go_on.wait(10)
+        return "the first"
+
+    with pytest.raises(KeyboardInterrupt):
+        owner.call(slow)
+    threading.Timer(0.05, go_on.set).start()
+    assert owner.call(lambda: "the second") == "the second"
+    assert owner.call(lambda: "the third") == "the third"
+    owner.end()
+
+
+def test_an_engine_whose_opening_is_interrupted_is_closed() -> None:
+    closed: list[str] = []
+
+    class Engine:
+        def close(self) -> None:
+            closed.append(threading.current_thread().name)
+
+    def opened() -> OpenVinoScorer:
+        os.kill(os.getpid(), signal.SIGINT)
+        return Engine()  # type: ignore[return-value]
+
+    with pytest.raises(KeyboardInterrupt):
+        OwnedScorer(opened, "gpu")
+    assert closed == ["gpu"]
+    assert "gpu" not in _names()
+
+
+def test_who_calls_while_it_ends_is_answered_or_told() -> None:
+    """Whichever comes first: so it is tried often."""
+    told: list[str] = []
+
+    def ask(owner: OwnerThread) -> None:
+        try:
+            told.append(owner.call(lambda: "done"))
+        except DeviceError as error:
+            told.append(str(error))
+
+    for _ in range(200):
+        owner, working = OwnerThread("gpu"), threading.Event()
+
+        def work(working: threading.Event = working) -> None:
+            working.set()
+            time.sleep(1e-3)
+
+        first = threading.Thread(target=owner.call, args=(work,), daemon=True)
+        first.start()
+        working.wait(10)
+        rest = [threading.Thread(target=ask, args=(owner,), daemon=True) for _ in range(3)]
+        rest += [threading.Thread(target=owner.end, daemon=True) for _ in range(2)]
+        for thread in rest:
+            thread.start()
+        for thread in (first, *rest):
+            thread.join(10)
+            assert not thread.is_alive()
+    assert len(told) == 600
+    assert all(one == "done" or "the engine is closed" in one for one in told)
+
+
+def test_nothing_of_a_call_is_kept() -> None:
+    class Result:
+        pass
+
+    owner = OwnerThread("gpu")
+    gc.collect()
+    gc.disable()
+    try:
+        owner.call(Result)
+        with pytest.raises(ZeroDivisionError):
+            owner.call(lambda: (Result(), 1 // 0))
+        owner.call(lambda: None)
+        assert not any(isinstance(one, Result) for one in gc.get_objects())
+    finally:
+        gc.enable()
+    owner.end()
 
 
 def test_an_engine_that_does_not_open_leaves_no_thread(tmp_path: Path) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 
 from edge_ad.cuda.device import Device
 from edge_ad.cuda.failure import doing
-from edge_ad.cuda.memory import DeviceBuffer
+from edge_ad.cuda.memory import zeros
 from edge_ad.cuda.stream import Stream
 
 # GB/s, as their makers state them; of the H200 what a copy reaches. For floors that are computed.
@@ -38,21 +39,16 @@ def copy_bandwidth(device: Device, size: int = _COPIED) -> float:
     best of some. Measured, as not every driver tells the clock of the memory. Raises DeviceError.
     """
     best = float("inf")
-    stream = Stream(device)
-    source, target = (
-        DeviceBuffer(device, size, "what is copied to measure the memory") for _ in range(2)
-    )
-    source.zero()
-    try:
+    with ExitStack() as made:
+        stream = Stream(device)
+        made.callback(stream.close)
+        source, target = (zeros(made, device, size, "what is copied to measure it") for _ in range(2))
         with doing("measuring the GPU's memory"):
             before, after = device.pycuda.Event(), device.pycuda.Event()
             for _ in range(_COPIES):
                 before.record(stream.raw)
-                device.pycuda.memcpy_dtod_async(target.pointer, source.pointer, size, stream.raw)
+                device.pycuda.memcpy_dtod_async(target, source, size, stream.raw)
                 after.record(stream.raw)
                 after.synchronize()
                 best = min(best, after.time_since(before))
-    finally:
-        for one in (source, target, stream):
-            one.close()
     return 2 * size / best / 1e6

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from typing import Any
 
 from edge_ad.cuda.driver import read_driver
-from edge_ad.cuda.failure import check, doing, failed, libraries
+from edge_ad.cuda.failure import CONTEXT_IS_DESTROYED, STICKS, check, doing, libraries
+from edge_ad.cuda.primary import SETUP, Retained, choose_waiting
 from edge_ad.errors import DeviceError
 
-_SCHEDULE_MASK = 7  # CU_CTX_SCHED_MASK
+logger = logging.getLogger(__name__)
+
 _here = threading.local()
 
 
 class _Guard:
     """Lets go of a context when its thread ends: pycuda aborts the process if one is left there."""
 
-    def __init__(self, kept: list[Any]) -> None:
+    def __init__(self, kept: list[Retained]) -> None:
         self.kept = kept
 
     def __del__(self) -> None:
         if self.kept:
-            self.kept.pop().detach()
+            self.kept.pop().release()
 
 
 class Device:
@@ -30,8 +33,9 @@ class Device:
 
     What is made on a device is given to `hold`, and gone when the device is closed. Other libraries in
     the process (TensorRT, PyTorch) share the primary context. A device that was broken by an error that
-    sticks, as an illegal address, is closed all the same; the context is then reset, for them too, and
-    another Device may be opened. (NVIDIA promises that only for a new process: opening makes a trial.)
+    sticks, as an illegal address, is closed all the same; the context is then reset, for them and other
+    Devices too, and another Device may be opened. (NVIDIA promises that only for a new process: opening
+    makes a trial.)
     """
 
     def __init__(self, ordinal: int = 0, blocking: bool = True) -> None:
@@ -52,43 +56,20 @@ class Device:
         self.facts = self.driver.device
         self.pycuda, self.bindings = libraries()
         self._held: list[tuple[Any, Callable[[], object] | None]] = []
-        self._context: list[Any] = []  # the one, while it is open
+        self._context: list[Retained] = []  # the one, while it is open
         self._thread = threading.get_ident()
         what = f"opening GPU {ordinal}"
-        with doing(what):
-            self.pycuda.init()
-            device = self.pycuda.Device(ordinal)
-        self._choose_waiting(what)
-        with doing(what):
-            context: Any = device.retain_primary_context()
-        try:
+        with SETUP:
             with doing(what):
-                context.push()
-        except DeviceError:
-            self._let_go(context)
-            raise
-        self._context.append(context)
-        _here.guard = _Guard(self._context)
-        try:
-            self.synchronize(f"{what} (a context that answers)")
-        except DeviceError:
-            self.close()
-            raise
-
-    def _choose_waiting(self, what: str) -> None:
-        flags = self.bindings.CUctx_flags
-        wanted = int(flags.CU_CTX_SCHED_BLOCKING_SYNC if self.blocking else flags.CU_CTX_SCHED_SPIN)
-        result = self.bindings.cuDevicePrimaryCtxSetFlags(self.ordinal, wanted)
-        if result[0] != self.bindings.CUresult.CUDA_ERROR_PRIMARY_CONTEXT_ACTIVE:
-            check(result, what)
-            return
-        found, _ = check(self.bindings.cuDevicePrimaryCtxGetState(self.ordinal), what)
-        if int(found) & _SCHEDULE_MASK != wanted:
-            raise failed(
-                "CUDA_ERROR_PRIMARY_CONTEXT_ACTIVE",
-                f"another library opened it with flags {int(found)}, {wanted} are wanted",
-                what,
-            )
+                self.pycuda.init()
+            choose_waiting(ordinal, blocking, what)
+            self._context.append(Retained(ordinal, what))
+            _here.guard = _Guard(self._context)
+            try:
+                self.wait_for_copies(f"{what} (a context that answers)")
+            except DeviceError:
+                self.close()
+                raise
 
     @property
     def opened(self) -> bool:
@@ -106,18 +87,28 @@ class Device:
             )
 
     def synchronize(self, what: str = "waiting for the GPU") -> None:
-        """Wait for all that was enqueued on this device. Raises DeviceError for what failed in it."""
+        """Wait for all that was enqueued in this context, by other threads too: not for frames. Raises
+        DeviceError for what failed in it."""
         self.check_thread()
-        with doing(what):
-            self.pycuda.Context.synchronize()
+        with SETUP:
+            check(self.bindings.cuCtxSynchronize(), what)
+
+    def wait_for_copies(self, what: str) -> None:
+        """Wait for what was put on no stream of one's own, which is how pycuda copies and clears. Raises
+        DeviceError for what failed in it."""
+        self.check_thread()
+        with SETUP:
+            check(self.bindings.cuStreamSynchronize(0), what)
 
     def usable(self) -> bool:
-        """Whether the context still answers; an error that sticks fails every call after it."""
-        try:
-            self.synchronize()
-        except DeviceError:
-            return False
-        return True
+        """Whether the context still answers, when all that was enqueued is done; an error that sticks
+        fails every call after it. Other errors tell nothing of the context."""
+        self.check_thread()
+        with SETUP:
+            return self._context[0].current and self._wait() not in STICKS
+
+    def _wait(self) -> int:
+        return int(self.bindings.cuCtxSynchronize()[0])
 
     def memory(self) -> tuple[int, int]:
         """Bytes that are free and bytes that there are."""
@@ -133,46 +124,50 @@ class Device:
 
     def release(self, handle: Any) -> None:
         """Free what `hold` was given. In a broken context nothing can be: it goes with the context.
-        Nothing happens once the device is closed."""
+        Nothing happens once the device is closed. What the driver does not free is logged."""
         if not self._context:
             return
         self.check_thread()
-        if not self.usable():
-            return
-        for i, (held, free) in enumerate(self._held):
-            if held is handle:
-                del self._held[i]
-                if free is not None:
-                    free()
+        with SETUP:
+            if not self.usable():
                 return
+            for i, (held, free) in enumerate(self._held):
+                if held is handle:
+                    del self._held[i]
+                    self._free(free)
+                    return
+
+    def _free(self, free: Callable[[], object] | None) -> None:
+        try:
+            if free is not None:
+                free()
+        except (DeviceError, self.pycuda.Error) as error:
+            logger.warning("GPU %d: not freed until its context is closed: %s", self.ordinal, error)
 
     def close(self) -> None:
         """Free what is held, the last first, and let go of the context; calling it again does nothing.
 
-        Of a broken device nothing is freed by itself; its context is reset. Raises DeviceError when
-        another thread calls it.
+        Of a broken device nothing is freed by itself; its context is reset, unless another Device did
+        that before. What the driver does not free is logged. Raises DeviceError when another thread
+        calls it.
         """
         if not self._context:
             return
         self.check_thread()
-        usable = self.usable()
-        try:
-            while usable and self._held:
-                handle, free = self._held.pop()
-                if free is not None:
-                    free()
-                del handle, free
-        finally:
-            self._let_go(self._context.pop())
-            # What pycuda still has of a broken context it now knows to be dead, and does not free.
-            self._held.clear()
-            if not usable:
-                self.bindings.cuDevicePrimaryCtxReset(self.ordinal)
-
-    def _let_go(self, context: Any) -> None:
-        context.detach()
-        # Releasing takes a primary context off no thread's stack, and pycuda leaves it there.
-        self.bindings.cuCtxPopCurrent()
+        with SETUP:
+            context = self._context[0]
+            state = self._wait() if context.current else CONTEXT_IS_DESTROYED
+            try:
+                while state not in STICKS and self._held:
+                    handle, free = self._held.pop()
+                    self._free(free)
+                    del handle, free
+            finally:
+                self._context.clear()
+                # One that another library has reset is not there to be reset.
+                context.release(broken=state in STICKS and state != CONTEXT_IS_DESTROYED)
+                # What pycuda still has of a broken context it now knows to be dead, and does not free.
+                self._held.clear()
 
     def reopen(self) -> Device:
         """Close this device and open it anew, after an error that sticks. All that was made on it is

@@ -11,7 +11,10 @@ from typing import Any
 from edge_ad.errors import DeviceError
 
 _PYCUDA = re.compile(r"(\w+)(?:::\w+)? failed: (.*?)(?: -(?: (.*))?)?", re.DOTALL)
-_NO_GRAPH = "run without a graph: something in the frame cannot be in one"
+_NO_GRAPH = (
+    "something of it cannot be in a CUDA graph: an engine then launches a frame's parts one by one, "
+    "which takes longer; nothing else needs to be done"
+)
 _AGAIN = "open the device again; if that fails too, restart edge-ad and see `dmesg` for NVRM: Xid"
 _REMEDIES = {
     "CUDA_ERROR_OUT_OF_MEMORY": "end what else holds the memory (see `nvidia-smi`), or use fewer tiles",
@@ -24,6 +27,11 @@ _REMEDIES = {
     "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED": _NO_GRAPH,
     "CUDA_ERROR_ECC_UNCORRECTABLE": "the GPU's memory fails: restart; replace the card if it repeats",
 }
+# After these codes of cuda.h every call in the context fails: uncorrectable memory (214) and links
+# (220), errors that were contained (226), what kernels do wrong (700 to 721), a context that is gone.
+CONTEXT_IS_DESTROYED = 709
+STICKS = frozenset({214, 220, 226, 700, 702, CONTEXT_IS_DESTROYED, 710, *range(714, 720), 721})
+CAPTURES = range(900, 909)  # what has to do with a stream's capture, and with nothing that runs
 
 
 @functools.cache

@@ -6,9 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 from edge_ad.cuda.device import Device
-from edge_ad.cuda.failure import check
+from edge_ad.cuda.failure import CAPTURES, check, failed
+from edge_ad.cuda.primary import SETUP
 from edge_ad.cuda.stream import Stream
 from edge_ad.errors import DeviceError
+
+
+class GraphRefused(DeviceError):
+    """Something of the work cannot be in a graph; on a stream it may well run."""
 
 
 class Graph:
@@ -22,7 +27,8 @@ class Graph:
     def __init__(self, device: Device, stream: Stream, enqueue: Callable[[], None]) -> None:
         """Capture. Nothing runs, and `enqueue` must neither wait nor allocate.
 
-        Raises DeviceError when something of it cannot be in a graph; the stream is then as before.
+        Raises GraphRefused when something of it cannot be in a graph; the stream is then as before.
+        DeviceError for anything else.
         """
         device.check_thread()
         self._device, self._bindings = device, device.bindings
@@ -42,18 +48,24 @@ class Graph:
             raise
 
     def _capture(self, stream: Stream, enqueue: Callable[[], None]) -> Any:
-        # Other threads of the process may do as they like meanwhile.
+        # Other threads may launch, copy and allocate meanwhile, but nobody may wait for the context.
         mode = self._bindings.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
-        check(self._bindings.cuStreamBeginCapture(stream.handle, mode), "capturing the frame as a graph")
-        captured = False
-        try:
-            enqueue()
-            captured = True
-        finally:
+        what = "capturing the frame as a graph"
+        with SETUP:
+            check(self._bindings.cuStreamBeginCapture(stream.handle, mode), what)
+            try:
+                enqueue()
+            except BaseException as error:
+                code, graph = self._bindings.cuStreamEndCapture(stream.handle)
+                if not int(code):
+                    self._bindings.cuGraphDestroy(graph)
+                if isinstance(error, DeviceError) and int(code) in CAPTURES:
+                    raise GraphRefused(str(error)) from error
+                raise
             ended = self._bindings.cuStreamEndCapture(stream.handle)
-            if not captured and not int(ended[0]):
-                self._bindings.cuGraphDestroy(ended[1])
-        return check(ended, "capturing the frame as a graph")
+        if int(ended[0]) in CAPTURES:
+            raise GraphRefused(str(failed(ended[0].name, "", what)))
+        return check(ended, what)
 
     def launch(self, stream: Stream) -> None:
         """Enqueue all of it. Raises DeviceError when the driver refuses."""

@@ -42,14 +42,14 @@ class DeviceBuffer:
         with doing(f"uploading {self.what}"):
             self._device.pycuda.memcpy_htod(self.pointer, np.ascontiguousarray(array))
         # A copy from memory that is not page-locked may return before the GPU has it all.
-        self._device.synchronize(f"uploading {self.what}")
+        self._device.wait_for_copies(f"uploading {self.what}")
 
     def zero(self) -> None:
         """Fill it with zeros."""
         self._fits(self.nbytes)
         with doing(f"clearing {self.what}"):
             self._device.pycuda.memset_d8(self.pointer, 0, self.nbytes)
-        self._device.synchronize(f"clearing {self.what}")
+        self._device.wait_for_copies(f"clearing {self.what}")
 
     def read(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """Its contents as a new array of just its size, after all that was enqueued."""

@@ -13,6 +13,7 @@ from edge_ad.backbone.engine import Head, LocalHead
 from edge_ad.backbone.spec import Backbone
 from edge_ad.cuda.binaries import check_architecture, kernel_image
 from edge_ad.cuda.device import Device
+from edge_ad.cuda.primary import SETUP
 from edge_ad.engines.choice import EngineChoice
 from edge_ad.engines.gpu_engine import GpuFeatures, GpuScorer
 from edge_ad.engines.gpu_frame import GpuBackbone, GpuEngine
@@ -31,8 +32,10 @@ class _Alone(GpuEngine):
 
     def close(self) -> None:
         """Of the engine, and of the device."""
-        super().close()
-        self._device.close()
+        try:
+            super().close()
+        finally:
+            self._device.close()
 
 
 class _Features(_Alone, GpuFeatures):
@@ -119,7 +122,8 @@ def open_network(
     if choice.kind == "torch":
         from edge_ad.backbone.torch_cuda import TorchNetwork
 
-        return TorchNetwork(device, backbone, batch, local, dim)
+        with SETUP:
+            return TorchNetwork(device, backbone, batch, local, dim)
     from edge_ad.engines.tensorrt import open_tensorrt
 
     return open_tensorrt(choice, device, backbone, batch, local, dim)

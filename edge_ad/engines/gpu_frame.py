@@ -5,6 +5,7 @@ Which backbone runs is behind `GpuBackbone`, and what is made of its features be
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Protocol, TypeVar
@@ -15,10 +16,13 @@ from numpy.typing import NDArray
 from edge_ad.backbone.engine import EngineIdentity
 from edge_ad.cuda.device import Device
 from edge_ad.cuda.failure import doing
-from edge_ad.cuda.graph import Graph
+from edge_ad.cuda.graph import Graph, GraphRefused
 from edge_ad.cuda.memory import Mirror
+from edge_ad.cuda.primary import SETUP
 from edge_ad.cuda.stream import Stream
 from edge_ad.errors import DeviceError
+
+logger = logging.getLogger(__name__)
 
 Shape = tuple[int, ...]
 
@@ -157,12 +161,17 @@ class GpuEngine:
             enqueue()
 
     def _warm(self, graph: bool) -> None:
-        """Let libraries allocate what they want in a first frame; then capture, and try the capture."""
-        self._enqueue()
-        self._stream.synchronize("running a first frame on the GPU")
-        if graph:
-            self._graph = self._own(Graph(self._device, self._stream, self._enqueue))
-            self._run()
+        """Let libraries allocate what they want in a first frame; then capture, and try the capture.
+        Where it is refused, frames are launched part by part."""
+        with SETUP:
+            self._enqueue()
+            self._stream.synchronize("running a first frame on the GPU")
+            if graph:
+                try:
+                    self._graph = self._own(Graph(self._device, self._stream, self._enqueue))
+                except GraphRefused as error:
+                    logger.warning("%s: frames run without a graph: %s", self.identity.key, error)
+                self._run()
 
     def _run(self) -> None:
         self._device.check_thread()
@@ -219,11 +228,16 @@ class GpuEngine:
         return times
 
     def close(self) -> None:
-        """Release everything, the backbone too; calling it again does nothing.
+        """Release everything, the backbone too; calling it again does nothing. What cannot be released
+        is logged.
 
         Raises DeviceError only when another thread than the device's calls it.
         """
         if self._device.opened:
             self._device.check_thread()
         self._dead = self._dead or "the engine is closed; open another one"
-        self._owned.close()
+        try:
+            with SETUP:
+                self._owned.close()
+        except DeviceError as error:
+            logger.warning("%s: closing the engine: %s", self.identity.key, error)

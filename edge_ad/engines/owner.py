@@ -17,6 +17,19 @@ T = TypeVar("T")
 Engine = TypeVar("Engine", bound=FeatureEngine | ScoreEngine)
 
 
+class _Call:
+    """Some work, and room for what comes of it; a call that is given up leaves nothing to others."""
+
+    __slots__ = ("answered", "error", "result", "work")
+
+    def __init__(self, work: Callable[[], object]) -> None:
+        self.work = work
+        self.result: object = None
+        self.error: BaseException | None = None
+        self.answered = threading.Lock()
+        self.answered.acquire()
+
+
 class OwnerThread:
     """Runs what it is given, one after the other, and hands the result or the error back.
 
@@ -24,34 +37,44 @@ class OwnerThread:
     """
 
     def __init__(self, name: str) -> None:
-        self._work: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
-        self._done: SimpleQueue[tuple[object, BaseException | None]] = SimpleQueue()
+        self._work: SimpleQueue[_Call | None] = SimpleQueue()
         self._turn = threading.Lock()
+        self._ended = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     def call(self, work: Callable[[], T]) -> T:
-        """`work`'s result; raises what it raises."""
+        """`work`'s result; raises what it raises. When the caller is interrupted, it runs all the same,
+        and nobody gets its result."""
+        call = _Call(work)
         with self._turn:
-            if not self._thread.is_alive():
+            if self._ended:
                 raise DeviceError("the engine is closed; open another one")
-            self._work.put(work)
-            result, error = self._done.get()
-        if error is not None:
-            raise error
-        return result  # type: ignore[return-value]
+            self._work.put(call)
+        call.answered.acquire()  # taken by whoever made it, let go by the thread
+        if call.error is not None:
+            try:
+                raise call.error
+            finally:
+                del call  # which the error's traceback would hold, and it the error
+        return call.result  # type: ignore[return-value]
 
     def end(self) -> None:
-        """End the thread; calling it again does nothing."""
-        self._work.put(None)
+        """End the thread after what it was given; calling it again does nothing."""
+        with self._turn:
+            if not self._ended:
+                self._ended = True
+                self._work.put(None)
         self._thread.join()
 
     def _run(self) -> None:
-        while (work := self._work.get()) is not None:
+        while (call := self._work.get()) is not None:
             try:
-                self._done.put((work(), None))
+                call.result = call.work()
             except BaseException as error:  # noqa: BLE001 - it belongs to the caller, who waits
-                self._done.put((None, error))
+                call.error = error
+            call.answered.release()
+            del call  # or its result would live on until the next
 
 
 class _Owned(Generic[Engine]):
@@ -60,11 +83,17 @@ class _Owned(Generic[Engine]):
     def __init__(self, open_engine: Callable[[], Engine], name: str) -> None:
         """`open_engine` runs in the engine's thread. Raises what it raises."""
         self._owner = OwnerThread(name)
+        opened: list[Engine] = []
         try:
-            self._engine = self._owner.call(open_engine)
+            self._owner.call(lambda: opened.append(open_engine()))
         except BaseException:
-            self._owner.end()
+            # Whoever is interrupted here leaves an engine that is opened all the same.
+            try:
+                self._owner.call(lambda: [engine.close() for engine in opened])
+            finally:
+                self._owner.end()
             raise
+        (self._engine,) = opened
         self._closed = False
         self._infer = self._engine.infer
         self.identity: EngineIdentity = self._engine.identity

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from contextlib import ExitStack
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from edge_ad.backbone.tensorrt.library import Library, open_library
 from edge_ad.backbone.tensorrt.log import make_log
 from edge_ad.backbone.tensorrt.lookup import find_engine
 from edge_ad.cuda.device import Device
+from edge_ad.cuda.primary import SETUP
 from edge_ad.engines.alike import check_features, feature_errors, largest_error, reference_pictures
 from edge_ad.engines.choice import EngineChoice
 from edge_ad.engines.gpu_engine import GpuFeatures
@@ -60,14 +62,13 @@ def check_entry(
     the bound of the precision.
     """
     key, driver = entry.record.key, device.driver.text
-    engine = GpuFeatures(device, _load(entry, library, plan, backbone, device))
-    reference = openvino.open_features(backbone, 1, local=bool(key.local_dim), dim=key.local_dim)
-    try:
+    with ExitStack() as made:
+        engine = GpuFeatures(device, _load(entry, library, plan, backbone, device))
+        made.callback(engine.close)
+        reference = openvino.open_features(backbone, 1, local=bool(key.local_dim), dim=key.local_dim)
+        made.callback(reference.close)
         pictures = reference_pictures(backbone.height, backbone.width)
         errors = feature_errors(engine, reference, backbone, pictures)
-    finally:
-        engine.close()
-        reference.close()
     worst = largest_error(errors)
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     try:
@@ -95,4 +96,5 @@ def _load(
     tensors = engine_tensors(backbone, key.batch, key.local_dim)
     where = str(entry.plan_path)
     told = identity(key, entry.record.plan_sha256, device.driver.text)
-    return TensorRtBackbone(library.module, trt_log, messages, plan, tensors, where, told)
+    with SETUP:  # loading waits for the GPU
+        return TensorRtBackbone(library.module, trt_log, messages, plan, tensors, where, told)

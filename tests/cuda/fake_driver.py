@@ -95,6 +95,11 @@ class FakeDriver:
         """The next kernel to run ends like this, and the context with it."""
         self._library.fake_break_next_kernel(code)
 
+    def contexts(self, reset_releases: bool = False, flags_change: bool = False) -> None:
+        """What drivers may differ in: whether resetting the primary context gives back what was
+        retained, and whether flags may be set while it is open."""
+        self._library.fake_contexts(reset_releases, flags_change)
+
     def memory(self, size: int) -> None:
         """The device has so many bytes."""
         self._library.fake_memory(size)
@@ -112,7 +117,8 @@ class FakeDriver:
         return sum(self._library.fake_calls(function.encode()) for function in functions)
 
     def live(self, what: str) -> int:
-        """How many there are: contexts, device memory, page-locked, modules, streams, events, graphs."""
+        """How many there are: contexts, references (of the primary one), device memory, page-locked,
+        modules, streams, events, graphs."""
         found: int = self._library.fake_live(what.encode())
         assert found >= 0, what
         return found
@@ -128,6 +134,9 @@ class FakeDriver:
 
     def nothing_left(self) -> None:
         """Asserts that nothing is held any more, and no context is current."""
-        kinds = ("contexts", "device memory", "page-locked", "modules", "streams", "events", "graphs")
+        kinds = (
+            "contexts", "references", "device memory", "page-locked", "modules", "streams", "events",
+            "graphs",
+        )  # fmt: skip
         assert {kind: self.live(kind) for kind in kinds} == dict.fromkeys(kinds, 0)
         assert self._library.fake_depth() == 0

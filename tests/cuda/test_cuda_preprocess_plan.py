@@ -140,6 +140,9 @@ def test_what_else_cannot_be_is_refused() -> None:
     zones = {"top": (np.zeros((60, 81), np.uint8), [1])}
     with pytest.raises(ConfigError, match="zones of 81 x 60 px in a frame of 80 x 60 px; draw them"):
         plan_preprocess([View()], [TOP], 8, 8, zones)
+    most = [CameraPixels(f"c{i}", (18_000, 18_000)) for i in range(8)]
+    with pytest.raises(ConfigError, match=r"raw take 2592\d+ bytes on the GPU, \d+ at most"):
+        plan_preprocess([View(f"v{i}", f"c{i}") for i in range(8)], most, 8, 8)
     large = CameraPixels("top", (4000, 4000))
     with pytest.raises(
         ConfigError, match=r"rows take \d+ bytes on the GPU, \d+ at most; give the views"

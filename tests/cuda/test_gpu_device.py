@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from fake_driver import FakeDriver
 
+from edge_ad.cuda.bandwidth import copy_bandwidth
 from edge_ad.cuda.device import Device
 from edge_ad.cuda.driver import read_driver
 from edge_ad.cuda.graph import Graph
@@ -80,7 +81,10 @@ def test_the_primary_context_is_retained_and_released(fake: FakeDriver, blocking
         device.synchronize()
 
 
-def test_a_context_that_another_library_holds_is_shared(fake: FakeDriver) -> None:
+@pytest.mark.parametrize("flags_change", [False, True])
+def test_a_context_that_another_library_holds_is_shared(fake: FakeDriver, flags_change: bool) -> None:
+    """Its threads go on waiting as they did, also where the driver would have it changed."""
+    fake.contexts(flags_change=flags_change)
     with Device() as device:
         bindings = device.bindings
         bindings.cuDevicePrimaryCtxRetain(0)
@@ -89,6 +93,7 @@ def test_a_context_that_another_library_holds_is_shared(fake: FakeDriver) -> Non
         DeviceError, match=r"PRIMARY_CONTEXT_ACTIVE, another library .* flags 4, 1 are wan"
     ):
         Device(blocking=False)
+    assert fake.flags() == 4
     with Device():
         pass
     assert fake.live("contexts") == 1
@@ -99,7 +104,7 @@ def test_opening_that_fails_leaves_nothing(fake: FakeDriver) -> None:
     with pytest.raises(DeviceError, match=r"has 1 card, none at place 7"):
         Device(7)
     for function in ("cuDevicePrimaryCtxRetain", "cuCtxPushCurrent_v2",
-                     "cuDevicePrimaryCtxSetFlags_v2", "cuCtxSynchronize"):  # fmt: skip
+                     "cuDevicePrimaryCtxSetFlags_v2", "cuStreamSynchronize"):  # fmt: skip
         fake.fail(function, fake_driver.LAUNCH_FAILED)
         with pytest.raises(DeviceError, match=r"opening GPU 0.*CUDA_ERROR_LAUNCH_FAILED"):
             Device()
@@ -131,7 +136,7 @@ def test_a_thread_or_process_that_ends_without_closing_ends_well(fake: FakeDrive
     kept: list[Device] = []
     in_a_thread(lambda: kept.append(Device()))
     assert len(kept) == 1
-    kept[0].bindings.cuDevicePrimaryCtxReset(0)
+    kept[0].bindings.cuDevicePrimaryCtxRelease(0)
     code = "from edge_ad.cuda.device import Device; device = Device(); print(device.facts.name)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "Fake GPU\n", "")
@@ -174,6 +179,16 @@ def test_out_of_memory_says_how_much(device: Device, fake: FakeDriver) -> None:
     ):
         DeviceBuffer(device, 600_000, "the second")
     DeviceBuffer(device, 400_000, "one that fits")
+
+
+def test_measuring_the_memory_leaves_nothing_also_without_memory_for_it(
+    device: Device, fake: FakeDriver
+) -> None:
+    fake.memory(1 << 20)
+    assert copy_bandwidth(device, 500_000) > 0.0
+    with pytest.raises(DeviceError, match=r"OUT_OF_MEMORY, 600000"):
+        copy_bandwidth(device, 600_000)
+    assert (fake.live("device memory"), fake.live("streams"), fake.live("events")) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("integrated", [False, True])
@@ -271,10 +286,12 @@ def test_a_broken_context_that_another_library_holds_is_reset(device: Device, fa
     assert not device.usable()
     with device.reopen() as again:
         DeviceBuffer(again, 4, "a fresh one").zero()
+    assert fake.live("references") == 1  # the other library's
+    device.bindings.cuDevicePrimaryCtxRelease(0)
 
 
 def test_a_gpu_that_does_not_come_back_is_told(device: Device, fake: FakeDriver) -> None:
-    fake.fail("cuCtxSynchronize", fake_driver.LAUNCH_FAILED, nth=2)
+    fake.fail("cuStreamSynchronize", fake_driver.LAUNCH_FAILED)
     with pytest.raises(
         DeviceError, match=r"context that answers.*CUDA_ERROR_LAUNCH_FAILED.*restart edge-ad"
     ):
@@ -315,7 +332,8 @@ def test_what_cannot_be_in_a_graph_is_told_and_the_stream_lives_on(
             raise DeviceError("the network refuses")
 
     with pytest.raises(
-        DeviceError, match=r"within: .*STREAM_CAPTURE_UNS.*; run without a graph|refuses"
+        DeviceError,
+        match=r"within: .*STREAM_CAPTURE_UNS.*; something of it cannot be in a CUDA graph|refuses",
     ):
         Graph(device, stream, enqueue)
     mirror.host[:] = 3

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
 import fake_driver
 import numpy as np
@@ -15,6 +17,7 @@ from tiny_backbone import write_tiny_backbone
 from edge_ad.backbone.spec import Backbone
 from edge_ad.cuda.device import Device
 from edge_ad.cuda.memory import DeviceBuffer
+from edge_ad.engines import gpu, tensorrt
 from edge_ad.engines.gpu_engine import GpuScorer
 from edge_ad.errors import DeviceError
 from edge_ad.gaussian.cuda.launch import FrameScorer
@@ -86,7 +89,7 @@ IN_THE_MAKING = (
     "cuModuleLoadDataEx", "cuModuleGetFunction", "cuMemGetInfo_v2", "cuMemAlloc_v2", "cuMemcpyHtoD_v2",
     "cuMemsetD8_v2", "cuMemHostRegister_v2", "cuStreamCreate", "cuMemcpyHtoDAsync_v2",
     "cuLaunchHostFunc", "cuLaunchKernel", "cuMemcpyDtoHAsync_v2", "cuStreamSynchronize",
-    "cuCtxSynchronize", "cuStreamBeginCapture_v2", "cuStreamEndCapture",
+    "cuStreamBeginCapture_v2", "cuStreamEndCapture",
     "cuGraphInstantiateWithFlags", "cuGraphDestroy", "cuGraphUpload", "cuGraphLaunch",
 )  # fmt: skip
 
@@ -131,22 +134,94 @@ def test_out_of_memory_names_what_and_leaves_the_device_usable(
 
 
 def test_a_network_that_cannot_be_in_a_graph_still_runs_without(
-    device: Device, backbone: Backbone
+    device: Device, fake: FakeDriver, backbone: Backbone, caplog: pytest.LogCaptureFixture
 ) -> None:
     made = calibrated(backbone, 1)
     network = made.network(device)
     network.meanwhile = lambda: DeviceBuffer(device, 16, "memory within").close()
     kernels = FrameScorer(device, IMAGE, made.heads, backbone.dim, made.local)
-    with pytest.raises(
-        DeviceError, match=r"memory within: .*CAPTURE_UNSUPPORTED.*; run without a graph"
-    ):
+    engine = GpuScorer(device, network, kernels)
+    (told,) = caplog.messages
+    assert "frames run without a graph: allocating memory within: " in told
+    assert "CAPTURE_UNSUPPORTED" in told
+    assert "an engine then launches a frame's parts one by one" in told
+    engine.input[:] = made.pictures
+    before = fake.calls("cuGraphLaunch")
+    np.testing.assert_allclose(engine.infer(), made.expected()[0], rtol=1e-5)
+    assert fake.calls("cuGraphLaunch") == before
+    engine.close()
+    assert fake.live("graphs") == 0
+
+
+def test_a_network_that_fails_within_the_capture_is_no_refusal(
+    device: Device, backbone: Backbone
+) -> None:
+    made, calls = calibrated(backbone, 1), []
+    network = made.network(device)
+
+    def fail_the_second_time() -> None:
+        calls.append(1)
+        if len(calls) == 2:
+            raise DeviceError("the network fails")
+
+    network.meanwhile = fail_the_second_time
+    kernels = FrameScorer(device, IMAGE, made.heads, backbone.dim, made.local)
+    with pytest.raises(DeviceError, match=r"^the network fails$"):
         GpuScorer(device, network, kernels)
     assert network.closed == 1
-    kernels = FrameScorer(device, IMAGE, made.heads, backbone.dim, made.local)
-    engine = GpuScorer(device, network, kernels, graph=False)
-    engine.input[:] = made.pictures
-    np.testing.assert_allclose(engine.infer(), made.expected()[0], rtol=1e-5)
+
+
+@pytest.mark.parametrize("function", ["cuMemHostUnregister", "cuGraphExecDestroy"])
+def test_an_engine_whose_memory_is_not_freed_closes_all_the_same(
+    fake: FakeDriver, backbone: Backbone, function: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = calibrated(backbone, 1)
+    device = Device()
+    engine = gpu._Features(device, made.network(device))
+    fake.fail(function, fake_driver.LAUNCH_FAILED)
     engine.close()
+    assert not device.opened
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    fake.nothing_left()
+
+
+def test_a_check_without_a_reference_closes_the_engine(
+    device: Device, fake: FakeDriver, backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = calibrated(backbone, 1).network(device, local=False)
+
+    def no_reference(*_: object, **__: object) -> None:
+        raise DeviceError("OpenVINO compiles nothing")
+
+    monkeypatch.setattr(tensorrt, "_load", lambda *_: network)
+    monkeypatch.setattr(tensorrt.openvino, "open_features", no_reference)
+    entry: Any = SimpleNamespace(record=SimpleNamespace(key=SimpleNamespace(local_dim=0)))
+    with pytest.raises(DeviceError, match="compiles nothing"):
+        tensorrt.check_entry(entry, SimpleNamespace(), b"", backbone, device)  # type: ignore[arg-type]
+    assert network.closed == 1
+    assert fake.live("device memory") == fake.live("graphs") == fake.live("streams") == 0
+
+
+def test_a_network_that_does_not_close_keeps_no_device_open(
+    fake: FakeDriver, backbone: Backbone, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = calibrated(backbone, 1)
+    for error in (DeviceError("it does not close"), RuntimeError("it does not close")):
+        device = Device()
+        engine = gpu._Features(device, made.network(device))
+
+        def fail(error: Exception = error) -> None:
+            raise error
+
+        engine._owned.callback(fail)
+        if isinstance(error, DeviceError):
+            engine.close()
+            assert "closing the engine: it does not close" in caplog.text
+        else:
+            with pytest.raises(RuntimeError, match="does not close"):
+                engine.close()
+        assert not device.opened
+        fake.nothing_left()
 
 
 def test_only_the_devices_thread_uses_and_closes_an_engine(device: Device, backbone: Backbone) -> None:

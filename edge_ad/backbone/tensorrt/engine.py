@@ -77,6 +77,7 @@ class TensorRtBackbone:
         self._bound: set[str] = set()
         self._messages, self._where, self.tensors = messages, where, tensors
         self.identity = identity
+        messages.listen()
         self._runtime: Any = self._made(trt.Runtime(log), "Runtime")
         self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
@@ -140,6 +141,7 @@ class TensorRtBackbone:
     def close(self) -> None:
         """Release context, engine and runtime, in this order; calling it again does nothing. The stream
         must be idle."""
+        self._messages.listen()
         self._context = None
         self._engine = None
         self._runtime = None
@@ -167,6 +169,7 @@ class TensorRtBackbone:
                 )
 
     def _open(self, what: str, part: Any) -> Any:
+        self._messages.listen()
         if part is None:
             raise DeviceError(f"{self._where}: {what} on a closed engine; open another one")
         return part

@@ -14,6 +14,10 @@ from edge_ad.preprocess.cuda.layout import ARITHMETICS, FORMATS, aligned
 from edge_ad.preprocess.resize import Roi
 
 
+class UnknownStraightening(ConfigError):
+    """This OpenCV lays parts straight in a way that the kernel does not know; the CPU can do it."""
+
+
 @dataclass(slots=True)
 class Frames:
     """Of each camera: where its bytes begin in `raw` and how many they are, channels and order of the
@@ -91,7 +95,7 @@ def _straighten(frames: Frames, i: int, camera: CameraPixels, boxes: Sequence[Ro
     """Only what tiles are cut from is laid straight."""
     arithmetic = installed_arithmetic()
     if arithmetic is None:
-        raise ConfigError(
+        raise UnknownStraightening(
             f"camera {camera.name}: this OpenCV lays parts straight in a way that the GPU's kernel does "
             "not compute; install OpenCV 4.9 to 5.0, or take an engine of the CPU"
         )

@@ -86,8 +86,8 @@ def plan_preprocess(
     """Plan for the same views, cameras in the same order and zones as `PartInput` takes.
 
     Raises ConfigError for a view that does not fit its camera's frame, zones of another size, frames
-    that their pixel format cannot have, more than the buffers can hold, or a located camera where this
-    OpenCV straightens in a way that the kernel does not know.
+    that their pixel format cannot have, or more than the buffers can hold; UnknownStraightening for a
+    located camera where this OpenCV straightens in a way that the kernel does not know.
     """
     names = [camera.name for camera in cameras]
     places = [names.index(view.camera) for view in views]
@@ -186,6 +186,7 @@ class _Tiles:
 
 def _assemble(frames: Frames, tiles: _Tiles, size: tuple[int, int], halves: bool) -> PreprocessPlan:
     height, width = size
+    sizes = _sizes(frames, len(tiles.rows) * height * width * 3 * (2 if halves else 1))
     launches, constants = _prepare(frames, tiles)
     constants["tiles"] = np.array(tiles.rows, np.int32).reshape(-1, len(TILE_FIELDS))
     constants["steps"] = np.concatenate([*tiles.steps, np.zeros(1, np.int32)])
@@ -193,13 +194,22 @@ def _assemble(frames: Frames, tiles: _Tiles, size: tuple[int, int], halves: bool
     patches = blocks_for(height, PATCH[0]) * blocks_for(width, PATCH[1])
     arguments = ("tiles", "steps", "masks", "raw", "scratch", height, width, int(halves), "rows")
     launches.append(Launch("resize_tiles", (patches, len(tiles.rows)), BLOCK, tiles.shared, arguments))
-    result = len(tiles.rows) * height * width * 3 * (2 if halves else 1)
+    moved = frames.bytes_moved + tiles.bytes_moved + frames.bytes_seen + sizes["rows"]
+    moved += sum(array.nbytes for array in constants.values())
+    return PreprocessPlan(
+        len(tiles.rows), height, width, halves, frames.starts, frames.sizes, frames.located,
+        tuple(launches), constants, sizes, moved,
+    )  # fmt: skip
+
+
+def _sizes(frames: Frames, rows: int) -> dict[str, int]:
+    """Bytes of the buffers; places in them fit an int32 of the tables then, else ConfigError."""
     sizes = {
         "raw": frames.raw_end + SLACK,
         "matrices": 8 * 6 * max(1, len(frames.located)),
         "faults": 4 * len(frames.sizes),
         "scratch": frames.scratch_end + SLACK,
-        "rows": result,
+        "rows": rows,
     }
     for name, taken in sizes.items():
         if taken > MOST_BYTES:
@@ -207,12 +217,7 @@ def _assemble(frames: Frames, tiles: _Tiles, size: tuple[int, int], halves: bool
                 f"a part's {name} take {taken} bytes on the GPU, {MOST_BYTES} at most; give the views "
                 "fewer tiles or smaller regions, or the cameras smaller frames"
             )
-    moved = frames.bytes_moved + tiles.bytes_moved + frames.bytes_seen + result
-    moved += sum(array.nbytes for array in constants.values())
-    return PreprocessPlan(
-        len(tiles.rows), height, width, halves, frames.starts, frames.sizes, frames.located,
-        tuple(launches), constants, sizes, moved,
-    )  # fmt: skip
+    return sizes
 
 
 def _prepare(frames: Frames, tiles: _Tiles) -> tuple[list[Launch], dict[str, NDArray[np.generic]]]:

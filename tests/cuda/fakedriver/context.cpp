@@ -32,6 +32,16 @@ Stream* capturing() {
     return nullptr;
 }
 
+CUresult meets_captures(bool legacy) {
+    bool met = false;
+    for (Stream* stream : state().streams) {
+        if (!stream->capturing) continue;
+        if (legacy && !stream->blocking && stream->captured_by != std::this_thread::get_id()) continue;
+        stream->invalid = met = true;
+    }
+    return met ? CAPTURE_UNSUPPORTED : SUCCESS;
+}
+
 CUresult enter(const char* function, Needs needs, bool forbidden_in_capture) {
     State& it = state();
     const long call = ++it.calls[function];
@@ -158,7 +168,7 @@ EXPORT CUresult cuDeviceTotalMem_v2(size_t* size, int) {
 
 EXPORT CUresult cuDevicePrimaryCtxSetFlags_v2(int, unsigned flags) {
     ENTER(Needs::init);
-    if (state().primary) return PRIMARY_CONTEXT_ACTIVE;
+    if (state().primary && !state().flags_change) return PRIMARY_CONTEXT_ACTIVE;
     state().flags = flags;
     return SUCCESS;
 }
@@ -177,22 +187,24 @@ EXPORT CUresult cuDevicePrimaryCtxRetain(Context** context, int) {
         it.contexts.push_back(std::make_unique<Context>());
         it.primary = it.contexts.back().get();
     }
-    ++it.primary->references;
+    ++it.references;
     *context = it.primary;
     return SUCCESS;
 }
 
 EXPORT CUresult cuDevicePrimaryCtxRelease_v2(int) {
     ENTER(Needs::init);
-    Context* primary = state().primary;
-    if (!primary) return INVALID_CONTEXT;
-    if (!--primary->references) destroy(primary);
+    State& it = state();
+    if (!it.references) return INVALID_CONTEXT;
+    if (!--it.references && it.primary) destroy(it.primary);
     return SUCCESS;
 }
 
 EXPORT CUresult cuDevicePrimaryCtxReset_v2(int) {
     ENTER(Needs::init);
-    if (state().primary) destroy(state().primary);
+    State& it = state();
+    if (it.reset_releases) it.references = 0;
+    if (it.primary) destroy(it.primary);
     return SUCCESS;
 }
 
@@ -218,7 +230,8 @@ EXPORT CUresult cuCtxGetDevice(int* device) {
 }
 
 EXPORT CUresult cuCtxSynchronize() {
-    ENTER(Needs::context, true);
+    ENTER(Needs::context);
+    if (const CUresult bad = meets_captures(false)) return bad;
     return drain_all();
 }
 
@@ -237,6 +250,8 @@ EXPORT void fake_fresh() {
     it.memory = fresh.memory;
     it.attributes = fresh.attributes;
     it.order = fresh.order;
+    it.reset_releases = fresh.reset_releases;
+    it.flags_change = fresh.flags_change;
     it.failures.clear();
     it.next_kernel = SUCCESS;
 }
@@ -256,6 +271,11 @@ EXPORT void fake_fail(const char* function, long nth, CUresult code) {
 EXPORT void fake_break_next_kernel(CUresult code) {
     const Held held;
     state().next_kernel = code;
+}
+EXPORT void fake_contexts(bool reset_releases, bool flags_change) {
+    const Held held;
+    state().reset_releases = reset_releases;
+    state().flags_change = flags_change;
 }
 EXPORT void fake_memory(size_t bytes) {
     const Held held;
@@ -283,7 +303,7 @@ EXPORT long fake_live(const char* what) {
     const Held held;
     const State& it = state();
     const std::map<std::string, size_t> counts = {
-        {"contexts", it.primary ? 1 : 0}, {"device memory", it.device_memory.size()},
+        {"contexts", it.primary ? 1 : 0}, {"references", size_t(it.references)}, {"device memory", it.device_memory.size()},
         {"page-locked", it.registered.size()}, {"modules", it.modules.size()},
         {"streams", it.streams.size()}, {"events", it.events.size()},
         {"graphs", it.graphs.size() + it.executables.size()},

@@ -35,7 +35,6 @@ enum : CUresult {
 namespace fake {
 
 struct Context {
-    int references = 0;
     bool alive = true;
     CUresult broken = SUCCESS;  // what every call returns from then on
 };
@@ -53,6 +52,7 @@ struct Graph {
 };
 
 struct Stream {
+    bool blocking = false;  // in order with the legacy stream
     bool capturing = false, invalid = false;
     std::thread::id captured_by;
     Graph captured;
@@ -85,6 +85,9 @@ struct State {
     unsigned flags = 0;
     std::vector<std::unique_ptr<Context>> contexts;
     Context* primary = nullptr;
+    int references = 0;           // of the primary context; a reset leaves them, as cuda.h says,
+    bool reset_releases = false;  // unless this is set
+    bool flags_change = false;    // also those of an open context: some drivers refuse that
     size_t used = 0;
     std::map<CUdeviceptr, Region> device_memory;
     std::map<uintptr_t, size_t> registered;
@@ -106,6 +109,9 @@ std::mutex& books();  // held by whoever reads or writes the state, never while 
 std::condition_variable& idle();
 Context* current();
 Stream* capturing();  // the stream that this thread captures, if any
+// What concerns all of the context (`legacy` false) or its legacy stream, from whatever thread, spoils the
+// captures that it would have to wait for. Captures are thread-local: other calls are this thread's affair.
+CUresult meets_captures(bool legacy);
 
 // How a function has to begin: counts it, and says whether it may go on.
 #define ENTER(...)                                    \

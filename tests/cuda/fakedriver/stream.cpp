@@ -53,18 +53,15 @@ CUresult fake::enqueue(Stream* stream, const char* what, std::function<CUresult(
         stream->captured.operations.push_back({what, std::move(run), stream});
         return SUCCESS;
     }
-    // The legacy stream waits for all others, also for those in capture.
-    if (Stream* other = stream ? nullptr : capturing()) {
-        other->invalid = true;
-        return CAPTURE_UNSUPPORTED;
-    }
+    if (const CUresult bad = stream ? SUCCESS : meets_captures(true)) return bad;
     state().pending.push_back({what, std::move(run), stream});
     return SUCCESS;
 }
 
-EXPORT CUresult cuStreamCreate(Stream** stream, unsigned) {
+EXPORT CUresult cuStreamCreate(Stream** stream, unsigned flags) {
     ENTER(Needs::context);
     *stream = new Stream;
+    (*stream)->blocking = !(flags & 1);  // CU_STREAM_NON_BLOCKING
     state().streams.insert(*stream);
     return SUCCESS;
 }
@@ -81,6 +78,7 @@ EXPORT CUresult cuStreamDestroy_v2(Stream* stream) {
 EXPORT CUresult cuStreamSynchronize(Stream* stream) {
     ENTER(Needs::context);
     if (stream && !state().streams.count(stream)) return INVALID_HANDLE;
+    if (const CUresult bad = stream ? SUCCESS : meets_captures(true)) return bad;
     if (stream && stream->capturing) {
         stream->invalid = true;
         return CAPTURE_UNSUPPORTED;
