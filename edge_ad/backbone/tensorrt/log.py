@@ -79,7 +79,7 @@ def _new_log(module: Any) -> Any:
 
 def pass_on(severity: str, text: str) -> None:
     """One message, to whom it is for."""
-    logger.log(_LEVELS.get(severity, logging.ERROR), "%s", text)
+    logger.log(LEVELS.get(severity, logging.ERROR), "%s", text)
     heard: Messages | None = getattr(_here, "messages", None)
     if heard is not None:
         heard.add(severity, text)
