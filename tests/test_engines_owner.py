@@ -150,7 +150,7 @@ def test_nothing_of_a_call_is_kept() -> None:
         with pytest.raises(ZeroDivisionError):
             owner.call(lambda: (Result(), 1 // 0))
         owner.call(lambda: None)
-        assert not any(isinstance(one, Result) for one in gc.get_objects())
+        assert not any(type(one) is Result for one in gc.get_objects())
     finally:
         gc.enable()
     owner.end()

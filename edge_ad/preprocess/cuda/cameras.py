@@ -16,8 +16,8 @@ class CameraPixels:
     """One camera's frames as its driver delivers them, rows without gaps: height x width of samples, or
     height x width x channels; samples of 8 bits, of mono10, mono12 and mono16 of 16 (little-endian).
 
-    `pixel_format`, `bit_depth`: as in the configuration; "auto" where a frame was converted before:
-    grey or BGR. `located`: its parts are laid straight.
+    `pixel_format`, `bit_depth`: as in the configuration; "auto" where a frame was converted before, as
+    all of the daemon's are: grey or BGR. `located`: its parts are laid straight.
     """
 
     name: str

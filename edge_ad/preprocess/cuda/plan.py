@@ -55,7 +55,7 @@ class PreprocessPlan:
                   one in the frame (`edge_ad.locate.pose.matrix`); beside raw, all that changes from part
                   to part
         faults    uint32 [cameras], zero when made: 1 where a sample had more bits than declared; who
-                  reads it clears it
+                  reads it clears it (only frames that are converted here can have any)
         scratch   written before it is read
         rows      the result
 
