@@ -22,9 +22,9 @@ from edge_ad.reference import REFERENCE_TOLERANCE
 
 LEAST_CORRELATION = 0.99  # Spearman's, of the two engines' scores
 MOST_DIFFERENT = 0.01  # share of the parts that one rejects and the other does not
-# A near thing: the engines differ by no more of their thresholds in how far the part is from being
-# judged otherwise. As much as a reference part may move under another runtime, and thrice what float16
-# moves one at most (0.7 %, calibration/studies/gate.py): who is the highest of two alike is chance.
+# A near thing: in how far the part is above or below, in thresholds, the engines differ by no more than
+# a reference part may move under another runtime. Which of two alike parts is the highest is chance.
+# float16 moves the shipped network's by 0.7 % at most (calibration/studies/gate.py).
 NEAR = REFERENCE_TOLERANCE
 
 
