@@ -1,6 +1,6 @@
 // Runs the kernels on buffers from standard input and writes what they leave to standard output.
 //
-//     harness levels ORDER,... GRID BLOCK FRAMES PAIRS GAUSSIANS LEVELS TILES
+//     harness levels ORDER,... GRID BLOCK FRAMES PAIRS GAUSSIANS
 //     harness cells  ORDER,... GRID BLOCK FRAMES POSITIONS D VIEW REGRESSORS TILES SHARED
 //     harness stuck  a barrier that half of the threads pass by, to see that it is noticed
 //
@@ -24,20 +24,20 @@ struct Job {
 };
 
 void run_levels(const Job& job) {
-    const int pairs = job.number(0), gaussians = job.number(1), levels = job.number(2), tiles = job.number(3);
+    const int pairs = job.number(0), gaussians = job.number(1);
     const Buffer table = input(), pair = input(), vectors = input(), floats = input(), features = input();
-    const Buffer squares = guarded(4 * size_t(pairs)), tickets = zeros(size_t(gaussians + tiles));
-    const Buffer distances = guarded(4 * size_t(gaussians)), sums = guarded(4 * size_t(tiles));
+    const Buffer squares = guarded(4 * size_t(pairs)), tickets = zeros(size_t(gaussians));
+    const Buffer distances = guarded(4 * size_t(gaussians));
     for (const std::string& name : job.orders) {
         shim::Order order(name);
         for (int frame = 0; frame < job.frames; ++frame) {
             const float* x = features.as<float>() + features.size / 4 / size_t(job.frames) * size_t(frame);
             shim::launch(order, dim3(job.grid), job.block, 0, [&] {
                 level_distances(table.as<LevelGaussian>(), pair.as<unsigned>(), vectors.as<uint4>(),
-                                floats.as<float>(), x, pairs, gaussians, levels, squares.as<float>(),
-                                tickets.as<unsigned>(), distances.as<float>(), sums.as<float>());
+                                floats.as<float>(), x, pairs, squares.as<float>(), tickets.as<unsigned>(),
+                                distances.as<float>());
             });
-            for (const Buffer& result : {distances, sums, tickets}) output(result);
+            for (const Buffer& result : {distances, tickets}) output(result);
         }
     }
 }
@@ -79,7 +79,7 @@ int main(int count, char** arguments) {
         shim::Order order("forward");
         shim::launch(order, dim3(1), 64, 0, [] { if (threadIdx.x < 32) __syncthreads(); });
     }
-    if (!(what == "levels" && count == 10) && !(what == "cells" && count == 12)) {
+    if (!(what == "levels" && count == 8) && !(what == "cells" && count == 12)) {
         shim::Order::fail("wrong arguments");
     }
     const Job job{split(arguments[2]), unsigned(std::atoi(arguments[3])), unsigned(std::atoi(arguments[4])),

@@ -83,7 +83,7 @@ def test_bytes_of_a_frame_are_those_of_what_is_packed() -> None:
         plan = plan_for(heads, store)
         vectors, floats = pack_levels(plan, heads)
         read = vectors.nbytes + floats.nbytes + plan.table.nbytes + plan.pairs.nbytes + 4 * 2 * 109
-        written = 4 * (2 * 2 + 2)
+        written = 4 * (2 * 2)
         assert plan.bytes_per_frame == read + written + 4 * (2 * plan.squares + plan.tickets)
         assert vectors.nbytes == 2 * VECTOR * sum(
             factor_vectors(k, d, WIDE[store]) for k, d in [(9, 9), (80, 100)]

@@ -22,7 +22,7 @@ from edge_ad.gaussian.cuda.layout import Store
 from edge_ad.gaussian.cuda.levels import LevelsPlan, level_shapes, pack_levels, plan_levels
 
 # The kernels' arguments, P a pointer and i an int32; see mahalanobis.cu.
-LEVEL_DISTANCES = "PPPPPiiiPPPP"
+LEVEL_DISTANCES = "PPPPPiPPP"
 COARSE_VIEWS = "PPPiiiP"
 REGRESSORS = "PPPiiiP"
 CELL_DISTANCES = "PPPPPiiiP"
@@ -31,7 +31,7 @@ Planned = TypeVar("Planned")
 
 
 class LevelScorer:
-    """`level_distances`: distances [T, L] and their sums [T] of features [T, D] on the GPU."""
+    """`level_distances`: distances [T, L] of features [T, D] on the GPU."""
 
     def __init__(
         self,
@@ -57,7 +57,6 @@ class LevelScorer:
             self._floats = upload(made, device, floats, "the levels' means")
             self._squares = _zeros(made, device, self.plan.squares, "the levels' squares")
             self._tickets = _zeros(made, device, self.plan.tickets, "the levels' tickets")
-            self._sums = _zeros(made, device, self.plan.tiles, "the levels' sums")
             shape = (self.plan.tiles, self.plan.levels)
             self.distances = Mirror(device, shape, np.float32, "the levels' distances")
             made.callback(self.distances.close)
@@ -68,8 +67,7 @@ class LevelScorer:
         plan = self.plan
         arguments = (
             self._table, self._pairs, self._vectors, self._floats, features,
-            len(plan.pairs), len(plan.table), plan.levels,
-            self._squares, self._tickets, self.distances.pointer, self._sums,
+            len(plan.pairs), self._squares, self._tickets, self.distances.pointer,
         )  # fmt: skip
         self._kernel.launch(stream, (plan.grid, 1), plan.block, arguments)
 
