@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -74,7 +75,15 @@ def test_errors_reach_who_asked_and_leave_it_usable() -> None:
         owner.call(lambda: 1)
 
 
-def test_an_interrupted_call_leaves_its_result_to_nobody() -> None:
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C is KeyboardInterrupt, whatever runs the tests has made of it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupted_call_leaves_its_result_to_nobody(interruptible: None) -> None:
     owner, go_on = OwnerThread("gpu"), threading.Event()
 
     def slow() -> str:
@@ -90,7 +99,7 @@ def test_an_interrupted_call_leaves_its_result_to_nobody() -> None:
     owner.end()
 
 
-def test_an_engine_whose_opening_is_interrupted_is_closed() -> None:
+def test_an_engine_whose_opening_is_interrupted_is_closed(interruptible: None) -> None:
     closed: list[str] = []
 
     class Engine:

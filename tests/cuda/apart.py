@@ -80,7 +80,7 @@ def _run(item: pytest.Item) -> dict[str, list[dict[str, str]]]:
     nodes = [other.nodeid for other in item.session.items if other.path == item.path]
     path = os.pathsep.join(filter(None, [str(directory), os.environ.get("LD_LIBRARY_PATH")]))
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *nodes],
+        [sys.executable, "-m", "pytest", "-n", "0", "-p", "no:cacheprovider", *nodes],
         cwd=item.config.rootpath,
         env=os.environ | {DIRECTORY: str(directory), "LD_LIBRARY_PATH": path},
         capture_output=True,

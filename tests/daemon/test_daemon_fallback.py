@@ -364,5 +364,5 @@ def test_without_the_bundles_parts_nothing_is_promised(calibrated: Station) -> N
     }
     manifest = msgspec.structs.replace(bundle.manifest, engines=bare)
     bundle = type(bundle)(bundle.path, manifest, bundle.sha256, bundle.tensors)
-    with pytest.raises(ArtifactError, match=r"no reference frames to measure on.*calibrate --refit"):
+    with pytest.raises(DeviceError, match=r"supply; .*no reference frames to measure on"):
         stand_in(bundle, calibrated, LOST)
