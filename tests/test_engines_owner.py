@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import signal
 import threading
 import time
@@ -75,6 +74,12 @@ def test_errors_reach_who_asked_and_leave_it_usable() -> None:
         owner.call(lambda: 1)
 
 
+def _interrupt() -> None:
+    """Ctrl-C while the main thread waits, and time for it to see that."""
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+    time.sleep(0.2)
+
+
 @pytest.fixture
 def interruptible() -> Iterator[None]:
     """Ctrl-C is KeyboardInterrupt, whatever runs the tests has made of it."""
@@ -87,7 +92,7 @@ def test_an_interrupted_call_leaves_its_result_to_nobody(interruptible: None) ->
     owner, go_on = OwnerThread("gpu"), threading.Event()
 
     def slow() -> str:
-        os.kill(os.getpid(), signal.SIGINT)
+        _interrupt()
         go_on.wait(10)
         return "the first"
 
@@ -107,7 +112,7 @@ def test_an_engine_whose_opening_is_interrupted_is_closed(interruptible: None) -
             closed.append(threading.current_thread().name)
 
     def opened() -> OpenVinoScorer:
-        os.kill(os.getpid(), signal.SIGINT)
+        _interrupt()
         return Engine()  # type: ignore[return-value]
 
     with pytest.raises(KeyboardInterrupt):
