@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ import cv2
 import msgspec
 import numpy as np
 
+from edge_ad.durable import write_durably
 from edge_ad.errors import ArtifactError, CaptureError, CheckFailed, ConfigError, DeviceError
 from edge_ad.frame import Image
 
@@ -231,20 +231,6 @@ def decode_frame(data: bytes, where: str) -> Image:
     if image.dtype != np.uint8 or not (image.ndim == 2 or image.shape[2] == 3):
         raise CaptureError(f"{where}: {image.dtype} {image.shape} is not 8-bit grey or BGR")
     return np.asarray(image, np.uint8)
-
-
-def write_durably(path: Path, data: bytes) -> None:
-    """Write a file that is complete under its name or not there at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as handle:
-            handle.write(data)
-            handle.flush()
-            os.fsync(handle.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

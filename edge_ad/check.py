@@ -48,6 +48,8 @@ def check_station(station: Station, wall_s: Callable[[], float] = time.time) -> 
     yield _guard("backbone", lambda: _backbone(station))
     yield _guard("engine", lambda: _engine(station))
     yield _guard("bundle", lambda: _bundle(station))
+    if station.engine.fallback and station.engine.kind != "openvino":
+        yield _guard("fallback", lambda: _fallback(station))
     yield _guard("disk", lambda: _disk(station))
     yield _guard("scores port", lambda: _scores_port(station, status))
     yield _guard("metrics port", lambda: _metrics_port(station, status))
@@ -194,13 +196,15 @@ def _backbone(station: Station) -> Finding:
 
 
 def _engine(station: Station) -> Finding:
-    from edge_ad.backbone.openvino import open_features
     from edge_ad.backbone.spec import load_backbone
+    from edge_ad.calibrate.plan import choose_local
+    from edge_ad.engines import chosen_engine, open_features
     from edge_ad.preprocess.views import count_tiles
 
-    config = station.engine
     backbone = load_backbone(station.backbone_path, verify=False)
-    engine = open_features(backbone, count_tiles(station.views), config.threads, config.precision)
+    local = choose_local(station, backbone)
+    tiles, dim = count_tiles(station.views), local.dim if local is not None else 0
+    engine = open_features(chosen_engine(station), backbone, tiles, local is not None, dim)
     try:
         engine.infer()
         start = time.perf_counter()
@@ -244,6 +248,33 @@ def _bundle(station: Station) -> Finding:
         remedy = "" if bundle.detection.problem else ": run 'edge-ad qualify' with known-bad parts"
         return Finding("bundle", "warn", text + remedy)
     return Finding("bundle", "ok", text)
+
+
+def _fallback(station: Station) -> Finding:
+    """Whether the engine that takes over where the station's fails would be in time."""
+    from edge_ad.bundle import current_path, open_bundle
+    from edge_ad.daemon.fallback import slowest_ms
+    from edge_ad.engines import reference_engine
+    from edge_ad.inspector import open_inspector
+
+    choice, path = reference_engine(station), current_path(station.state_path, station.product)
+    assert choice is not None
+    if path is None:
+        return Finding("fallback", "ok", f"{choice.key} will be calibrated with the station's engine")
+    inspector = open_inspector(open_bundle(path), choice, time.perf_counter_ns)
+    try:
+        slow_ms = slowest_ms(inspector)
+    finally:
+        inspector.close()
+    text = f"{choice.key} would judge 99 % of parts within {slow_ms:.1f} ms"
+    if slow_ms > station.deadline_ms:
+        return Finding(
+            "fallback",
+            "warn",
+            f"{text}, later than deadline_ms = {station.deadline_ms:g}: it cannot take the place of a "
+            "GPU that fails; allow more, or take a smaller backbone",
+        )
+    return Finding("fallback", "ok", text)
 
 
 def _disk(station: Station) -> Finding:

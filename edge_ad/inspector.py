@@ -11,16 +11,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_ad.backbone.engine import ScoreEngine
+from edge_ad.backbone.engine import FrameEngine, ScoreEngine
 from edge_ad.bundle import Bundle, CameraRule, map_maker, open_bundle, tile_scale
+from edge_ad.bundle.frames import gpu_frames
 from edge_ad.bundle.zones import painted, position_labels, read_label_images
-from edge_ad.errors import ArtifactError, ConfigError
+from edge_ad.cores import usable_cores
+from edge_ad.engines import REFERENCE, EngineChoice, open_scorer
+from edge_ad.errors import ConfigError
 from edge_ad.findings import Finder
 from edge_ad.frame import Image
 from edge_ad.gaussian.maps import MapMaker
@@ -109,6 +114,7 @@ class Inspector:
         self.threshold = section.threshold
         self.cameras = tuple(manifest.preprocess.cameras)
         self.stamps = [0, 0, 0, 0, 0]
+        self.stands_in_for = ""  # the engine that failed, where this one has its place
         self._clock = clock
         self._rules = tuple(manifest.preprocess.cameras.values())
         self._scales = tuple(section.scales)
@@ -116,6 +122,8 @@ class Inspector:
         size = (manifest.preprocess.height, manifest.preprocess.width)
         self._locator = part_locator(bundle)
         self._part = PartInput(manifest.views, self.cameras, *size, threads, zones)
+        frames = engine if isinstance(engine, FrameEngine) and engine.prepares else None
+        self._frames: FrameEngine | None = frames
         self._tiles = manifest.tiles
         if len(engine.input) != len(self._tiles):
             raise ValueError(f"an engine of {len(engine.input)} rows for {len(self._tiles)} tiles")
@@ -136,13 +144,17 @@ class Inspector:
         if wrong is not None:
             stamps[1:] = [clock()] * 4
             return wrong
-        straight = self._locator.straighten(images)
+        taking = self._frames is not None
+        straight = self._locator.find(images) if taking else self._locator.straighten(images)
         stamps[1] = clock()
         if straight.failure is not None:
             stamps[2:] = [stamps[1]] * 3
             detail = f"camera {self.cameras[straight.camera]}: {straight.detail}"
             return fault(Reason(straight.failure), self.threshold, detail)
-        self._part.fill(straight.images, self.engine.input)
+        if self._frames is not None:
+            self._frames.take(images, self._locator.moves(straight.poses))
+        else:
+            self._part.fill(straight.images, self.engine.input)
         stamps[2] = clock()
         distances = self.engine.infer()
         stamps[3] = clock()
@@ -152,23 +164,30 @@ class Inspector:
 
     def warm_up(self, rounds: int = 3) -> None:
         """Run on black pictures, so that the first part does not pay for first-time allocations."""
-        black = [
-            np.zeros((r.height, r.width) if r.channels == 1 else (r.height, r.width, 3), np.uint8)
-            for r in self._rules
-            if r.frame_size == "fixed"
-        ]
         self._locator.warm_up()
         for _ in range(rounds):
-            if len(black) == len(self._rules):
-                self._part.fill(black, self.engine.input)
-            distances = self.engine.infer()
-            if len(black) == len(self._rules):  # a map has a size only where the frames have
-                self._judge(distances, self.engine.cells, ())
+            self._rehearse()
 
     def close(self) -> None:
         """Release the engine. Idempotent."""
         self._part.close()
         self.engine.close()
+
+    def _rehearse(self) -> None:
+        """Judge a part of black pictures, as far as the bundle knows their size, and forget it."""
+        black = [
+            np.zeros((r.height, r.width) if r.channels == 1 else (r.height, r.width, 3), np.uint8)
+            for r in self._rules
+            if r.frame_size == "fixed"
+        ]
+        if self._frames is not None:
+            self._part.fit(black)
+            self._frames.take(black, self._locator.moves([Pose(0.0, 0.0, 0.0)] * len(black)))
+        elif len(black) == len(self._rules):
+            self._part.fill(black, self.engine.input)
+        distances = self.engine.infer()
+        if len(black) == len(self._rules):  # a map has a size only where the frames have
+            self._judge(distances, self.engine.cells, ())
 
     def _judge(
         self,
@@ -285,33 +304,30 @@ def load(path: str | Path, backbone: str | Path | None = None, threads: int = 0)
     threads 0: one per physical core. Raises ArtifactError for a bundle that is refused.
     """
     bundle = open_bundle(path, None if backbone is None else Path(backbone))
-    sections = bundle.manifest.engines.values()
-    precision = next((s.identity.precision for s in sections if s.identity.kind == "openvino"), "f32")
-    inspector = open_inspector(bundle, threads, precision)
+    inspector = open_inspector(bundle, EngineChoice(threads=threads))
     inspector.warm_up()
     return inspector
 
 
 def open_inspector(
-    bundle: Bundle, threads: int = 0, precision: str = "f32", clock: Callable[[], int] = _no_clock
+    bundle: Bundle, choice: EngineChoice = REFERENCE, clock: Callable[[], int] = _no_clock
 ) -> Inspector:
-    """Compile the bundle's section for this machine's engine.
+    """Open an engine on its section of the bundle.
 
     A runtime or device other than the one calibrated is accepted when the bundle's reference frames
     keep their scores. Raises ArtifactError that names both sides, DeviceError when nothing compiles.
     """
-    key = f"openvino-{precision}"
+    key = choice.key
     section, heads, backbone = bundle.section(key), bundle.heads(key), bundle.backbone()
     local = bundle.local_heads(key)
-    # Imported last: at the daemon's start another thread imports it while this one verifies files.
-    from edge_ad.backbone.openvino import open_scorer, usable_cores
-
-    engine = open_scorer(backbone, heads, threads, precision, local)
-    inspector = Inspector(bundle, engine, clock, threads or usable_cores())
-    if engine.identity != section.identity:
-        try:
+    choice = msgspec.structs.replace(choice, plan=section.identity.build)
+    frames = gpu_frames(bundle) if choice.on_gpu else None
+    engine = open_scorer(choice, backbone, heads, local, frames)
+    with ExitStack() as opened:
+        opened.callback(engine.close)
+        inspector = Inspector(bundle, engine, clock, choice.threads or usable_cores())
+        opened.callback(inspector.close)
+        if engine.identity != section.identity:
             check_reference(inspector)
-        except ArtifactError:
-            inspector.close()
-            raise
+        opened.pop_all()
     return inspector

@@ -24,7 +24,7 @@ from edge_ad.locate.pose import Pose
 from edge_ad.verdict import Decision, Reason
 
 STAGES = ("queue", "locate", "preprocess", "engine", "verdict", "publish")
-STATES = ("STARTING", "LEARNING", "COLLECTING", "RUNNING", "STOPPING")
+STATES = ("STARTING", "LEARNING", "COLLECTING", "RUNNING", "DEGRADED", "FAILED", "STOPPING")
 LATENCY_BUCKETS_MS = (1, 2, 4, 6, 8, 10, 12.5, 15, 20, 25, 30, 40, 50, 75, 100, 150, 250, 500, 1000)
 RATIO_BUCKETS = (
     0.25, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.925, 0.95, 0.96, 0.97, 0.98, 0.99, 1.0,
@@ -89,6 +89,10 @@ class Metrics:
         )  # fmt: skip
         self.allowed = Counter(
             "edge_ad_allowed_parts", "Parts that passed because their zones excused every finding.",
+            registry=registry,
+        )  # fmt: skip
+        self.degraded = Counter(
+            "edge_ad_degraded_parts", "Parts of which the engine was asked that stands in for another.",
             registry=registry,
         )  # fmt: skip
         self.journal_errors = Counter(

@@ -31,9 +31,7 @@ def check_reference(inspector: Inspector) -> float:
     bundle, identity = inspector.bundle, inspector.identity
     section = bundle.section(identity.key)
     were = section.identity
-    change = (
-        f"calibrated on {were.runtime} ({were.device}), this is {identity.runtime} ({identity.device})"
-    )
+    change = f"calibrated on {were.text}, this is {identity.text}"
     if not section.reference_scores:
         raise ArtifactError(
             f"{bundle.path}: {change}, and it has no reference frames to compare; "

@@ -29,6 +29,7 @@ from edge_ad.calibrate.job import Job, Skipped
 from edge_ad.calibration_set import load_set, set_directory
 from edge_ad.config import Station
 from edge_ad.delivery.control import ControlClient
+from edge_ad.engines import EngineChoice
 from edge_ad.errors import ArtifactError, CaptureError, CheckFailed, ConfigError, DeviceError
 from edge_ad.gaussian.subspace import Reduction
 from edge_ad.gaussian.view import Features, FitSettings, fit_view
@@ -80,7 +81,7 @@ def test_good_parts_become_an_active_bundle(calibrated: Station) -> None:
 
 def test_the_inspector_agrees_with_the_calibration(calibrated: Station) -> None:
     bundle = open_bundle(active(calibrated))
-    inspector = open_inspector(bundle, threads=1)
+    inspector = open_inspector(bundle, EngineChoice(threads=1))
     assert check_reference(inspector) < 1e-5
     scores = [inspector.inspect(part_image(number)).score for number in range(1000, 1100)]
     # 40 parts promise 2.4 % on average; 12 of 100 would have a chance of less than one in a thousand.
@@ -100,7 +101,7 @@ def test_the_default_profile_shows_where_a_part_is_unusual(calibrated: Station) 
     assert "default: pooled levels and 4 x 4 positions of 10 features (levels level3, level4)" in line
     assert "<h3>Positions</h3>" in (bundle.path / "report.html").read_text()
     assert 0.0 < fit.shrinkage < 1.0
-    inspector = open_inspector(bundle, threads=1)
+    inspector = open_inspector(bundle, EngineChoice(threads=1))
     spoilt = part_image(2000)
     spoilt[2:10, 2:10] = 255  # 48 x 64 pixels become 64 x 64, 16 to a cell
     verdict = inspector.inspect(spoilt)
@@ -118,7 +119,7 @@ def test_the_publications_profile_has_no_positions(tmp_path: Path) -> None:
     assert "paper: pooled levels alone, no map" in "\n".join(bundle_lines(bundle))
     assert bundle.local_heads(KEY) is None
     assert not [name for name in bundle.tensors if "/local/" in name]
-    inspector = open_inspector(bundle, threads=1)
+    inspector = open_inspector(bundle, EngineChoice(threads=1))
     verdict = inspector.inspect(part_image(1000))
     assert verdict.maps is None
     assert verdict.distances is not None
@@ -153,14 +154,14 @@ def test_an_engine_that_differs_at_one_position_is_refused(factor: float) -> Non
         backbone="", directory="", work="", cameras=[], views=[ViewRule(name="top", camera="top")],
         zones=[], base="",
         levels=levels, local=None, regressors=400, reduction=Reduction(), rate=0.01,
-        threshold="conformal", folds=20, augment=0, min_parts=2, screen="report", screened=0, key=KEY,
-        precision="f16", threads=1,
+        threshold="conformal", folds=20, augment=0, min_parts=2, screen="report", screened=0,
+        engines=[EngineChoice("torch")], threads=1,
         kept=[], candidates=[], next_number=1,
     )  # fmt: skip
     parts = ["000001", "000002", "000003"]
     check_engine(job, parts, Answers(distances, cells), expected)
     cells[1, 0, 2] *= factor
-    with pytest.raises(DeviceError, match=r"f16: part 000002, view top, position 2: distance .* NumPy"):
+    with pytest.raises(DeviceError, match=r"torch-f32: part 000002, view top, position 2: .* NumPy"):
         check_engine(job, parts, Answers(distances, cells), expected)
 
 
@@ -308,7 +309,7 @@ def test_refit_with_another_setting(station: Station, tmp_path: Path) -> None:
     assert manifest.engines[KEY].promise.method == "crossfit-20"
     (fits,) = manifest.engines[KEY].levels
     assert [fit.k < level.dim for fit, level in zip(fits, manifest.levels, strict=True)] == [True] * 2
-    inspector = open_inspector(open_bundle(active(changed)), threads=1)
+    inspector = open_inspector(open_bundle(active(changed)), EngineChoice(threads=1))
     assert check_reference(inspector) < 1e-5
     inspector.close()
 
@@ -477,7 +478,7 @@ camera = "side"
     else:
         assert section.scales == [1.0] * 3  # its scores are on one scale already
         assert len(section.local) == 3
-    inspector = open_inspector(bundle, threads=1)
+    inspector = open_inspector(bundle, EngineChoice(threads=1))
     assert check_reference(inspector) < 1e-5
     inspector.close()
     assert "View corner" in result.report.read_text()
@@ -742,7 +743,7 @@ def test_replicates_are_fitted_and_parts_are_counted(station: Station, tmp_path:
     section = result.manifest.engines[result.key]
     assert section.promise.method == "crossfit-4, with replicates"
     assert section.promise.parts == result.manifest.counts["parts"]
-    inspector = open_inspector(open_bundle(result.path), threads=1)
+    inspector = open_inspector(open_bundle(result.path), EngineChoice(threads=1))
     lighter = np.clip(part_image(900) * 1.08, 0, 255).astype(np.uint8)
     assert np.isfinite(inspector.inspect(lighter).score)
     inspector.close()

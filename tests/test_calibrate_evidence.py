@@ -17,6 +17,7 @@ from edge_ad.bundle.describe import bundle_lines
 from edge_ad.calibrate import Request, calibrate
 from edge_ad.calibration_set import CalibrationSet, load_set, set_directory
 from edge_ad.config import Station
+from edge_ad.engines import EngineChoice
 from edge_ad.errors import CheckFailed, ConfigError
 from edge_ad.evidence.entry import EntryRecord, read_entries
 from edge_ad.frame import Image
@@ -63,7 +64,7 @@ def kept_set(station: Station) -> CalibrationSet:
 
 
 def score(station: Station, image: Image) -> tuple[float, float]:
-    inspector = open_inspector(open_bundle(active_bundle(station)), threads=1)
+    inspector = open_inspector(open_bundle(active_bundle(station)), EngineChoice(threads=1))
     verdict = inspector.inspect(image)
     inspector.close()
     return verdict.score, verdict.threshold

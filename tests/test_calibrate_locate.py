@@ -20,6 +20,7 @@ from edge_ad.calibration_set import load_set, set_directory
 from edge_ad.capture.parts import Placement, part_placement, plate
 from edge_ad.config import Station
 from edge_ad.daemon.loading import build_inspector, check_fits
+from edge_ad.engines import EngineChoice
 from edge_ad.errors import ArtifactError, CheckFailed, ConfigError
 from edge_ad.frame import Image
 from edge_ad.inspector import Inspector, open_inspector
@@ -52,7 +53,7 @@ def calibrated(tmp_path_factory: pytest.TempPathFactory) -> Station:
 
 @pytest.fixture(scope="module")
 def inspector(calibrated: Station) -> Inspector:
-    return open_inspector(open_bundle(active_bundle(calibrated)), threads=1)
+    return open_inspector(open_bundle(active_bundle(calibrated)), EngineChoice(threads=1))
 
 
 def test_the_bundle_holds_the_part_that_others_are_laid_like(calibrated: Station) -> None:
@@ -211,7 +212,7 @@ def test_the_daemon_says_where_parts_lay(calibrated: Station, tmp_path: Path) ->
     bundle = open_bundle(active_bundle(calibrated))
 
     def build(_: Station) -> Any:
-        return open_inspector(bundle, threads=1)
+        return open_inspector(bundle, EngineChoice(threads=1))
 
     with Line(tmp_path, build=build) as line:
         line.feed(part(1400), np.full(SIZE[::-1], 40, np.uint8))

@@ -12,6 +12,7 @@ from tiny_station import part_image, write_station
 
 from edge_ad.bundle import current_path, open_bundle
 from edge_ad.calibrate import Request, calibrate
+from edge_ad.engines import EngineChoice
 from edge_ad.errors import CheckFailed
 from edge_ad.gaussian.local import fit_local
 from edge_ad.inspector import open_inspector
@@ -33,7 +34,7 @@ def test_a_mark_on_a_background_that_never_changed_is_rejected(tmp_path: Path) -
     calibrate(station, Request(directory=tmp_path / "good"))
     path = current_path(station.state_path, station.product)
     assert path is not None
-    inspector = open_inspector(open_bundle(path), threads=1)
+    inspector = open_inspector(open_bundle(path), EngineChoice(threads=1))
     passed = [inspector.inspect(on_black(number)).passed for number in range(100, 120)]
     assert sum(passed) >= 16
     marked = on_black(200)

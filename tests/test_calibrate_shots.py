@@ -26,6 +26,7 @@ from edge_ad.capture.parts import (
 from edge_ad.config import Station, parse_station
 from edge_ad.daemon.loading import build_inspector
 from edge_ad.delivery.wire import read_journal_line
+from edge_ad.engines import EngineChoice
 from edge_ad.errors import ArtifactError, ConfigError
 from edge_ad.frame import Frame, Image
 from edge_ad.inspector import Inspector, open_inspector
@@ -52,7 +53,7 @@ def station(tmp_path_factory: pytest.TempPathFactory) -> Station:
 
 @pytest.fixture(scope="module")
 def inspector(station: Station) -> Inspector:
-    return open_inspector(open_bundle(active_bundle(station)), threads=1)
+    return open_inspector(open_bundle(active_bundle(station)), EngineChoice(threads=1))
 
 
 def test_each_shot_is_a_view_with_gaussians_of_its_own(station: Station, inspector: Inspector) -> None:
@@ -126,7 +127,7 @@ def test_a_free_running_camera_that_loses_a_picture(inspector: Inspector, tmp_pa
     bundle = inspector.bundle
 
     def build(_: Station) -> Any:
-        return open_inspector(bundle, threads=1)
+        return open_inspector(bundle, EngineChoice(threads=1))
 
     def frame(index: int, image: Image) -> Frame:
         return Frame("top", index, image, time.monotonic_ns(), time.time_ns())
@@ -183,7 +184,7 @@ def test_where_a_part_lies_is_found_in_one_shot_for_all(tmp_path: Path) -> None:
     locate = f'{SHOTS}frame_size = "fixed"\n[camera.locate]\nshot = "bright"\n{views}'
     station = write_station(tmp_path, "folder://nowhere", locate)
     calibrate(station, Request(directory=tmp_path / "good"))
-    inspector = open_inspector(open_bundle(active_bundle(station)), threads=1)
+    inspector = open_inspector(open_bundle(active_bundle(station)), EngineChoice(threads=1))
     rules = inspector.bundle.manifest.preprocess.cameras
     assert [rules[p].locate.shot for p in PICTURES] == ["", "top.bright"]  # type: ignore[union-attr]
     images = pictures(100)

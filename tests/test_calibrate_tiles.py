@@ -21,6 +21,7 @@ from edge_ad.bundle.describe import bundle_lines
 from edge_ad.calibrate import Request, calibrate
 from edge_ad.calibrate.plan import choose_levels
 from edge_ad.config import Station
+from edge_ad.engines import EngineChoice
 from edge_ad.errors import ConfigError
 from edge_ad.inspector import open_inspector
 from edge_ad.reference import check_reference
@@ -77,7 +78,7 @@ def test_every_tile_has_gaussians_of_its_own_under_one_threshold(calibrated: Sta
 
 
 def test_the_daemon_judges_as_the_calibration_does(calibrated: Station) -> None:
-    inspector = open_inspector(open_bundle(active_bundle(calibrated)), threads=1)
+    inspector = open_inspector(open_bundle(active_bundle(calibrated)), EngineChoice(threads=1))
     assert check_reference(inspector) < 1e-5
     passed = sum(inspector.inspect(big_part(number)).passed for number in range(1000, 1060))
     assert passed > 50  # 40 parts promise 2.4 %
@@ -85,7 +86,7 @@ def test_the_daemon_judges_as_the_calibration_does(calibrated: Station) -> None:
 
 
 def test_a_defect_is_found_in_the_tile_where_it_is(calibrated: Station) -> None:
-    inspector = open_inspector(open_bundle(active_bundle(calibrated)), threads=1)
+    inspector = open_inspector(open_bundle(active_bundle(calibrated)), EngineChoice(threads=1))
     for x, y in ((20, 20), (90, 100), (150, 30)):
         image = big_part(2000)
         image[y - 6 : y + 6, x - 6 : x + 6] = 255
@@ -112,7 +113,7 @@ def test_a_defect_is_found_in_the_tile_where_it_is(calibrated: Station) -> None:
 
 
 def test_a_frame_of_another_size_is_fault(calibrated: Station) -> None:
-    inspector = open_inspector(open_bundle(active_bundle(calibrated)), threads=1)
+    inspector = open_inspector(open_bundle(active_bundle(calibrated)), EngineChoice(threads=1))
     verdict = inspector.inspect(big_part(1)[:, :150])
     assert (verdict.decision, verdict.reason) == (Decision.FAULT, Reason.FRAME_SIZE)
     inspector.close()
@@ -185,7 +186,7 @@ def test_fewer_features_per_position_where_there_are_tiles(tmp_path: Path) -> No
     assert local is not None
     assert (local.dim, local.narrowed_from) == (48, 96)
     assert local.exported == bundle.backbone().local
-    inspector = open_inspector(bundle, threads=1)
+    inspector = open_inspector(bundle, EngineChoice(threads=1))
     assert check_reference(inspector) < 1e-5
     inspector.close()
 

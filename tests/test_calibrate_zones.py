@@ -19,6 +19,7 @@ from edge_ad.calibrate import Request, calibrate
 from edge_ad.capture.parts import plate
 from edge_ad.config import Station
 from edge_ad.daemon.loading import build_inspector
+from edge_ad.engines import EngineChoice
 from edge_ad.errors import ArtifactError, ConfigError
 from edge_ad.findings import _spots
 from edge_ad.frame import Image
@@ -61,7 +62,7 @@ def station(tmp_path_factory: pytest.TempPathFactory) -> Station:
 
 @pytest.fixture(scope="module")
 def inspector(station: Station) -> Inspector:
-    return open_inspector(open_bundle(active_bundle(station)), threads=1)
+    return open_inspector(open_bundle(active_bundle(station)), EngineChoice(threads=1))
 
 
 def test_the_bundle_holds_the_zones(station: Station) -> None:
@@ -121,9 +122,9 @@ def test_small_findings_and_a_few_cosmetic_ones_are_excused(tmp_path: Path) -> N
         '[[zone]]\nname = "face"\ncamera = "top"\n{}polygon = [[0, 0], [320, 0], [320, 240], [0, 240]]\n'
     )
     station = made(tmp_path, VIEW + whole.format(rules))
-    inspector = open_inspector(open_bundle(active_bundle(station)), threads=1)
+    inspector = open_inspector(open_bundle(active_bundle(station)), EngineChoice(threads=1))
     plain = made(tmp_path / "plain", VIEW)
-    strict = open_inspector(open_bundle(active_bundle(plain)), threads=1)
+    strict = open_inspector(open_bundle(active_bundle(plain)), EngineChoice(threads=1))
     seen = {}
     for name, spots in {
         "one": [(105, 75)],  # in the middle of a position
@@ -152,7 +153,7 @@ def test_a_zone_may_cover_whole_tiles(tmp_path: Path) -> None:
         "polygon = [[160, 120], [320, 120], [320, 240], [160, 240]]\n"
     )
     station = made(tmp_path, zones)
-    inspector = open_inspector(open_bundle(active_bundle(station)), threads=1)
+    inspector = open_inspector(open_bundle(active_bundle(station)), EngineChoice(threads=1))
     assert check_reference(inspector) < 1e-5
     image = part(1400)
     assert inspector.inspect(image).passed
@@ -225,7 +226,7 @@ def test_the_daemon_says_what_was_found(station: Station, tmp_path: Path) -> Non
     bundle = open_bundle(active_bundle(station))
 
     def build(_: Station) -> Any:
-        return open_inspector(bundle, threads=1)
+        return open_inspector(bundle, EngineChoice(threads=1))
 
     with Line(tmp_path, build=build) as line:
         line.feed(spot(part(1500), 80, 165, 12), part(1501))
@@ -253,7 +254,7 @@ def lenient(tmp_path_factory: pytest.TempPathFactory) -> Inspector:
     """The left half excuses whatever is found there."""
     zone = LOOSE + "polygon = [[0, 0], [160, 0], [160, 240], [0, 240]]\n"
     station = made(tmp_path_factory.mktemp("lenient"), VIEW + zone)
-    return open_inspector(open_bundle(active_bundle(station)), threads=1)
+    return open_inspector(open_bundle(active_bundle(station)), EngineChoice(threads=1))
 
 
 def test_what_reaches_out_of_a_zone_is_not_excused(lenient: Inspector) -> None:
@@ -279,7 +280,7 @@ def test_a_stripe_excuses_no_place_that_it_is_not_most_of(tmp_path: Path) -> Non
     """Three pixels of a position of 30, drawn through its middle."""
     zone = LOOSE + "polygon = [[0, 73], [320, 73], [320, 76], [0, 76]]\n"
     station = made(tmp_path, VIEW + zone)
-    inspector = open_inspector(open_bundle(active_bundle(station)), threads=1)
+    inspector = open_inspector(open_bundle(active_bundle(station)), EngineChoice(threads=1))
     verdict = inspector.inspect(spot(part(1700), 105, 75, 8))
     assert verdict.decision is Decision.REJECT
     assert {(f.zone, f.allowed) for f in verdict.findings} == {("", False)}

@@ -16,6 +16,18 @@ PACKAGE = ROOT / "edge_ad"
 FORBIDDEN = {
     "gaussian": {"capture", "backbone", "bundle", "inspector", "delivery", "daemon", "cli", "calibrate"},
     "backbone": {"gaussian", "capture", "bundle", "inspector", "delivery", "daemon", "cli", "calibrate"},
+    "cuda": {
+        "gaussian",
+        "backbone",
+        "capture",
+        "preprocess",
+        "bundle",
+        "inspector",
+        "delivery",
+        "daemon",
+        "cli",
+        "calibrate",
+    },
     "capture": {"gaussian", "backbone", "bundle", "inspector", "delivery", "daemon", "cli", "calibrate"},
     "locate": {
         "capture",
@@ -35,14 +47,21 @@ FORBIDDEN = {
     "evidence": {"gaussian", "backbone", "bundle", "inspector", "daemon", "cli", "calibrate", "metrics"},
     "inspector": {"capture", "delivery", "daemon", "evidence", "cli", "calibrate", "metrics"},
     "metrics": {"gaussian", "backbone", "capture", "inspector", "daemon", "cli"},
+    "engines": {"bundle", "capture", "inspector", "delivery", "daemon", "evidence", "cli", "calibrate"},
     "daemon": {"cli", "evaluate", "qualify", "resolution"},
     "qualify": {"cli", "evaluate", "demo", "resolution"},
     "resolution": {"cli", "evaluate", "demo"},
     "evaluate": {"cli", "daemon", "delivery"},
 }
-HEAVY = {"torch", "timm", "torchvision", "sklearn", "scipy", "matplotlib", "onnx"}
+HEAVY = {"torch", "timm", "torchvision", "sklearn", "scipy", "matplotlib", "onnx", "onnxruntime"}
 # The only files that may name the heavy packages; each does so inside a function or on its own extra.
-HEAVY_ALLOWED = {"backbone/export.py", "evaluate/baselines.py"}
+HEAVY_ALLOWED = {
+    "backbone/export.py",
+    "backbone/torch_graph.py",
+    "backbone/tensorrt/graph.py",
+    "backbone/tensorrt/quantize.py",
+    "evaluate/baselines.py",
+}
 
 
 def _imports(path: Path) -> set[str]:

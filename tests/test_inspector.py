@@ -21,6 +21,7 @@ from edge_ad.backbone.engine import EngineIdentity
 from edge_ad.backbone.openvino import open_features
 from edge_ad.bundle import Bundle, open_bundle
 from edge_ad.cli.inspect import command
+from edge_ad.engines import EngineChoice
 from edge_ad.errors import ArtifactError, CheckFailed, ConfigError
 from edge_ad.inspector import Inspector, open_inspector
 from edge_ad.preprocess import Preprocessor
@@ -265,7 +266,7 @@ def with_reference(path: Path, moved: float) -> Bundle:
 
 def test_other_runtime_is_accepted_when_reference_frames_keep_their_scores(tmp_path: Path) -> None:
     bundle = with_reference(make_bundle(tmp_path), 0.015)
-    inspector = open_inspector(bundle, threads=1)
+    inspector = open_inspector(bundle, EngineChoice(threads=1))
     assert check_reference(inspector) == pytest.approx(0.015, abs=1e-4)
 
 
@@ -273,7 +274,7 @@ def test_other_runtime_is_accepted_when_reference_frames_keep_their_scores(tmp_p
 def test_other_runtime_is_refused_when_they_do_not(tmp_path: Path, moved: float) -> None:
     bundle = with_reference(make_bundle(tmp_path), moved)
     with pytest.raises(ArtifactError, match=r"2019\.1.*--refit"):
-        open_inspector(bundle, threads=1)
+        open_inspector(bundle, EngineChoice(threads=1))
 
 
 def test_other_runtime_without_reference_frames_is_refused(path: Path) -> None:
@@ -281,12 +282,12 @@ def test_other_runtime_without_reference_frames_is_refused(path: Path) -> None:
     section = bundle.manifest.engines["openvino-f32"]
     identity = msgspec.structs.replace(section.identity, device="another CPU")
     with pytest.raises(ArtifactError, match=r"another CPU.*no reference frames.*--refit"):
-        open_inspector(changed(bundle, identity=identity), threads=1)
+        open_inspector(changed(bundle, identity=identity), EngineChoice(threads=1))
 
 
-def test_precision_that_was_not_calibrated_is_refused(path: Path) -> None:
-    with pytest.raises(ArtifactError, match=r"openvino-f32.*'openvino-bf16'.*--refit"):
-        open_inspector(open_bundle(path), precision="bf16")
+def test_engine_that_was_not_calibrated_is_refused(path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"openvino-f32.*'torch-f32'.*--refit"):
+        open_inspector(open_bundle(path), EngineChoice("torch"))
 
 
 @pytest.fixture

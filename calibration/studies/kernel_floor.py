@@ -1,18 +1,19 @@
-"""Operations and bytes of a frame's Gaussians on a GPU, and the least time that reading them takes.
+"""Bytes of a frame on a GPU, its Gaussians' and those before them, and the least time that they take.
 
     python calibration/studies/kernel_floor.py
 
-Prints the table of RESULTS.md. Computed from the launch plans; nothing is measured.
+Prints the tables of RESULTS.md. Computed from the launch plans; nothing is measured.
 """
 
 from __future__ import annotations
 
-from edge_ad.gaussian.cuda.floor import table
+from edge_ad.gaussian.cuda import floor as gaussian
+from edge_ad.preprocess.cuda import floor as preprocess
 
 
 def main() -> None:
-    """Print the table."""
-    print("\n".join(table()))
+    """Print the tables."""
+    print("\n".join([*gaussian.table(), "", *preprocess.table()]))
 
 
 if __name__ == "__main__":

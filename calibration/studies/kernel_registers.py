@@ -1,8 +1,8 @@
-"""Registers, stack and spills of the CUDA kernels for every architecture.
+"""Registers, stack and spills of the CUDA kernels for every architecture, by both compilers.
 
     python calibration/studies/kernel_registers.py
 
-Writes `calibration/cuda_kernels.txt`. Needs nvcc (`pip install 'cuda-toolkit[nvcc,cccl]'`), no GPU.
+Writes `calibration/cuda_kernels.txt`. Needs what `edge_ad.cuda.build` needs, no GPU.
 """
 
 from __future__ import annotations
@@ -11,19 +11,21 @@ import sys
 import tempfile
 from pathlib import Path
 
-from edge_ad.gaussian.cuda.nvcc import compile_kernels, find_nvcc, report
+from edge_ad.cuda.build import build_binaries
+from edge_ad.cuda.usage import report
+from edge_ad.errors import DeviceError
 
 REPORT = Path(__file__).resolve().parents[1] / "cuda_kernels.txt"
 
 
 def main() -> None:
     """Compile and write."""
-    nvcc = find_nvcc()
-    if nvcc is None:
-        sys.exit("no nvcc; pip install 'cuda-toolkit[nvcc,cccl]'")
-    with tempfile.TemporaryDirectory() as directory:
-        usage = compile_kernels(nvcc, Path(directory) / "mahalanobis.fatbin")
-    REPORT.write_text(report(nvcc, usage), encoding="utf-8")
+    try:
+        with tempfile.TemporaryDirectory() as directory:
+            usage = build_binaries(Path(directory))
+    except DeviceError as error:
+        sys.exit(str(error))
+    REPORT.write_text(report(usage), encoding="utf-8")
     print(REPORT.read_text(encoding="utf-8"), end="")
 
 

@@ -6,8 +6,9 @@ arrays it hands out before the next `infer()`. Not thread safe: one thread uses 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 import numpy as np
@@ -22,6 +23,15 @@ class EngineIdentity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     device: str  # the device's full name
     precision: str  # "f32", "f16", "bf16"
     backbone_sha256: str
+    build: str = ""  # the sha256 of what was built beforehand: TensorRT's plan
+    driver: str = ""  # of the GPU
+
+    @property
+    def text(self) -> str:
+        """For a message."""
+        plan = f", plan {self.build[:12]}" if self.build else ""
+        driver = f", driver {self.driver}" if self.driver else ""
+        return f"{self.runtime} ({self.device}{plan}{driver})"
 
     @property
     def key(self) -> str:
@@ -88,6 +98,23 @@ class FeatureEngine(_Engine, Protocol):
 
     def infer(self) -> NDArray[np.float32]:
         """Features [B, D] of what `input` holds, valid until the next call."""
+        ...
+
+
+@runtime_checkable
+class FrameEngine(Protocol):
+    """A ScoreEngine that may also prepare a part's frames itself, where it was opened to."""
+
+    @property
+    def prepares(self) -> bool:
+        """Whether `take` stands in for writing into `input`."""
+        ...
+
+    def take(
+        self, images: Sequence[NDArray[np.uint8]], moves: Sequence[NDArray[np.float64] | None]
+    ) -> None:
+        """A part's images in the order of the cameras, uint8 grey or BGR, and for each that is located
+        the matrix [2, 3] that takes a place in the reference to one in the frame."""
         ...
 
 

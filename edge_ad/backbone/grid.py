@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_ad.backbone.spec import Level, Local
+from edge_ad.backbone.spec import Backbone, Level, Local
 from edge_ad.errors import ConfigError
 
 STRIDE = 16  # input pixels from one position to the next
 MIDDLE = (8, 16)  # strides of the levels that are used where none are named
 DIM = 128
 SEED = 0
+NARROW_SEED = 1  # of the projection to fewer features per position than the graph gives
 AUTO = "auto"
 
 
@@ -54,6 +55,18 @@ def projection(channels: int, dim: int, seed: int) -> NDArray[np.float32]:
     """Seeded matrix [channels, dim] with orthonormal columns: it depends on no data."""
     noise = np.random.default_rng(seed).standard_normal((channels, dim))
     return np.linalg.qr(noise)[0].astype(np.float32)
+
+
+def narrowing(backbone: Backbone, dim: int) -> NDArray[np.float32] | None:
+    """The matrix [d, dim] by which an engine projects `local` where `dim` is fewer features than the
+    graph gives (0: all of them); None where it is not. ConfigError for a graph without `local`."""
+    if backbone.local is None:
+        raise ConfigError(
+            f"{backbone.directory}: {backbone.name} has no features per position; export it again, "
+            "without --local none"
+        )
+    width = backbone.local.dim
+    return projection(width, dim, NARROW_SEED) if 0 < dim < width else None
 
 
 def join(torch: Any, maps: Sequence[Any], levels: Sequence[Level], local: Local) -> Any:

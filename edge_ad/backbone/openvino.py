@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,12 +11,12 @@ from numpy.typing import NDArray
 from openvino import opset13 as ops
 
 from edge_ad.backbone.engine import EngineIdentity, Head, LocalHead
-from edge_ad.backbone.grid import projection
+from edge_ad.backbone.grid import narrowing
 from edge_ad.backbone.openvino_graph import cells, distances
-from edge_ad.backbone.spec import Backbone
+from edge_ad.backbone.spec import Backbone, check_outputs
+from edge_ad.cores import usable_cores
 from edge_ad.errors import ArtifactError, ConfigError, DeviceError
 
-NARROW_SEED = 1  # of the projection to fewer features per position than the graph gives
 PRECISIONS = {"f32": ov.Type.f32, "f16": ov.Type.f16, "bf16": ov.Type.bf16}
 
 
@@ -141,24 +139,6 @@ def open_scorer(
     return OpenVinoScorer(scored, backbone, batch, threads, precision)
 
 
-def usable_cores(root: Path = Path("/sys")) -> int:
-    """Physical cores that this process may use: affinity, hyper-threads and CPU quota considered."""
-    cpus = os.sched_getaffinity(0)
-    siblings = set()
-    for cpu in cpus:
-        topology = root / f"devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"
-        try:
-            siblings.add(topology.read_text().strip())
-        except OSError:
-            siblings.add(str(cpu))
-    try:
-        quota, period = (root / "fs/cgroup/cpu.max").read_text().split()
-        limit = len(siblings) if quota == "max" else int(quota) // int(period)
-    except (OSError, ValueError):
-        limit = len(siblings)
-    return max(1, min(len(siblings), limit))
-
-
 def _properties(threads: int, precision: str) -> dict[str, Any]:
     """Latency of one frame is what counts; a hint left open would let the CPU choose bf16 by itself."""
     return {
@@ -181,33 +161,17 @@ def _read(backbone: Backbone, batch: int) -> tuple[ov.Model, Any, Any]:
             f"{backbone.onnx_path}: OpenVINO {ov.get_version()} cannot read it: {_first_line(error)}; "
             "export the backbone again"
         ) from error
-    expected = {"pooled": [batch, backbone.dim]}
-    if (local := backbone.local) is not None:
-        expected["local"] = [batch, local.positions, local.dim]
     found = {name: output for output in model.outputs for name in output.get_names()}
-    values = []
-    for name, wanted in expected.items():
-        shape = str(found[name].get_partial_shape()) if name in found else "none"
-        if shape.replace(" ", "") != str(wanted).replace(" ", ""):
-            raise ArtifactError(
-                f"{backbone.onnx_path}: {name} has shape {shape}, backbone.json says "
-                f"{str(wanted).replace(' ', '')}; export the backbone again"
-            )
-        values.append(found[name].get_node().input_value(0))
-    return model, values[0], values[1] if local is not None else None
+    shapes = {name: output.get_partial_shape() for name, output in found.items()}
+    check_outputs(backbone, shapes, batch, "OpenVINO")
+    local = None if backbone.local is None else found["local"].get_node().input_value(0)
+    return model, found["pooled"].get_node().input_value(0), local
 
 
 def _narrowed(positions: Any, backbone: Backbone, dim: int) -> Any:
     """The graph's features per position, projected to `dim` of them where that is fewer."""
-    if positions is None or backbone.local is None:
-        raise ConfigError(
-            f"{backbone.directory}: {backbone.name} has no features per position; export it again, "
-            "without --local none"
-        )
-    if not 0 < dim < backbone.local.dim:
-        return positions
-    matrix = projection(backbone.local.dim, dim, NARROW_SEED)
-    return ops.matmul(positions, ops.constant(matrix), False, False)
+    matrix = narrowing(backbone, dim)
+    return positions if matrix is None else ops.matmul(positions, ops.constant(matrix), False, False)
 
 
 def _first_line(error: Exception) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -210,6 +211,21 @@ def load_backbone(directory: str | Path, verify: bool = True) -> Backbone:
             "the two do not belong together, export again"
         )
     return backbone
+
+
+def check_outputs(backbone: Backbone, found: Mapping[str, object], batch: int, runtime: str) -> None:
+    """Raise ArtifactError unless the graph's outputs, by name, have the shapes that backbone.json says;
+    `found` has them as sequences of numbers, or as text."""
+    expected = {"pooled": [batch, backbone.dim]}
+    if (local := backbone.local) is not None:
+        expected["local"] = [batch, local.positions, local.dim]
+    for name, wanted in expected.items():
+        shape = str(found.get(name, "none")).replace(" ", "").replace("(", "[").replace(")", "]")
+        if shape != str(wanted).replace(" ", ""):
+            raise ArtifactError(
+                f"{backbone.onnx_path}: {name} has shape {shape} for {runtime}, backbone.json says "
+                f"{str(wanted).replace(' ', '')}; export the backbone again"
+            )
 
 
 def encode_spec(spec: BackboneSpec) -> bytes:

@@ -12,13 +12,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_ad.backbone.openvino import usable_cores
 from edge_ad.backbone.spec import Backbone
 from edge_ad.bench.load import Load, Taken
 from edge_ad.bench.timing import Stopwatch, TimedLoop, TriggeredCamera
 from edge_ad.bench.trial import Trial, make_trial
 from edge_ad.capture.source import Source, open_source
 from edge_ad.config import Camera, Profile
+from edge_ad.cores import usable_cores
 from edge_ad.daemon import Daemon
 from edge_ad.errors import DeviceError
 from edge_ad.preprocess.tiles import WHOLE, Tiles

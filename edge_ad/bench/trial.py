@@ -36,6 +36,7 @@ from edge_ad.calibrate.plan import TILED_REGRESSORS, choose_levels, choose_local
 from edge_ad.capture.source import open_source
 from edge_ad.config import PAPER, Profile, Station, parse_station
 from edge_ad.errors import ConfigError
+from edge_ad.frame import Image
 from edge_ad.gaussian.context import MOST, regressors_for
 from edge_ad.gaussian.threshold import Promise
 from edge_ad.gaussian.view import Features, FitSettings, ViewFit, fit_view
@@ -76,7 +77,7 @@ def make_trial(
     """
     width, height = size
     view = ViewRule(name=CAMERA, camera=CAMERA, tiles=tiles)
-    pool = max(8, min(POOL, POOL_BYTES // (width * height)))
+    pool = min(parts, max(8, min(POOL, POOL_BYTES // (width * height))))
     uri = f"synthetic://?seed=1&width={width}&height={height}&parts={parts}&pool={pool}"
     station = parse_station(
         {
@@ -135,29 +136,37 @@ def make_trial(
     return Trial(station, engine)
 
 
+def pool_images(station: Station, parts: int) -> tuple[list[Image], str]:
+    """The first parts that the station's camera will show, and the camera's pixel rule."""
+    source = open_source(station.camera[0], Path())
+    images = []
+    source.open()
+    for _ in range(parts):
+        frame = source.read()
+        assert frame is not None
+        assert frame.image is not None
+        images.append(frame.image)
+    source.close()
+    return images, source.pixel_rule_name
+
+
 def _pool_features(
     station: Station, backbone: Backbone, pool: int, local: Local | None
 ) -> tuple[list[Features], str, EngineIdentity]:
-    """Per tile the features of the `pool` parts that the station's camera will show; the camera's pixel
-    rule, the engine."""
+    """Per tile the features of the pool's parts; the camera's pixel rule, the engine."""
     views = station.views
     dim = local.dim if local is not None else 0
     engine = open_features(
         backbone, count_tiles(views), station.engine.threads, local=local is not None, dim=dim
     )
-    source = open_source(station.camera[0], Path())
+    images, pixel_rule = pool_images(station, pool)
     part = PartInput(views, [CAMERA], backbone.height, backbone.width)
     pooled, positions = [], []
-    source.open()
-    for _ in range(pool):
-        frame = source.read()
-        assert frame is not None
-        assert frame.image is not None
-        part.fill([frame.image], engine.input)
+    for image in images:
+        part.fill([image], engine.input)
         pooled.append(engine.infer().copy())
         if engine.local is not None:
             positions.append(engine.local.copy())
-    source.close()
     engine.close()
     features = [
         Features(
@@ -166,7 +175,7 @@ def _pool_features(
         )
         for tile in range(len(engine.input))
     ]
-    return features, source.pixel_rule_name, engine.identity
+    return features, pixel_rule, engine.identity
 
 
 def _fit(features: Features, levels: list[Level], local: Local | None, tiles: Tiles) -> ViewFit:

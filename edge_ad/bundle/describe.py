@@ -258,7 +258,7 @@ def bundle_lines(bundle: Bundle) -> list[str]:
 def _section_lines(key: str, section: Section) -> list[tuple[str, str]]:
     identity = section.identity
     lines = [
-        (key, f"{identity.runtime} on {identity.device}"),
+        (key, identity.text),
         ("  threshold", f"{section.threshold:.6g} ({section.promise.method})"),
         ("  promise", promise_text(section.promise)),
         *((f"  {name}", text) for name, text in declared_lines(section)),

@@ -31,6 +31,7 @@ from edge_ad.bundle.qualification import (
     verify_qualification,
 )
 from edge_ad.bundle.read import open_bundle, read_manifest, sha_line
+from edge_ad.durable import write_synced
 from edge_ad.errors import ArtifactError, CheckFailed
 
 CURRENT, PREVIOUS = "current", "previous"
@@ -234,10 +235,7 @@ def _write_tree(directory: Path, contents: Mapping[str, bytes]) -> None:
     for name, data in contents.items():
         path = directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("xb") as handle:
-            handle.write(data)
-            handle.flush()
-            os.fsync(handle.fileno())
+        write_synced(path, data, "xb")
         path.chmod(0o444)
     for child in [directory, *(p for p in directory.rglob("*") if p.is_dir())]:
         _sync(child)

@@ -72,7 +72,7 @@ def _compare(job: Job, where: str, ours: float, reference: float, size: float) -
     # NaN must not slip through a comparison.
     if not abs(ours - reference) <= ENGINE_TOLERANCE * size:
         raise DeviceError(
-            f"engine {job.precision}: {where}: distance {ours:.6g}, NumPy says {reference:.6g}, more "
+            f"engine {job.key}: {where}: distance {ours:.6g}, NumPy says {reference:.6g}, more "
             f"than {ENGINE_TOLERANCE:g} apart; set engine.precision to f32, or drop nearly identical "
             "parts"
         )

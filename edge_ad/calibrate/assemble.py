@@ -33,8 +33,9 @@ def reference_files(
     """The kept PNGs of the reference parts, and of those that others are laid like, and the label images
     of zones, under their names in the bundle."""
     files = {}
+    reference = {part for scores in outcome.reference.values() for part in scores}
     for score in outcome.scores:
-        if score.part.id in outcome.reference:
+        if score.part.id in reference:
             for camera, stored in score.part.files.items():
                 name = _reference_name(score.part.id, camera, len(cameras) == 1)
                 files[name] = (directory / "frames" / stored.name).read_bytes()
@@ -84,20 +85,24 @@ def make_manifest(
 ) -> Manifest:
     first = station.pictures[0].name
     alone = len(station.pictures) == 1
-    section = msgspec.structs.replace(
-        outcome.section,
-        reference_scores={
-            _reference_name(part, first, alone): score for part, score in outcome.reference.items()
-        },
-    )
+    sections = {
+        key: msgspec.structs.replace(
+            section,
+            reference_scores={
+                _reference_name(part, first, alone): score
+                for part, score in outcome.reference[key].items()
+            },
+        )
+        for key, section in outcome.sections.items()
+    }
     counts = {"parts": len(outcome.scores)}
     for kind in ("unreadable", "duplicate", "size", "damaged", "position"):
         counts[kind] = sum(one.kind == kind for one in skipped)
     drops = sum(record.decision == "drop" for record in parts.records)
     counts["dropped"], counts["screened"] = drops - parts.screened, parts.screened
-    counts["declared"] = len(section.declared)
+    counts["declared"] = len(outcome.section.declared)
     return Manifest(
-        id=bundle_id(now, parts.text + msgspec.json.encode(section)),
+        id=bundle_id(now, parts.text + msgspec.json.encode(list(sections.values()))),
         product=station.product,
         created=timestamp(now),
         edge_ad=__version__,
@@ -123,7 +128,7 @@ def make_manifest(
         reduction=ReductionRef(kind=job.reduction.kind, share=job.reduction.share),
         counts=counts,
         calibration_set=CalibrationSetRef(sha256=parts.sha256, parts=len(outcome.scores)),
-        engines={section.identity.key: section},
+        engines=sections,
     )
 
 

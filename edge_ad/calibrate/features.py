@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_ad.backbone.openvino import open_features
 from edge_ad.backbone.spec import Backbone
 from edge_ad.bundle.zones import painted
 from edge_ad.calibrate.augment import replicate
@@ -18,6 +17,7 @@ from edge_ad.calibrate.screen import Tell
 from edge_ad.calibrate.stored import StoredFeatures
 from edge_ad.calibrate.zoning import Zoning
 from edge_ad.calibration_set import read_frame
+from edge_ad.engines import open_features
 from edge_ad.errors import CaptureError
 from edge_ad.frame import Image
 from edge_ad.locate import PartLocator, Pose, Straight
@@ -48,10 +48,9 @@ def extract(
     `store`, each followed by those of its altered copies."""
     local = job.local
     engine = open_features(
+        job.engine,
         backbone,
         count_tiles(job.views),
-        job.threads,
-        job.precision,
         local=local is not None,
         dim=local.dim if local is not None else 0,
     )

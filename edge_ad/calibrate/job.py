@@ -12,6 +12,7 @@ from edge_ad.backbone.spec import Level, Local
 from edge_ad.bundle import CameraRule, Jitter, Section, ViewRule, ZoneRule
 from edge_ad.calibration_set import StoredFile
 from edge_ad.config import Locate, Screen, Zone
+from edge_ad.engines import EngineChoice
 from edge_ad.gaussian.subspace import Reduction
 
 
@@ -62,8 +63,9 @@ class Skipped(msgspec.Struct, frozen=True):
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """Everything the child needs. Directories are absolute; `work` is where it leaves its tensors;
-    `key` names the engine's section; `local` is null for profile "paper"; of a whole part at most
-    `regressors` are used; `screened` parts were dropped from the kept set by screening before."""
+    `engines`: the station's, and what it is measured against; `local` is null for profile "paper"; of a
+    whole part at most `regressors` are used; `screened` parts were dropped from the kept set by
+    screening before."""
 
     backbone: str
     directory: str
@@ -83,12 +85,25 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     min_parts: int
     screen: Screen
     screened: int
-    key: str
-    precision: str
+    engines: list[EngineChoice]
     threads: int
     kept: list[Part]
     candidates: list[Candidate]
     next_number: int
+
+    @property
+    def engine(self) -> EngineChoice:
+        """The one that is fitted."""
+        return self.engines[0]
+
+    @property
+    def key(self) -> str:
+        """The name of its section in the bundle."""
+        return self.engine.key
+
+    def of(self, engine: EngineChoice) -> Job:
+        """The same job for one engine."""
+        return msgspec.structs.replace(self, engines=[engine])
 
 
 class Score(msgspec.Struct, frozen=True):
@@ -116,7 +131,8 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
 
 
 class Outcome(msgspec.Struct, frozen=True, tag="outcome"):
-    """The fit. `reference` maps part ids to scores of the engine itself; tensors are in work/TENSORS.
+    """The fit. `sections` by engine, the station's first; `reference` maps each engine's key to the
+    scores that it gives itself, by part's id; tensors are in work/TENSORS.
     Suspects are scored by a fit without them, and not among `scores` where they were dropped.
     `not_located`: parts that would be FAULT for how they lie; `jitter`: by camera how parts lie; `views`
     with the regions that they have."""
@@ -125,12 +141,17 @@ class Outcome(msgspec.Struct, frozen=True, tag="outcome"):
     suspects: list[Score]
     skipped: list[Skipped]
     cameras: dict[str, CameraRule]
-    section: Section
-    reference: dict[str, float]
+    sections: dict[str, Section]
+    reference: dict[str, dict[str, float]]
     not_located: list[Part]
     views: list[ViewRule]
     jitter: dict[str, Jitter]
     zones: list[ZoneRule]
+
+    @property
+    def section(self) -> Section:
+        """That of the station's engine."""
+        return next(iter(self.sections.values()))
 
 
 Message = Update | Failed | Outcome

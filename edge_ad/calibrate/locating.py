@@ -20,8 +20,9 @@ from edge_ad.bundle import CameraRule, Jitter, LocateRule
 from edge_ad.bundle.manifest import LOCATE
 from edge_ad.calibrate.job import CameraJob, Job, Part, evenly
 from edge_ad.calibrate.screen import Tell
-from edge_ad.calibration_set import decode_frame, encode_frame, read_frame, write_durably
+from edge_ad.calibration_set import decode_frame, encode_frame, read_frame
 from edge_ad.config import Locate
+from edge_ad.durable import write_durably
 from edge_ad.errors import CaptureError, CheckFailed, ConfigError
 from edge_ad.frame import Image
 from edge_ad.locate import CameraLocator, Follower, Locator, PartLocator, Pose, Settings

@@ -6,14 +6,15 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from edge_ad.backbone.openvino import usable_cores
 from edge_ad.backbone.spec import Backbone, Level, Local
 from edge_ad.bundle import ViewRule, current_path, read_manifest
 from edge_ad.calibrate.job import CameraJob, Candidate, Job, Part
 from edge_ad.calibration_set import EVIDENCE, CalibrationSet, decode_frame
 from edge_ad.capture.source import open_source
 from edge_ad.config import PAPER, Camera, Station
+from edge_ad.cores import usable_cores
 from edge_ad.delivery.lock import running_pid
+from edge_ad.engines import chosen_engine, reference_engine
 from edge_ad.errors import CaptureError, ConfigError
 from edge_ad.gaussian.context import MOST
 from edge_ad.gaussian.subspace import Reduction
@@ -162,6 +163,8 @@ def plan_job(
     work: Path,
 ) -> Job:
     settings = station.calibration
+    threads = spare_threads(station)
+    reference = reference_engine(station, threads)
     return Job(
         backbone=str(backbone.directory),
         directory=str(directory),
@@ -181,9 +184,8 @@ def plan_job(
         min_parts=settings.min_parts,
         screen=settings.screen,
         screened=base.screened,
-        key=f"{station.engine.kind}-{station.engine.precision}",
-        precision=station.engine.precision,
-        threads=spare_threads(station),
+        engines=[chosen_engine(station, threads), *([] if reference is None else [reference])],
+        threads=threads,
         kept=[
             Part(record.id, record.source, record.files, declared=record.origin == EVIDENCE)
             for record in base.kept

@@ -20,7 +20,7 @@ from edge_ad.calibrate.fit import fit
 from edge_ad.calibrate.job import Failed, Job, Message, Outcome, Update
 from edge_ad.calibrate.locating import settle_regions
 from edge_ad.calibrate.screen import check_enough, check_new, screen
-from edge_ad.calibration_set import write_durably
+from edge_ad.durable import write_durably
 from edge_ad.errors import EdgeAdError
 
 NICE = 10

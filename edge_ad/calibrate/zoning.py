@@ -8,7 +8,8 @@ from pathlib import Path
 from edge_ad.bundle import CameraRule, ZoneRule
 from edge_ad.bundle.zones import own_zones, position_labels
 from edge_ad.calibrate.job import Job
-from edge_ad.calibration_set import encode_frame, write_durably
+from edge_ad.calibration_set import encode_frame
+from edge_ad.durable import write_durably
 from edge_ad.errors import ConfigError
 from edge_ad.gaussian.view import FitSettings
 from edge_ad.gaussian.zones import IGNORED, Labels, zones_in

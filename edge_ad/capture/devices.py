@@ -6,6 +6,11 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+# What the kernel calls a sensor on a Jetson's CSI lanes. Its node gives the raw mosaic; pictures come
+# out of the image processor.
+_CSI = "vi-output, "
+_ARGUS = "gst://nvarguscamerasrc sensor-id={} ! nvvidconv ! video/x-raw,format=BGRx"
+
 
 @dataclass(frozen=True, slots=True)
 class Device:
@@ -20,9 +25,9 @@ def list_devices(
     sys_root: Path = Path("/sys/class/video4linux"), dev_root: Path = Path("/dev")
 ) -> list[Device]:
     """Every v4l2 capture device. The URI is by serial number where udev knows it, so that it survives
-    another order of plugging in."""
+    another order of plugging in. A Jetson's CSI sensors are numbered as their nodes are."""
     stable = {link.resolve(): link for link in sorted((dev_root / "v4l" / "by-id").glob("*"))}
-    found = []
+    found, sensors = [], 0
     for entry in sorted(sys_root.glob("video*"), key=lambda p: (len(p.name), p.name)):
         if _read(entry / "index") not in ("", "0"):
             continue  # a camera's metadata node, not a picture
@@ -32,8 +37,13 @@ def list_devices(
             note = f"{node} is missing"
         elif not os.access(node, os.R_OK | os.W_OK):
             note = "no permission; add this user to the group 'video'"
+        name = _read(entry / "name") or entry.name
+        if name.startswith(_CSI):
+            found.append(Device(_ARGUS.format(sensors), name, note))
+            sensors += 1
+            continue
         path = stable.get(node.resolve(), node)
-        found.append(Device(f"v4l2://{path}", _read(entry / "name") or entry.name, note))
+        found.append(Device(f"v4l2://{path}", name, note))
     return found
 
 

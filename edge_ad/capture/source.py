@@ -60,9 +60,13 @@ def open_source(camera: Camera, base: Path) -> Source:
         from edge_ad.capture.opencv import LiveSource
 
         return LiveSource(camera)
+    if scheme == "gst":
+        from edge_ad.capture.gstreamer import GStreamerSource
+
+        return GStreamerSource(camera)
     raise ConfigError(
         f"camera {camera.name!r}: uri {camera.uri!r} has no known scheme; use v4l2:///dev/video0, "
-        "rtsp://host/path, file:///video.mp4, folder:///directory or synthetic://?seed=1"
+        "rtsp://host/path, gst://PIPELINE, file:///video.mp4, folder:///directory or synthetic://?seed=1"
     )
 
 

@@ -1,4 +1,4 @@
-"""`edge-ad backbone list | export`."""
+"""`edge-ad backbone list | export`; `build` lies in a file of its own."""
 
 from __future__ import annotations
 
@@ -12,12 +12,16 @@ from rich.table import Table
 
 from edge_ad.backbone.spec import Backbone
 from edge_ad.backbone.weights import Given
+from edge_ad.cli.backbone_build import command as build_command
 from edge_ad.errors import ConfigError
 
 
 @click.group()
 def command() -> None:
-    """List and export networks."""
+    """List, export and build networks."""
+
+
+command.add_command(build_command, "build")
 
 
 @command.command("list")

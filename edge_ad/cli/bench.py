@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from edge_ad.cli.output import json_option, write_json
+from edge_ad.errors import ConfigError
 
 if TYPE_CHECKING:
     from edge_ad.bench import Result
-    from edge_ad.config import Profile
+    from edge_ad.bench.gpu import GpuResult
+    from edge_ad.config import Precision, Profile
+
+R = TypeVar("R")
 
 # As `edge-ad run` does, before NumPy is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -32,8 +37,23 @@ ROWS = {
     "dropped": "dropped",
 }
 
+GPU_ROWS = {
+    "network": "network alone, one graph",
+    "graph": "whole frame, one graph",
+    "stream": "whole frame, launch by launch",
+}
+LAUNCHED_ROWS = {"network": "network alone, launch by launch", "stream": GPU_ROWS["stream"]}
+CPU_ONLY = ("beside", "reject_rate", "threads")
+GPU_ONLY = ("engine", "precision")
+
 
 @click.command()
+@click.option("--gpu", is_flag=True,
+              help="Time the GPU instead: network, kernels, whole frame.")  # fmt: skip
+@click.option("--engine", type=click.Choice(["tensorrt", "torch"]), default="tensorrt",
+              show_default=True, help="With --gpu. One of TensorRT is built first.")  # fmt: skip
+@click.option("--precision", type=click.Choice(["f32", "f16", "int8"]),
+              help="With --gpu.  [default: f16, of torch f32]")  # fmt: skip
 @click.option("--backbone", type=click.Path(path_type=Path), metavar="DIR",
               help="What 'backbone export' wrote. Default: the built-in network.")  # fmt: skip
 @click.option("--beside", type=click.Path(path_type=Path), metavar="DIR",
@@ -48,7 +68,12 @@ ROWS = {
 @click.option("--threads", type=click.IntRange(0, 256), default=0, show_default=True,
               help="Of the engine; 0: one per physical core.")  # fmt: skip
 @json_option
+@click.pass_context
 def command(
+    context: click.Context,
+    gpu: bool,
+    engine: str,
+    precision: Precision | None,
     backbone: Path | None,
     beside: Path | None,
     frames: int,
@@ -67,16 +92,35 @@ def command(
     """
     import edge_ad
     from edge_ad.backbone.spec import load_backbone
+
+    for name in CPU_ONLY if gpu else GPU_ONLY:
+        if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
+            option = f"--{name.replace('_', '-')}"
+            raise ConfigError(f"{option}: is not for a bench {'with' if gpu else 'without'} --gpu")
+    network = load_backbone(backbone or Path(edge_ad.__file__).parent / "backbone/embedded")
+    if gpu:
+        from edge_ad.bench.gpu import GpuOptions, run_gpu_bench
+
+        precision = precision or ("f32" if engine == "torch" else "f16")
+        gpu_options = GpuOptions(network, engine, precision, frames, width, height, profile, tiles)
+        _finish(run_gpu_bench(gpu_options, say=_say), _show_gpu, json_to)
+        return
     from edge_ad.bench import Options, run_bench
 
-    directory = backbone or Path(edge_ad.__file__).parent / "backbone/embedded"
     options = Options(
-        load_backbone(directory), frames, width, height, reject_rate, threads, profile,
+        network, frames, width, height, reject_rate, threads, profile,
         beside=None if beside is None else load_backbone(beside), tiles=tiles,
     )  # fmt: skip
-    result = run_bench(options, say=lambda text: click.echo(text, err=True))
+    _finish(run_bench(options, say=_say), _show, json_to)
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def _finish(result: R, show: Callable[[R], None], json_to: str | None) -> None:
     if json_to != "-":
-        _show(result)
+        show(result)
     if json_to is not None:
         write_json(result, json_to)
 
@@ -98,3 +142,40 @@ def _show(result: Result) -> None:
     click.echo(f"profile {result.profile}, {rows} x {columns} tiles")
     click.echo(f"the engine alone is {result.engine}, without Gaussians")
     Console(highlight=False).print(table)
+
+
+def _show_gpu(result: GpuResult) -> None:
+    from msgspec.structs import asdict
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("us")
+    for name in ("p50", "p95", "p99", "p99.9", "longest"):
+        table.add_column(name, justify="right")
+    texts = GPU_ROWS if result.captured else LAUNCHED_ROWS
+    spreads = [(text, getattr(result, key)) for key, text in texts.items()]
+    spreads += [(f"  {stage}", each) for stage, each in result.stages.items()]
+    for text, each in spreads:
+        table.add_row(text, *(f"{value:.1f}" for value in asdict(each).values()))
+    kernels = Table(box=None, pad_edge=False)
+    kernels.add_column("kernels alone, us")
+    for name in ("on the GPU", "memory floor", "ratio", "MB"):
+        kernels.add_column(name, justify="right")
+    for stage, one in result.kernels.items():
+        figures = (f"{one.us:.1f}", f"{one.floor_us:.1f}", f"{one.over_floor:.2f}")
+        kernels.add_row(f"  {stage}", *figures, f"{one.bytes / 1e6:.2f}")
+    click.echo(f"{result.device}, {result.engine}, {result.runtime}")
+    click.echo(f"{result.backbone} at {result.input}, sha256 {result.backbone_sha256[:12]}")
+    rows, columns = result.tiles
+    click.echo(
+        f"frames of {result.width} x {result.height}, profile {result.profile}, {rows} x {columns} tiles"
+    )
+    console = Console(highlight=False)
+    console.print(table)
+    click.echo(
+        f"p99 over p50 {result.graph_p99_over_p50:.2f}; launch by launch takes "
+        f"{result.stream_over_graph:.2f} times as long"
+    )
+    console.print(kernels)
+    click.echo(f"the floor is what is read at {result.copy_gbs:.0f} GB/s, as a copy on this GPU reaches")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _OTHERS = """
 Other sources, for the key `uri` of [[camera]]:
   rtsp://user:password@host/path        a network camera
+  gst://PIPELINE                        what gst-launch-1.0 takes, without a sink (GStreamer)
   file:///video.mp4?loop=1              a video file
   folder:///directory?loop=0&fps=0      image files, sorted by path
   synthetic://?seed=1&defect_rate=0.05  rendered parts, where there is no camera"""

@@ -5,11 +5,15 @@ from __future__ import annotations
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from edge_ad.cli.output import json_option, write_json
 from edge_ad.errors import CheckFailed
+
+if TYPE_CHECKING:
+    from edge_ad.config import EngineKind
 
 
 @click.command()
@@ -23,6 +27,8 @@ from edge_ad.errors import CheckFailed
 @click.option("--seed", type=click.IntRange(0, 2**31), default=1, show_default=True)
 @click.option("--backbone", type=click.Path(path_type=Path), metavar="DIR",
               help="Another network than the one that comes with edge_ad.")  # fmt: skip
+@click.option("--engine", type=click.Choice(["openvino", "tensorrt", "torch"]), default="openvino",
+              show_default=True, help="tensorrt and torch: on an NVIDIA GPU.")  # fmt: skip
 @click.option("--keep", type=click.Path(path_type=Path), metavar="DIR",
               help="Work there and leave everything: station file, bundle, journal, logs.")  # fmt: skip
 @click.option("--svg", type=click.Path(path_type=Path), metavar="FILE",
@@ -35,6 +41,7 @@ def command(
     defect_rate: float,
     seed: int,
     backbone: Path | None,
+    engine: EngineKind,
     keep: Path | None,
     svg: Path | None,
     json_to: str | None,
@@ -42,7 +49,8 @@ def command(
     """Render parts, calibrate on good ones, run the daemon on the rest, compare everything.
 
     No camera, no download, no root. Exit code 0 only if the daemon's journal and a ZeroMQ consumer agree
-    part by part, and no more good parts are rejected than the calibration promises.
+    part by part, the engine that was asked for judged every part, and no more good parts are rejected
+    than the calibration promises.
     """
     from rich.console import Console
 
@@ -54,7 +62,7 @@ def command(
     console = Console(quiet=json_to == "-", highlight=False)
     if not console.is_terminal:
         console.width = COLUMNS
-    options = Options(parts, good_parts, fps, defect_rate, seed, backbone, keep)
+    options = Options(parts, good_parts, fps, defect_rate, seed, backbone, keep, engine)
     with Screen(console) as screen:
         result, progress = run_demo(options, screen.show)
     console.print(final_screen(progress, result, console.width, pictures=console.is_terminal))

@@ -37,6 +37,8 @@ station = "line1"
 name = "top"
 # v4l2:///dev/video0?width=0&height=0&fps=0   a camera of this machine; 0 leaves the driver's setting
 # rtsp://user:password@host/path              a network camera
+# gst://v4l2src device=/dev/video0 ! image/jpeg ! jpegdec   a GStreamer pipeline, without its sink; what
+#                                             has double quotes in it goes between single ones
 # file:///video.mp4?loop=0&fps=0              a video file
 # folder:///directory?loop=0&fps=0            image files, sorted by path
 # synthetic://?seed=1&defect_rate=0.05&fps=0  rendered parts
@@ -128,13 +130,20 @@ uri = "v4l2:///dev/video0"
 #label = 3
 
 [engine]
+# "openvino" on a CPU. "tensorrt" on an NVIDIA GPU: 'edge-ad backbone build -c FILE' builds its engine
+# first. "torch": the same network in PyTorch, on either.
 #kind = "openvino"
 # The directory that 'edge-ad backbone export' wrote; empty: the one that comes with the package.
 #backbone = ""
 # Worker threads; 0: one per physical core that the process may use.
 #threads = 0
-# What the engine computes in; f32 is the only choice.
+# What the engine computes in: f32, and with tensorrt f16 and int8.
 #precision = "f32"
+# Of kind "torch": cpu, or cuda; empty: cpu.
+#device = ""
+# Whether openvino, which is calibrated with the same parts, takes over where another engine fails for
+# good. The state is DEGRADED then, and every verdict names the engine.
+#fallback = true
 
 [calibration]
 # "default": the part as a whole and every position of it, with a map of what is unusual.

@@ -27,7 +27,7 @@ COMMANDS = {
     "resolution": ("resolution", "The smallest defect that is found: rendered ones in good parts."),
     "inspect": ("inspect", "One-shot verdicts on image files."),
     "evaluate": ("evaluate", "AUROC and rates on a data set in MVTec layout."),
-    "backbone": ("backbone", "List and export networks."),
+    "backbone": ("backbone", "List, export and build networks."),
     "bundle": ("bundle", "List, show, verify, activate, roll back calibrations."),
     "bench": ("bench", "Time this machine: engine alone, whole path, ratio."),
     "check": ("check", "What would fail in production, before it does."),

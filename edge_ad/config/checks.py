@@ -42,6 +42,7 @@ def check_references(station: Station, where: str) -> None:
                     f"{where}: camera[{i}].overflow: 'skip' would pair frames of different parts; "
                     "with several cameras use 'wait'"
                 )
+    _check_engine(station, where)
     if station.calibration.pca and station.calibration.npca:
         raise ConfigError(f"{where}: calibration.pca and calibration.npca exclude each other")
     for i, zone in enumerate(station.zone):
@@ -53,6 +54,19 @@ def check_references(station: Station, where: str) -> None:
         raise ConfigError(
             f"{where}: zone: the shares add up to {shares:g}; what is left to 1 is for the rest of the "
             "part, so give less"
+        )
+
+
+def _check_engine(station: Station, where: str) -> None:
+    engine = station.engine
+    if engine.precision != "f32" and engine.kind != "tensorrt":
+        raise ConfigError(
+            f"{where}: engine.precision: {engine.precision!r} is for kind 'tensorrt', {engine.kind!r} "
+            "computes in 'f32'"
+        )
+    if engine.device and engine.kind != "torch":
+        raise ConfigError(
+            f"{where}: engine.device: belongs to kind 'torch', {engine.kind!r} has its own; remove it"
         )
 
 

@@ -67,7 +67,8 @@ class Locate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 class Camera(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[[camera]]`: where frames come from.
 
-    uri: `v4l2:///dev/video0`, `rtsp://...`, `file:///x.mp4`, `folder:///dir`, `synthetic://?seed=1`.
+    uri: `v4l2:///dev/video0`, `rtsp://...`, `gst://PIPELINE`, `file:///x.mp4`, `folder:///dir`,
+    `synthetic://?seed=1`.
     """
 
     name: Name
@@ -162,18 +163,30 @@ class Zone(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     allow_area: Annotated[float, Meta(ge=0)] = 0.0
 
 
+EngineKind = Literal["openvino", "tensorrt", "torch"]
+Precision = Literal["f32", "f16", "int8"]
+
+
 class Engine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[engine]`: what runs the backbone."""
 
-    kind: Literal["openvino"] = "openvino"
+    # "openvino" on a CPU; "tensorrt" on an NVIDIA GPU, after `edge-ad backbone build`; "torch", the same
+    # network in PyTorch, on either.
+    kind: EngineKind = "openvino"
     # A directory with backbone.onnx and backbone.json, as `edge-ad backbone export` writes it;
     # empty: the one that ships with the package.
     backbone: str = ""
     # Worker threads of the engine; 0: one per physical core that the process may use.
     threads: Annotated[int, Meta(ge=0, le=256)] = 0
-    # What the engine computes in. Half precision is not offered: the whitening amplifies its rounding
-    # until distances are off by half (66 instead of 44 with MobileNetV2 in bf16).
-    precision: Literal["f32"] = "f32"
+    # What the engine computes in; all but f32 is for "tensorrt". On a CPU half precision is not offered:
+    # the whitening amplifies its rounding until distances are off by half (66 instead of 44 with
+    # MobileNetV2 in bf16).
+    precision: Precision = "f32"
+    # Of kind "torch": "cpu", which is also what empty means, or "cuda".
+    device: Literal["", "cpu", "cuda"] = ""
+    # Whether "openvino", which is calibrated with the same parts, takes the place of another engine that
+    # fails: the state is DEGRADED then, and every verdict names the engine.
+    fallback: bool = True
 
 
 class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

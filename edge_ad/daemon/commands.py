@@ -68,6 +68,7 @@ class Desk:
             answer |= {
                 "product": daemon.loop.active.product,
                 "bundle": daemon.loop.active.bundle,
+                "engine": daemon.loop.active.engine,
                 "parts": daemon.loop.seq,
                 "rejects": daemon.loop.rejects,
                 "published": daemon.publisher.published,

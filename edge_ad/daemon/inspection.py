@@ -37,6 +37,11 @@ class PartInspector(Protocol):
         ...
 
     @property
+    def stands_in_for(self) -> str:
+        """The engine that failed, where this one has its place; else empty."""
+        ...
+
+    @property
     def cameras(self) -> Sequence[str]:
         """Order of a part's images."""
         ...
@@ -76,6 +81,8 @@ class Active:
         self.known = known
         self.since_ns = since_ns
         self.bundle = ""
+        self.engine = ""
+        self.degraded = False
         self.cameras: tuple[str, ...] = ()  # of the bundle
         self.views: list[tuple[int, CameraFeed, str]] = []  # place in Part.frames, feed, pixel rule
         if inspector is not None:
@@ -83,6 +90,8 @@ class Active:
             where = {picture: (place, feed) for place, (picture, feed) in enumerate(places)}
             rules = inspector.bundle.manifest.preprocess.cameras
             self.bundle = inspector.bundle.sha256
+            self.engine = inspector.identity.key
+            self.degraded = bool(inspector.stands_in_for)
             self.cameras = tuple(inspector.cameras)
             self.views = [(*where[c], rules[c].pixel_rule) for c in inspector.cameras]
 
@@ -103,7 +112,7 @@ class InspectionLoop:
         epoch: str,
         deadline_ns: int,
         clock: Callable[[], int],
-        ask_rebuild: Callable[[str], None],
+        ask_rebuild: Callable[[PartInspector, str], None],
     ) -> None:
         self.seq = 0
         self.rejects = 0
@@ -174,18 +183,18 @@ class InspectionLoop:
             self._current = part
         start = self._clock()
         active = self.active
-        verdict, inspected = self._verdict(part, active)
+        verdict, asked = self._verdict(part, active)
         now = self._clock()
         if verdict.decision is not Decision.FAULT and now - part.t_trigger_ns > self._deadline_ns:
             verdict = replace(verdict, decision=Decision.FAULT, reason=Reason.LATE)
         stages = (0, 0, 0, 0)
-        if inspected and active.inspector is not None:
+        if asked and active.inspector is not None and verdict.reason is not Reason.ENGINE:
             began, located, prepared, scored, judged = active.inspector.stamps
             stages = (located - began, prepared - located, scored - prepared, judged - scored)
         with self._turn:
             if self._current is part:  # else it was answered by `take_over`
                 self._current = None
-                self._hand_over(part, verdict, now, (start - part.t_queued_ns, *stages))
+                self._hand_over(part, verdict, now, (start - part.t_queued_ns, *stages), asked)
 
     def take_over(self) -> None:
         """For a thread that is stuck or dead: the caller answers what it has left, FAULT `stopped`."""
@@ -198,7 +207,12 @@ class InspectionLoop:
                 left = None
 
     def _hand_over(
-        self, part: Part, verdict: Verdict, now: int, stages_ns: tuple[int, int, int, int, int]
+        self,
+        part: Part,
+        verdict: Verdict,
+        now: int,
+        stages_ns: tuple[int, int, int, int, int],
+        asked: bool = False,
     ) -> None:
         self.seq += 1
         self.rejects += not verdict.passed
@@ -216,13 +230,16 @@ class InspectionLoop:
             self.rejects,
             stages_ns,
             self.active.cameras,
+            self.active.engine,
+            self.active.degraded,
+            asked,
         )
         self._publisher.offer(outcome)
         if self.evidence is not None and not verdict.passed:
             self.evidence.offer(part.frames, outcome)
 
     def _verdict(self, part: Part, active: Active) -> tuple[Verdict, bool]:
-        """The verdict but for its lateness, and whether the inspector was asked."""
+        """The verdict but for its lateness, and whether an inspector was asked."""
         if self._abandoned:
             return fault(Reason.STOPPED), False
         if not active.known:
@@ -262,7 +279,8 @@ class InspectionLoop:
         except Exception as error:  # noqa: BLE001 - the thread's top: a failing engine is FAULT
             self._failures += 1
             if self._failures % ENGINE_FAILURES == 0:
-                self._ask_rebuild(f"{self._failures} engine failures in a row, the last: {error}")
-            return fault(Reason.ENGINE, detail=str(error)), False
+                why = f"{self._failures} engine failures in a row, the last: {error}"
+                self._ask_rebuild(inspector, why)
+            return fault(Reason.ENGINE, detail=str(error)), True
         self._failures = 0
         return verdict, True

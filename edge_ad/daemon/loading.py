@@ -15,8 +15,10 @@ from edge_ad.backbone.spec import load_backbone
 from edge_ad.bundle import Bundle, CameraRule, ZoneRule, current_path, open_bundle
 from edge_ad.bundle.zones import read_label_images
 from edge_ad.config import Locate, Station, View
-from edge_ad.errors import ArtifactError, ConfigError
-from edge_ad.inspector import open_inspector
+from edge_ad.daemon.fallback import stand_in
+from edge_ad.engines import chosen_engine
+from edge_ad.errors import ArtifactError, ConfigError, DeviceError
+from edge_ad.inspector import Inspector, open_inspector
 from edge_ad.locate.regions import within_reach
 from edge_ad.preprocess.views import ViewGeometry
 
@@ -32,18 +34,47 @@ FIXED_KEYS = ("station", "state_dir", "deadline_ms", "join_by", "camera", "score
 def build_inspector(station: Station) -> PartInspector | None:
     """The product's active bundle, compiled and warmed up; None when there is none yet.
 
-    Raises ArtifactError when the bundle is refused or made for other cameras, views or another backbone.
+    Where the engine fails, that of the fallback. Raises ArtifactError when the bundle is refused or made
+    for other cameras, views or another backbone, DeviceError when no engine serves.
     """
+    bundle = _bundle(station)
+    if bundle is None:
+        return None
+    try:
+        return _without_tensors(_warm(bundle, station), bundle)
+    except DeviceError as error:
+        return _without_tensors(stand_in(bundle, station, error), bundle)
+
+
+def open_stand_in(station: Station, error: DeviceError) -> PartInspector | None:
+    """What takes the place of the station's engine, which failed with `error`; see `stand_in`."""
+    bundle = _bundle(station)
+    return None if bundle is None else _without_tensors(stand_in(bundle, station, error), bundle)
+
+
+def _bundle(station: Station) -> Bundle | None:
     path = current_path(station.state_path, station.product)
     if path is None:
         return None
     bundle = open_bundle(path)
     check_fits(bundle, station)
-    inspector = open_inspector(
-        bundle, station.engine.threads, station.engine.precision, time.perf_counter_ns
-    )
-    inspector.warm_up(rounds=1)
-    inspector.bundle = replace(bundle, tensors={})  # the engine has its own copy
+    return bundle
+
+
+def _without_tensors(inspector: Inspector, bundle: Bundle) -> Inspector:
+    """The engine has its own copy."""
+    inspector.bundle = replace(bundle, tensors={})
+    return inspector
+
+
+def _warm(bundle: Bundle, station: Station) -> Inspector:
+    """By the station's own engine."""
+    inspector = open_inspector(bundle, chosen_engine(station), time.perf_counter_ns)
+    try:
+        inspector.warm_up(rounds=1)
+    except DeviceError:
+        inspector.close()
+        raise
     return inspector
 
 

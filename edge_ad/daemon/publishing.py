@@ -145,6 +145,8 @@ class Publisher:
             verdict.score / verdict.threshold,
             (*(ns / 1e9 for ns in outcome.stages_ns), published_s),
         )
+        if outcome.degraded and outcome.asked:
+            self._metrics.degraded.inc()
         if verdict.passed and verdict.findings:
             self._metrics.allowed.inc()
         for camera, pose in zip(outcome.cameras, verdict.poses, strict=False):

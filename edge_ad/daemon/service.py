@@ -8,7 +8,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -18,20 +18,20 @@ from prometheus_client.registry import CollectorRegistry
 
 from edge_ad.capture.shots import make_dealer
 from edge_ad.capture.source import Source, open_source
-from edge_ad.config import Camera, Station, load_station, with_product
+from edge_ad.config import Camera, Station
 from edge_ad.daemon import process
 from edge_ad.daemon.cameras import BACKOFF_S, CameraFeed
+from edge_ad.daemon.changing import Changes
 from edge_ad.daemon.commands import Desk
-from edge_ad.daemon.inspection import Active, InspectionLoop
-from edge_ad.daemon.loading import Build, build_inspector, check_reloadable
+from edge_ad.daemon.fallback import Failed
+from edge_ad.daemon.inspection import Active, InspectionLoop, PartInspector
+from edge_ad.daemon.loading import Build, build_inspector
 from edge_ad.daemon.parts import Lane, PartQueue
-from edge_ad.daemon.products import Stock
 from edge_ad.daemon.publishing import Journal, Publisher
 from edge_ad.daemon.readings import describe, watch
 from edge_ad.delivery.control import Answer, ControlServer
 from edge_ad.delivery.lock import StateLock
 from edge_ad.delivery.scores import ScorePublisher
-from edge_ad.errors import ConfigError, DeliveryError, EdgeAdError
 from edge_ad.evidence.writer import EvidenceWriter
 from edge_ad.metrics import Metrics, MetricsServer
 
@@ -47,7 +47,8 @@ class Daemon:
 
     `build` makes the inspector of a configuration (None: no bundle yet), `make_source` a camera's
     source, `make_loop` what the inspection thread runs. With `own_process` the interpreter is tuned for
-    this one purpose. Raises ConfigError for a camera's URI that is wrong.
+    this one purpose; `backoff_s` are the first and the longest pause before a camera or an engine that
+    failed is opened again. Raises ConfigError for a camera's URI that is wrong.
     """
 
     def __init__(
@@ -75,19 +76,18 @@ class Daemon:
         self.clock = clock
         self._drain_s = drain_s
         self._own_process = own_process
-        self._started = self._stopping = self._rebuilding = False
+        self._started = self.stopping = False
+        self._failing: PartInspector | None = None  # what asked to be built anew last
         self._state = ""
         self._desk = Desk(self)
         self._inbox: SimpleQueue[tuple[str, str]] = SimpleQueue()  # put is safe in signal handlers
         self._closing = ExitStack()
-        self._reloader = ThreadPoolExecutor(1, "reload")
-        self._named = station.product  # by the station file
         base = Path(station.path).parent if station.path else Path()
         live = [make_source(camera, base).live for camera in station.camera]
         lanes = [
             _lane(camera, alive, len(live)) for camera, alive in zip(station.camera, live, strict=True)
         ]
-        self._parts = PartQueue(
+        self.parts = PartQueue(
             lanes, int(station.join_ms * 1e6), any(live), clock, station.join_by == "key"
         )
         rng = rng or random.Random()
@@ -95,12 +95,12 @@ class Daemon:
             CameraFeed(
                 camera,
                 lambda camera=camera: make_source(camera, base),  # type: ignore[misc]
-                lane, self._parts, self._tell, clock, wall, rng, backoff_s,
+                lane, self.parts, self.tell, clock, wall, rng, backoff_s,
                 make_dealer(camera, alive, station),
             )
             for camera, lane, alive in zip(station.camera, lanes, live, strict=True)
         ]  # fmt: skip
-        self._stock = Stock(build, self.feeds, self._tell)  # of the reload thread
+        self.changes = Changes(self, build, backoff_s)
 
     def start(self) -> None:
         """Take the state directory and the ports, open cameras and bundle, begin to judge.
@@ -122,6 +122,7 @@ class Daemon:
                 code = self._obey(*self._inbox.get(timeout=tick_s))
             for feed in self.feeds:
                 feed.supervise()
+            self.changes.supervise()
             self._say_state()
             if self._own_process and time.monotonic() >= collect_at:
                 process.collect()
@@ -141,7 +142,7 @@ class Daemon:
 
         The future fails with the reason in words when the old configuration and bundle stay in use.
         """
-        return self._reloader.submit(self._reload, "", self.clock())
+        return self.changes.reload()
 
     def change_product(self, product: str) -> Future[Answer]:
         """Make another product from now on: swap its bundle in between two parts, and say which.
@@ -149,18 +150,22 @@ class Daemon:
         Parts triggered before this call are FAULT `changeover`. The future fails for a product that the
         station does not know; its parts are FAULT `unknown_product` then.
         """
-        return self._reloader.submit(self._change, product, self.clock())
+        return self.changes.change_product(product)
 
     @property
     def state(self) -> str:
-        """STARTING, LEARNING, COLLECTING, RUNNING or STOPPING."""
-        if self._stopping:
+        """STARTING, LEARNING, COLLECTING, RUNNING, DEGRADED, FAILED or STOPPING."""
+        if self.stopping:
             return "STOPPING"
         if not self._started:
             return "STARTING"
         if self.loop.collector is not None and self.loop.collector.active:
             return "COLLECTING"
-        return "LEARNING" if self.loop.active.inspector is None else "RUNNING"
+        if self.loop.active.inspector is None:
+            return "LEARNING"
+        if isinstance(self.loop.active.inspector, Failed):
+            return "FAILED"
+        return "DEGRADED" if self.loop.active.degraded else "RUNNING"
 
     def status(self) -> Answer:
         """What `status` on the control socket answers."""
@@ -176,7 +181,7 @@ class Daemon:
             for picture in feed.pictures
         }
         self.evidence = EvidenceWriter(
-            station.state_path, station.evidence, station.station, self.epoch, pictures, self._tell
+            station.state_path, station.evidence, station.station, self.epoch, pictures, self.tell
         )
         stack.callback(self.evidence.close)  # last but for the lock: no other daemon may write there
         journal = None
@@ -186,7 +191,7 @@ class Daemon:
         self.scores = ScorePublisher(station.scores.endpoint, station.scores.high_water_mark)
         self.publisher = Publisher(
             self.scores, self.metrics, station.station, self.epoch, station.scores.backlog, journal,
-            self._tell, self.clock,
+            self.tell, self.clock,
         )  # fmt: skip
         stack.callback(self.publisher.close)
         watch(self.metrics, self.feeds, self.publisher, self.evidence, lambda: self.state)
@@ -201,9 +206,9 @@ class Daemon:
             stack.callback(feed.stop)
         active = Active(self._build(station), station.product, self.feeds)
         self.loop = self._make_loop(
-            self._parts, self.publisher, active, station.station, self.epoch,
+            self.parts, self.publisher, active, station.station, self.epoch,
             int(station.deadline_ms * 1e6), self.clock,
-            lambda why: self._inbox.put(("rebuild", why)),
+            self._ask_rebuild,
         )  # fmt: skip
         self.loop.evidence = self.evidence
         describe(self.metrics, active)
@@ -217,7 +222,7 @@ class Daemon:
         self._inspection.start()
         for feed in self.feeds:
             feed.go()
-        self._reloader.submit(self._fill_stock)
+        self.changes.fill_stock()
         log.info(
             "%s: scores %s, control %s, metrics %s",
             station.station, self.scores.endpoint, control.endpoint, self.http.url,
@@ -232,17 +237,19 @@ class Daemon:
         else:
             self._inbox.put(("ended", ""))
 
+    def _ask_rebuild(self, failing: PartInspector, why: str) -> None:
+        """In the inspection thread."""
+        self._failing = failing
+        self._inbox.put(("rebuild", why))
+
     def _obey(self, order: str, text: str) -> int | None:
         """Do what the inbox says; an exit code ends the daemon."""
         if order in _LEVELS:
             log.log(_LEVELS[order], "%s", text)
         elif order == "reload":
             self.reload()
-        elif order == "rebuild":
-            log.error("%s; building the inspector anew", text)
-            if not self._rebuilding:
-                self._rebuilding = True
-                self._reloader.submit(self._reload, text, self.clock())
+        elif order == "rebuild" and self._failing is not None:
+            self.changes.rebuild(self._failing, text)
         elif order == "stop":
             return 0
         elif order == "ended":
@@ -255,9 +262,9 @@ class Daemon:
 
     def _shut_down(self, code: int) -> int:
         """Drain within bounds, answer every part that was triggered, close everything."""
-        self._stopping = True
+        self.stopping = True
         self._say_state()
-        self._parts.close()
+        self.parts.close()
         for feed in self.feeds:
             feed.stop()
         end = time.monotonic() + 1.0
@@ -273,12 +280,12 @@ class Daemon:
             code = 5
         if code:
             self.loop.take_over()
-        self._reloader.shutdown(wait=False, cancel_futures=True)
+        self.changes.end()
         if self.loop.collector is not None:
             self.loop.collector.cancel()
             self.loop.collector.join(2.0)
         self._closing.close()
-        self._stock.clear()
+        self.changes.close()
         if not self._inspection.is_alive() and self.loop.active.inspector is not None:
             self.loop.active.inspector.close()
         while not self._inbox.empty():  # it is too late for orders
@@ -288,84 +295,7 @@ class Daemon:
         log.info("stopped after %d parts, %d rejected", self.loop.seq, self.loop.rejects)
         return code
 
-    def _reload(self, why: str, now_ns: int) -> Answer:
-        """In the reload thread. `why` is set where only the engine is built anew."""
-        before = self.loop.active
-        try:
-            if not why and not self.station.path:
-                raise ConfigError("the configuration is not from a file; restart to change it")
-            station = self.station if why else self._read_again()
-            check_reloadable(self.station, station)
-            product, known = station.product, True
-            if not before.known and station.product == self.station.product:
-                # What was announced last is still what is made, whether the file knows it by now or not.
-                product, known = before.product, before.product in station.known_products
-                station = with_product(station, product) if known else station
-            # Parts that wait are of what was made when they were triggered.
-            since_ns = before.since_ns if product == before.product else now_ns
-            inspector = self._build(station) if known else None
-            active = Active(inspector, product, self.feeds, known, since_ns)
-            old = before.inspector
-            if not self.loop.swap(active, timeout_s=30.0):
-                raise DeliveryError(
-                    "the inspection thread is busy or stopping and did not take the bundle"
-                )
-        except Exception as error:
-            self.metrics.reload_failures.inc()
-            text = str(error) if isinstance(error, EdgeAdError) else repr(error)
-            self._tell("error", f"reload refused, the old configuration and bundle stay in use: {text}")
-            raise
-        finally:
-            self._rebuilding = False
-        if old is not None:
-            old.close()
-        self._stock.clear()
-        self._reloader.submit(self._fill_stock)
-        self.station = station
-        self._parts.join_ns = int(station.join_ms * 1e6)
-        self.evidence.configure(station.evidence)
-        describe(self.metrics, active)
-        log.info("reloaded: product %s, bundle %s", product, active.bundle[:12] or "none")
-        return {"state": self.state, "product": product, "bundle": active.bundle}
-
-    def _read_again(self) -> Station:
-        """The station file, still making what was announced last unless the file names another product
-        than before."""
-        station = load_station(self.station.path)
-        named, self._named = self._named, station.product
-        if station.product == named and self.station.product in station.known_products:
-            return with_product(station, self.station.product)
-        return station
-
-    def _change(self, product: str, now_ns: int) -> Answer:
-        """In the reload thread."""
-        current = self.loop.active
-        if current.known and current.product == product:
-            return {"state": self.state, "product": product, "bundle": current.bundle}
-        known = product in self.station.known_products
-        station = with_product(self.station, product) if known else self.station
-        active = self._stock.take(self.station, product)
-        active.since_ns = now_ns
-        old = self.loop.active
-        if not self.loop.swap(active, timeout_s=30.0):
-            self._stock.put(active)
-            raise DeliveryError("the inspection thread is busy or stopping and did not change over")
-        self._stock.put(old)
-        self.station = station
-        describe(self.metrics, active)
-        log.info("product %s, bundle %s", product, active.bundle[:12] or "none")
-        if not known:
-            raise DeliveryError(
-                f"product {product!r} is not among {list(self.station.known_products)}; its parts are "
-                "FAULT unknown_product until another is announced"
-            )
-        return {"state": self.state, "product": product, "bundle": active.bundle}
-
-    def _fill_stock(self) -> None:
-        """In the reload thread."""
-        self._stock.fill(self.station, self.loop.active.product, lambda: self._stopping)
-
-    def _tell(self, level: str, text: str) -> None:
+    def tell(self, level: str, text: str) -> None:
         """Have the main thread log a line, for threads that must not wait for the log."""
         self._inbox.put((level, text))
 

@@ -24,6 +24,9 @@ class Outcome:
     rejects: int  # parts of this epoch that did not pass, this one included
     stages_ns: tuple[int, int, int, int, int]
     cameras: tuple[str, ...] = ()  # of the bundle, in the order of the verdict's poses
+    engine: str = ""  # of the bundle's section
+    degraded: bool = False  # it stands in for the station's engine, which failed
+    asked: bool = False  # about this part, also where it failed; else the part is FAULT without it
 
 
 def _poses(verdict: Verdict) -> list[PoseBody | None] | None:
@@ -71,5 +74,7 @@ def messages(outcome: Outcome, station: str, epoch: str) -> tuple[Header, ScoreB
         verdict.box,
         _poses(verdict),
         _findings(verdict),
+        outcome.engine,
+        outcome.degraded,
     )
     return header, body

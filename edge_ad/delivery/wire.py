@@ -75,6 +75,8 @@ class ScoreBody(msgspec.Struct, frozen=True):
     box: tuple[int, int, int, int] | None = None  # x, y, width, height that decided, frame pixels
     poses: list[PoseBody | None] | None = None  # per camera of the bundle
     findings: list[FindingBody] | None = None  # of a part above the threshold
+    engine: str = ""  # "openvino-f32"; "" without a bundle
+    degraded: bool = False  # another engine than the station's, which failed
 
 
 class Request(msgspec.Struct, frozen=True):

@@ -15,9 +15,10 @@ from edge_ad.bundle import current_path
 from edge_ad.bundle.manifest import Section
 from edge_ad.bundle.qualification import Detected, read_detection
 from edge_ad.bundle.read import read_manifest
-from edge_ad.config import Station, load_station
+from edge_ad.config import EngineKind, Station, load_station
 from edge_ad.delivery.control import ControlClient
 from edge_ad.delivery.wire import Header, ScoreBody, read_journal_line
+from edge_ad.engines import chosen_engine
 from edge_ad.errors import CheckFailed, DeliveryError, DeviceError
 
 _STATION = """\
@@ -31,6 +32,7 @@ name = "top"
 uri = {uri}
 
 [engine]
+{engine}
 backbone = {backbone}
 
 [calibration]
@@ -43,19 +45,32 @@ endpoint = "tcp://127.0.0.1:0"
 port = 0
 """
 
+_ENGINES: dict[EngineKind, str] = {
+    "openvino": 'kind = "openvino"',
+    "tensorrt": 'kind = "tensorrt"\nprecision = "f16"',
+    "torch": 'kind = "torch"\ndevice = "cuda"',
+}
+
 
 class Line:
     """A station in `directory`. As a context it leaves no process behind."""
 
     def __init__(
-        self, directory: Path, uri: str, backbone: Path, rate: float, deadline_ms: float
+        self,
+        directory: Path,
+        uri: str,
+        backbone: Path,
+        rate: float,
+        deadline_ms: float,
+        engine: EngineKind = "openvino",
     ) -> None:
         self.config = directory / "demo.toml"
         # A JSON string is a TOML string, whatever quotes a path holds.
         quoted = {"uri": json.dumps(uri), "backbone": json.dumps(str(backbone))}
-        text = _STATION.format(**quoted, rate=rate, deadline_ms=deadline_ms)
+        text = _STATION.format(**quoted, engine=_ENGINES[engine], rate=rate, deadline_ms=deadline_ms)
         self.config.write_text(text, encoding="utf-8")
         self.station: Station = load_station(self.config)
+        self._engine_key = chosen_engine(self.station).key
         self.journal = directory / "journal.jsonl"
         self.control = ControlClient(self.station.control_endpoint, timeout_s=10.0)
         self.directory = directory
@@ -104,6 +119,10 @@ class Line:
         """The daemon's status."""
         return self.control.request("status")
 
+    def build(self) -> None:
+        """Start `edge-ad backbone build`."""
+        self._begin("backbone build")
+
     def calibrate(self, parts: int) -> None:
         """Start `edge-ad calibrate --parts`."""
         self._begin("calibrate", "--parts", str(parts))
@@ -114,11 +133,11 @@ class Line:
 
     def _begin(self, name: str, *options: str) -> None:
         self._name = name
-        self._command = _spawn([name, "-c", str(self.config), *options], self._log)
+        self._command = _spawn([*name.split(), "-c", str(self.config), *options], self._log)
 
     @property
     def _log(self) -> Path:
-        return self.directory / f"{self._name}.log"
+        return self.directory / f"{self._name.replace(' ', '-')}.log"
 
     def finished(self) -> bool:
         """Whether the command is done. Raises CheckFailed with its last words when it failed."""
@@ -129,14 +148,12 @@ class Line:
         return code == 0
 
     def section(self) -> Section:
-        """The active bundle's only section: threshold and promise."""
-        (section,) = read_manifest(self._bundle()).engines.values()
-        return section
+        """The active bundle's section of the line's engine: threshold and promise."""
+        return read_manifest(self._bundle()).engines[self._engine_key]
 
     def detection(self) -> Detected:
         """What the qualification of the active bundle measured, all kinds of defect together."""
-        (measured,) = read_detection(self._bundle()).engines.values()
-        return measured.overall
+        return read_detection(self._bundle()).engines[self._engine_key].overall
 
     def _bundle(self) -> Path:
         path = current_path(self.station.state_path, self.station.product)

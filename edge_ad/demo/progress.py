@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edge_ad.capture.parts import part_defect, part_number
+from edge_ad.config import EngineKind
 from edge_ad.demo.tally import Record, Tally
 
 WIDTH, HEIGHT = 640, 480
@@ -19,7 +20,7 @@ SLACK_S = 6.0
 @dataclass(frozen=True)
 class Options:
     """What to do: `parts` to inspect once defects may come, `good_parts` to calibrate with, `fps` parts
-    per second."""
+    per second; `engine`: openvino, or on a GPU tensorrt or torch."""
 
     parts: int = 1500
     good_parts: int = 300
@@ -28,6 +29,7 @@ class Options:
     seed: int = 1
     backbone: Path | None = None
     keep: Path | None = None
+    engine: EngineKind = "openvino"
 
     @property
     def good_first(self) -> int:

@@ -225,7 +225,7 @@ def _facts(result: Result) -> Table:
     facts.add_row(
         "calibration", "", f"{result.calibration_parts} parts, threshold {result.threshold:.1f}"
     )
-    facts.add_row("backbone", "", result.backbone)
+    facts.add_row("backbone", "", ", ".join([result.backbone, *result.judged_by]))
     facts.add_row("metrics", "", result.metrics_url)
     facts.add_row("scraped", "", f"edge_ad_parts_total = {result.metrics_parts}")
     return facts

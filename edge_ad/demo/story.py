@@ -20,7 +20,7 @@ from edge_ad.config import EMBEDDED_BACKBONE
 from edge_ad.delivery.scores import ScoreSubscriber
 from edge_ad.demo.line import Line
 from edge_ad.demo.progress import DEADLINE_MS, HEIGHT, RATE, WIDTH, Options, Progress
-from edge_ad.demo.tally import Agreement, Record, Result, Tally, agree, promised_interval
+from edge_ad.demo.tally import Record, Result, Tally, agree, judged_by, promised_interval, wrong_engine
 from edge_ad.errors import CheckFailed, ConfigError, DeviceError
 from edge_ad.gaussian.threshold import Promise, percent
 
@@ -47,7 +47,9 @@ def run_demo(
             directory.mkdir(parents=True, exist_ok=True)
             if any(directory.iterdir()):
                 raise ConfigError(f"--keep {directory}: is not empty; give a new directory")
-        line = stack.enter_context(Line(directory, options.uri, backbone.directory, RATE, DEADLINE_MS))
+        line = stack.enter_context(
+            Line(directory, options.uri, backbone.directory, RATE, DEADLINE_MS, options.engine)
+        )
         progress = Progress(options, Tally(options.truth), backbone.name, clock())
         return _Story(line, progress, show, clock).tell(), progress
 
@@ -77,6 +79,8 @@ class _Story:
 
     def tell(self) -> Result:
         started = self._clock()
+        if self._options.engine == "tensorrt":
+            self._build()
         self._progress.begin("start", "edge-ad run: the daemon, in a process of its own")
         self._show(self._progress)
         status = self._line.start()
@@ -93,8 +97,15 @@ class _Story:
             self._qualify(consumer)
             url, counted = self._scrape()
             self._drain(consumer)
-        agreement = agree(self._tally.records, self._line.read_journal(), synced_at)
-        return self._result(agreement, url, counted, self._clock() - started)
+        return self._result(synced_at, url, counted, self._clock() - started)
+
+    def _build(self) -> None:
+        self._progress.begin("build", "TensorRT's engine for this card; minutes on a Jetson")
+        self._line.build()
+        while not self._line.finished():
+            self._show(self._progress)
+            time.sleep(0.1)
+        self._progress.finish("TensorRT's engine for this card, its features compared with OpenVINO's")
 
     def _listen(self, consumer: ScoreSubscriber, timeout_s: float = 0.1) -> bool:
         """Take one verdict, if there is one."""
@@ -202,8 +213,9 @@ class _Story:
             pass
         self._progress.finish(f"{self._tally.judged} parts inspected; daemon drained and stopped")
 
-    def _result(self, agreement: Agreement, url: str, counted: int, seconds: float) -> Result:
-        tally, section = self._tally, self._line.section()
+    def _result(self, synced_at: int, url: str, counted: int, seconds: float) -> Result:
+        tally, section, journal = self._tally, self._line.section(), self._line.read_journal()
+        agreement, key = agree(tally.records, journal, synced_at), section.identity.key
         promise: Promise = section.promise
         good = tally.total("good")
         false_rejects = tally.of("good", "REJECT")
@@ -211,6 +223,8 @@ class _Story:
         problems = []
         if agreement.difference:
             problems.append(f"daemon and consumer differ: {agreement.difference}")
+        if wrong := wrong_engine(journal, key):
+            problems.append(f"{wrong}; try again with --keep DIR and see why in its daemon.log")
         if false_rejects > high:  # fewer break no promise
             problems.append(f"{false_rejects} of {good} good parts rejected, promised at most {high}")
         assert self._detection is not None
@@ -235,6 +249,8 @@ class _Story:
             metrics_url=url,
             metrics_parts=counted,
             backbone=self._progress.backbone,
+            engine=key,
+            judged_by=judged_by(journal),
             calibration_parts=promise.parts,
             seconds=seconds,
         )

@@ -50,6 +50,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     metrics_url: str
     metrics_parts: int  # parts that one scrape counted, shortly before the end
     backbone: str
+    engine: str  # the line's
+    judged_by: dict[str, int]  # engine -> verdicts that it gave, by the journal
     calibration_parts: int
     seconds: float
 
@@ -101,6 +103,30 @@ class Tally:
             return {}
         p50, p99 = np.percentile(self.latencies_ms, [50, 99])
         return {"p50": float(p50), "p99": float(p99), "max": max(self.latencies_ms)}
+
+
+def judged_by(journal: Sequence[Record]) -> dict[str, int]:
+    """How many verdicts each engine gave, by its key, the busiest first. Late ones were given too."""
+    counts = Counter(body.engine for _, body in journal if _judged(body))
+    return dict(counts.most_common())
+
+
+def wrong_engine(journal: Sequence[Record], engine: str) -> str:
+    """What is wrong with who judged the parts of a line whose engine is `engine`: in words, "" for
+    nothing. While a stand-in had its place, parts that nobody judged are counted too."""
+    others = Counter(
+        body.engine for _, body in journal if body.degraded or (_judged(body) and body.engine != engine)
+    )
+    if others:
+        named = ", ".join(f"{count} to {key}" for key, count in others.most_common())
+        return f"{sum(others.values())} parts did not go to {engine} but {named}"
+    if not any(_judged(body) for _, body in journal):
+        return f"{engine} judged no part"
+    return ""
+
+
+def _judged(body: ScoreBody) -> bool:
+    return body.verdict in ("PASS", "REJECT") or body.reason == "late"
 
 
 def agree(consumer: Sequence[Record], journal: Sequence[Record], synced_at: int) -> Agreement:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from edge_ad.calibration_set import write_durably
 from edge_ad.config import Evidence
+from edge_ad.durable import write_durably
 from edge_ad.evidence.entry import DIRECTORY, entry_name, entry_number
 
 MEGABYTE = 1_000_000

@@ -16,6 +16,7 @@ from edge_ad.locate.pose import Box, Failure, Located, Pose, Settings, matrix, m
 from edge_ad.locate.pyramid import Grey, Pyramid, to_level
 from edge_ad.locate.refine import Points, choose_points, correlation, refine, sample
 from edge_ad.locate.regions import default_box
+from edge_ad.locate.straight import lay_straight
 
 SCALE_STEP = 0.05
 REACH = 3.0  # degrees that are searched beyond max_angle: what lies there is out of range, not absent
@@ -82,14 +83,7 @@ class Locator:
     def straighten(self, image: Image, pose: Pose, out: Image) -> None:
         """Write the frame into `out` (of its shape), the part where it lay in the reference. What came
         from outside of the frame repeats its edge."""
-        cv2.warpAffine(
-            image,
-            matrix(pose, self.middle),
-            image.shape[1::-1],
-            dst=out,
-            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-            borderMode=cv2.BORDER_REPLICATE,
-        )
+        lay_straight(image, matrix(pose, self.middle), out)
 
     def _choose(self, plane: Grey, level: int) -> Points:
         x, y, width, height = self.box

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_ad.frame import Image
 from edge_ad.locate.locator import Locator
-from edge_ad.locate.pose import Box, Failure, Pose
+from edge_ad.locate.pose import Box, Failure, Pose, matrix
 from edge_ad.locate.regions import share_outside
 
 ROUNDING = 1e-5  # of a region's area
@@ -72,13 +73,25 @@ class PartLocator:
 
     def straighten(self, images: Sequence[Image]) -> Straight:
         """Find the part in each image and lay it straight; images have the shapes of the references."""
+        found = self.find(images)
+        if self._idle or found.failure is not None:
+            return found
+        straight = list(images)
+        for place, (finder, out) in enumerate(zip(self.finders, self._straight, strict=True)):
+            pose = found.poses[place]
+            if finder is not None and out is not None and pose is not None:
+                finder.locator.straighten(images[place], pose, out)
+                straight[place] = out
+        return Straight(straight, found.poses)
+
+    def find(self, images: Sequence[Image]) -> Straight:
+        """Find the part in each image, and leave the images as they are."""
         if self._idle:
             return Straight(images, self._nothing)
-        found = list(images)
         poses: list[Pose | None] = list(self._nothing)
         for place in self._order:
-            finder, out, leader = self.finders[place], self._straight[place], self._leaders[place]
-            if finder is None or out is None:
+            finder, leader = self.finders[place], self._leaders[place]
+            if finder is None:
                 continue
             if leader is None:
                 located = finder.locator.find(images[place])
@@ -97,9 +110,15 @@ class PartLocator:
                     f"{finder.max_outside:g}"
                 )
                 return Straight(images, tuple(poses), place, "out_of_range", detail, view)
-            finder.locator.straighten(images[place], pose, out)
-            found[place] = out
-        return Straight(found, tuple(poses))
+        return Straight(images, tuple(poses))
+
+    def moves(self, poses: Sequence[Pose | None]) -> list[NDArray[np.float64] | None]:
+        """For each camera the matrix [2, 3] that takes a place in the reference to one in the frame;
+        None where nothing is laid straight."""
+        return [
+            None if finder is None or pose is None else matrix(pose, finder.locator.middle)
+            for finder, pose in zip(self.finders, poses, strict=True)
+        ]
 
 
 def _leading(

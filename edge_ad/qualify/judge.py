@@ -17,6 +17,7 @@ from edge_ad.capture.images import read_image
 from edge_ad.capture.pixels import PixelRule, file_rule
 from edge_ad.config import Station
 from edge_ad.daemon.loading import check_fits
+from edge_ad.engines import chosen_engine
 from edge_ad.errors import ConfigError
 from edge_ad.frame import Image
 from edge_ad.inspector import Inspector, open_inspector
@@ -86,7 +87,7 @@ def open_judge(station: Station, path: Path) -> Inspector:
     bundle = open_bundle(path)
     check_fits(bundle, station)
     _check_pixel_rules(bundle, station)
-    return open_inspector(bundle, threads, station.engine.precision)
+    return open_inspector(bundle, chosen_engine(station, threads))
 
 
 def _check_pixel_rules(bundle: Bundle, station: Station) -> None:

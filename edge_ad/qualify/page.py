@@ -211,7 +211,7 @@ def _identity(qualification: Qualification, manifest: Manifest, key: str) -> str
     rows = [
         ("Bundle's manifest sha256", qualification.bundle_sha256),
         ("Backbone", f"{manifest.backbone.name} {manifest.backbone.sha256}"),
-        ("Engine", f"{key}: {engine.runtime} on {engine.device}"),
+        ("Engine", f"{key}: {engine.text}"),
         ("edge_ad", qualification.edge_ad),
     ]
     return '<div class="identity">' + table(["", ""], rows, numbers_from=2) + "</div>"

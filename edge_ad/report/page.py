@@ -207,7 +207,7 @@ def _identity(manifest: Manifest, key: str, section: Section) -> str:
     rows = [
         ("Backbone sha256", manifest.backbone.sha256),
         ("Calibration set sha256", manifest.calibration_set.sha256),
-        ("Engine", f"{key}: {identity.runtime} on {identity.device}"),
+        ("Engine", f"{key}: {identity.text}"),
         ("Preprocess", f"{rule.rule} to {rule.width} x {rule.height}"),
         ("Cameras", cameras),
         *((f"Placing {name}", text) for name, text in jitter_texts(manifest)),

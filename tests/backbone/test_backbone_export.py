@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from device_mixing import mixing
 from safetensors.torch import load_file, save_file
 
 from edge_ad.backbone.export import export_backbone, list_networks
@@ -174,6 +175,7 @@ def test_levels_of_each_family(tmp_path: Path, name: str, widths: list[int], str
     assert [lv.dim for lv in backbone.levels] == widths
     assert [lv.stride for lv in backbone.levels] == strides
     assert backbone.spec.source == {"kind": "seed", "seed": 0, "model_args": {}}
+    assert mixing(backbone.onnx_path, (2, 64, 64, 3), torch.uint8)[0] == {}
 
 
 def test_the_paper_network_has_its_nine_levels(tmp_path: Path) -> None:

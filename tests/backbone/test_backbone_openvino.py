@@ -14,8 +14,8 @@ from tiny_backbone import write_tiny_backbone
 
 from edge_ad.backbone import openvino
 from edge_ad.backbone.engine import Head, LocalHead
-from edge_ad.backbone.grid import projection
-from edge_ad.backbone.openvino import NARROW_SEED, open_features, open_scorer, usable_cores
+from edge_ad.backbone.grid import NARROW_SEED, projection
+from edge_ad.backbone.openvino import open_features, open_scorer
 from edge_ad.backbone.spec import (
     JSON_NAME,
     ONNX_NAME,
@@ -206,7 +206,7 @@ def test_a_graph_of_another_width_is_refused(backbone: Backbone, tmp_path: Path)
     other = write_tiny_backbone(tmp_path, widths=(8, 12, 16, 25))
     spec = msgspec.structs.replace(backbone.spec, onnx_sha256=other.sha256)
     (tmp_path / JSON_NAME).write_bytes(encode_spec(spec))
-    with pytest.raises(ArtifactError, match=r"pooled has shape \[1,61\], backbone.json says \[1,60\]"):
+    with pytest.raises(ArtifactError, match=r"shape \[1,61\] for OpenVINO, .* says \[1,60\]"):
         open_features(load_backbone(tmp_path))
 
 
@@ -216,7 +216,7 @@ def test_a_graph_without_the_local_features_that_it_should_have_is_refused(
     bare = write_tiny_backbone(tmp_path, local=False)
     spec = msgspec.structs.replace(backbone.spec, onnx_sha256=bare.sha256)
     (tmp_path / JSON_NAME).write_bytes(encode_spec(spec))
-    with pytest.raises(ArtifactError, match=r"local has shape none, backbone.json says \[1,16,10\]"):
+    with pytest.raises(ArtifactError, match=r"local has shape none for .* says \[1,16,10\]"):
         open_features(load_backbone(tmp_path))
 
 
@@ -345,25 +345,3 @@ def test_positions_need_a_backbone_that_has_them(tmp_path: Path) -> None:
     head = Head(0, np.zeros(8, np.float32), np.eye(8, dtype=np.float32))
     with pytest.raises(ConfigError, match="without --local none"):
         open_scorer(bare, [[head]], local=[])
-
-
-def test_cores_are_counted_once_and_the_quota_holds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2, 3})
-    assert usable_cores(tmp_path) == 4
-    for cpu, siblings in enumerate(["0,2", "1,3", "0,2", "1,3"]):
-        topology = tmp_path / f"devices/system/cpu/cpu{cpu}/topology"
-        topology.mkdir(parents=True)
-        (topology / "thread_siblings_list").write_text(siblings + "\n")
-    assert usable_cores(tmp_path) == 2
-    cgroup = tmp_path / "fs/cgroup"
-    cgroup.mkdir(parents=True)
-    for quota, cores in (
-        ("max 100000", 2),
-        ("100000 100000", 1),
-        ("50000 100000", 1),
-        ("800000 100000", 2),
-    ):
-        (cgroup / "cpu.max").write_text(quota + "\n")
-        assert usable_cores(tmp_path) == cores

@@ -27,7 +27,7 @@ uri = "folder://parts"
 def test_list_shows_how_to_write_a_uri() -> None:
     done = CliRunner().invoke(command, ["list"])
     assert done.exit_code == 0
-    for scheme in ("rtsp://", "file:///", "folder:///", "synthetic://"):
+    for scheme in ("rtsp://", "gst://", "file:///", "folder:///", "synthetic://"):
         assert scheme in done.output
 
 
@@ -46,6 +46,18 @@ def test_devices_have_names_stable_uris_and_notes(tmp_path: Path) -> None:
         (f"v4l2://{dev}/video10", "B"),
     ]
     assert devices[0].note == "" and "is missing" in devices[1].note
+
+
+def test_sensors_of_a_jetson_are_read_through_its_image_processor(tmp_path: Path) -> None:
+    names = ("vi-output, imx219 9-0010", "USB camera", "vi-output, imx477 10-001a")
+    for number, name in enumerate(names):
+        (tmp_path / "sys" / f"video{number}").mkdir(parents=True)
+        (tmp_path / "sys" / f"video{number}" / "name").write_text(name + "\n")
+    devices = list_devices(tmp_path / "sys", tmp_path / "dev")
+    assert [device.name for device in devices] == list(names)
+    assert devices[1].uri == f"v4l2://{tmp_path}/dev/video1"
+    for sensor, device in enumerate((devices[0], devices[2])):
+        assert device.uri.startswith(f"gst://nvarguscamerasrc sensor-id={sensor} ! nvvidconv")
 
 
 def test_grab_writes_the_very_pixels(tmp_path: Path) -> None:

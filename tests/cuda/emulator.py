@@ -21,8 +21,8 @@ HERE = Path(__file__).resolve().parent
 SOURCES = HERE.parents[1] / "edge_ad" / "gaussian" / "cuda"
 ORDERS = ("forward", "reversed", "random:1", "random:2")
 FLAGS = (
-    "-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-U_FORTIFY_SOURCE",
-    "-fsanitize=alignment", "-fno-sanitize-recover=alignment",
+    "-std=c++17", "-O2", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas",
+    "-U_FORTIFY_SOURCE", "-fsanitize=alignment", "-fno-sanitize-recover=alignment",
 )  # fmt: skip
 
 Floats = NDArray[np.float32]
@@ -30,10 +30,9 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Levels:
-    """Of each order and frame: distances [T, L], sums [T], tickets."""
+    """Of each order and frame: distances [T, L], tickets."""
 
     distances: Floats
-    sums: Floats
     tickets: NDArray[np.uint32]
 
 
@@ -54,17 +53,15 @@ class Emulator:
     ) -> Levels:
         """Results [orders, frames, ...] of features [frames, T, D]."""
         launch = [grid or plan.grid, block or plan.block, len(frames)]
-        numbers = [len(plan.pairs), len(plan.table), plan.levels, plan.tiles]
+        numbers = [len(plan.pairs), len(plan.table)]
         arrays = [plan.table, plan.pairs, *pack_levels(plan, heads), frames.astype(np.float32)]
-        size = len(plan.table) + plan.tiles + plan.tickets
+        size = len(plan.table) + plan.tickets
         out = self._run("levels", orders, launch + numbers, arrays).reshape(
             len(orders), len(frames), size
         )
-        first, second = len(plan.table), len(plan.table) + plan.tiles
+        first = len(plan.table)
         shape = (*out.shape[:2], plan.tiles, plan.levels)
-        return Levels(
-            out[..., :first].reshape(shape), out[..., first:second], out[..., second:].view("u4")
-        )
+        return Levels(out[..., :first].reshape(shape), out[..., first:].view("u4"))
 
     def cells(
         self,

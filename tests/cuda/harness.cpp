@@ -1,6 +1,6 @@
 // Runs the kernels on buffers from standard input and writes what they leave to standard output.
 //
-//     harness levels ORDER,... GRID BLOCK FRAMES PAIRS GAUSSIANS LEVELS TILES
+//     harness levels ORDER,... GRID BLOCK FRAMES PAIRS GAUSSIANS
 //     harness cells  ORDER,... GRID BLOCK FRAMES POSITIONS D VIEW REGRESSORS TILES SHARED
 //     harness stuck  a barrier that half of the threads pass by, to see that it is noticed
 //
@@ -9,60 +9,11 @@
 // nobody may touch. Results are those of all orders and frames, one after the other.
 #include "mahalanobis.cu"
 
-#include <algorithm>
-#include <sys/mman.h>
-#include <unistd.h>
+#include "buffers.h"
 
 thread_local float4 dynamic_shared[shim::SHARED / sizeof(float4)];
 
 namespace {
-
-struct Buffer {
-    char* data;
-    size_t size;
-    template <class T>
-    T* as() const { return reinterpret_cast<T*>(data); }
-};
-
-// Up to 15 bytes may follow so that it begins as a GPU's memory does; they are NaN, as is all of it.
-Buffer guarded(size_t size) {
-    const size_t page = size_t(sysconf(_SC_PAGESIZE)), used = (size + 15) / 16 * 16;
-    const size_t pages = (used + page - 1) / page * page;
-    void* memory = mmap(nullptr, pages + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (memory == MAP_FAILED || mprotect(static_cast<char*>(memory) + pages, page, PROT_NONE)) {
-        shim::Order::fail("no memory");
-    }
-    std::memset(memory, 0xff, pages);
-    return {static_cast<char*>(memory) + pages - used, size};
-}
-
-Buffer zeros(size_t numbers) {
-    const Buffer buffer = guarded(4 * numbers);
-    std::memset(buffer.data, 0, buffer.size);
-    return buffer;
-}
-
-Buffer input() {
-    int64_t size = 0;
-    if (std::fread(&size, sizeof size, 1, stdin) != 1) shim::Order::fail("input ends early");
-    const Buffer buffer = guarded(size_t(size));
-    if (std::fread(buffer.data, 1, buffer.size, stdin) != buffer.size) shim::Order::fail("input ends early");
-    return buffer;
-}
-
-void output(const Buffer& buffer) { std::fwrite(buffer.data, 1, buffer.size, stdout); }
-
-std::vector<std::string> split(const std::string& text) {
-    std::vector<std::string> parts(1);
-    for (const char c : text) {
-        if (c == ',') {
-            parts.emplace_back();
-        } else {
-            parts.back().push_back(c);
-        }
-    }
-    return parts;
-}
 
 struct Job {
     std::vector<std::string> orders;
@@ -73,20 +24,20 @@ struct Job {
 };
 
 void run_levels(const Job& job) {
-    const int pairs = job.number(0), gaussians = job.number(1), levels = job.number(2), tiles = job.number(3);
+    const int pairs = job.number(0), gaussians = job.number(1);
     const Buffer table = input(), pair = input(), vectors = input(), floats = input(), features = input();
-    const Buffer squares = guarded(4 * size_t(pairs)), tickets = zeros(size_t(gaussians + tiles));
-    const Buffer distances = guarded(4 * size_t(gaussians)), sums = guarded(4 * size_t(tiles));
+    const Buffer squares = guarded(4 * size_t(pairs)), tickets = zeros(size_t(gaussians));
+    const Buffer distances = guarded(4 * size_t(gaussians));
     for (const std::string& name : job.orders) {
         shim::Order order(name);
         for (int frame = 0; frame < job.frames; ++frame) {
             const float* x = features.as<float>() + features.size / 4 / size_t(job.frames) * size_t(frame);
             shim::launch(order, dim3(job.grid), job.block, 0, [&] {
                 level_distances(table.as<LevelGaussian>(), pair.as<unsigned>(), vectors.as<uint4>(),
-                                floats.as<float>(), x, pairs, gaussians, levels, squares.as<float>(),
-                                tickets.as<unsigned>(), distances.as<float>(), sums.as<float>());
+                                floats.as<float>(), x, pairs, squares.as<float>(), tickets.as<unsigned>(),
+                                distances.as<float>());
             });
-            for (const Buffer& result : {distances, sums, tickets}) output(result);
+            for (const Buffer& result : {distances, tickets}) output(result);
         }
     }
 }
@@ -128,7 +79,7 @@ int main(int count, char** arguments) {
         shim::Order order("forward");
         shim::launch(order, dim3(1), 64, 0, [] { if (threadIdx.x < 32) __syncthreads(); });
     }
-    if (!(what == "levels" && count == 10) && !(what == "cells" && count == 12)) {
+    if (!(what == "levels" && count == 8) && !(what == "cells" && count == 12)) {
         shim::Order::fail("wrong arguments");
     }
     const Job job{split(arguments[2]), unsigned(std::atoi(arguments[3])), unsigned(std::atoi(arguments[4])),

@@ -16,6 +16,7 @@ from made_up_gaussians import good_features, local_head, plan_for, tile
 from numpy.typing import NDArray
 
 from edge_ad.config.load import tomllib
+from edge_ad.cuda.bandwidth import floor_us
 from edge_ad.gaussian.cuda import floor
 from edge_ad.gaussian.cuda.cells import TileShape, pack_cells, plan_cells, tile_shapes
 from edge_ad.gaussian.cuda.layout import (
@@ -82,7 +83,7 @@ def test_bytes_of_a_frame_are_those_of_what_is_packed() -> None:
         plan = plan_for(heads, store)
         vectors, floats = pack_levels(plan, heads)
         read = vectors.nbytes + floats.nbytes + plan.table.nbytes + plan.pairs.nbytes + 4 * 2 * 109
-        written = 4 * (2 * 2 + 2)
+        written = 4 * (2 * 2)
         assert plan.bytes_per_frame == read + written + 4 * (2 * plan.squares + plan.tickets)
         assert vectors.nbytes == 2 * VECTOR * sum(
             factor_vectors(k, d, WIDE[store]) for k, d in [(9, 9), (80, 100)]
@@ -202,7 +203,7 @@ def test_the_committed_table_is_what_the_plans_say() -> None:
 
 
 def test_the_floor_is_bytes_over_bandwidth() -> None:
-    assert floor.floor_us(204_800_000, 204.8) == pytest.approx(1000.0)
+    assert floor_us(204_800_000, 204.8) == pytest.approx(1000.0)
     plan = plan_levels([floor.square_levels(floor.EFFICIENTNET_B4, "f32")], 2944)
     entries = sum(d * (d + 1) // 2 for d in floor.EFFICIENTNET_B4)
     assert 4 * entries < plan.bytes_per_frame < 1.02 * 4 * entries  # padding and all that is small

@@ -7,8 +7,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
-from daemon_line import BLACK, Line, good
+from daemon_line import BLACK, Line, good, wait_for
 from tiny_bundle import make_bundle
 from tiny_station import ENTRY, edge_ad, write_parts, write_station
 
@@ -174,9 +175,16 @@ def test_a_line_that_changes_over_and_calibrates_again(tmp_path: Path) -> None:
 def test_a_reload_does_not_bring_the_old_product_back(state: Path) -> None:
     """Of an unknown product every part stays FAULT, whatever else is read again."""
     with Line(state, options=PRODUCTS) as line:
+        daemon = line.daemon
+        failing = daemon.loop.active.inspector
+        assert failing is not None
         with pytest.raises(DeliveryError, match="unknown_product"):
             change(line, "cap")
-        line.daemon._reloader.submit(line.daemon._reload, "the engine", line.daemon.clock()).result(10)
+        daemon.changes.rebuild(failing, "the engine failed, before")
+        wait_for(lambda: not daemon.changes.rebuilding)
+        daemon.changes._read_again = lambda: daemon.station  # type: ignore[method-assign]
+        daemon.station = msgspec.structs.replace(daemon.station, path="line.toml")
+        daemon.reload().result(10)
         line.feed(good(0))
         assert line.verdicts(1) == ["FAULT unknown_product"]
         assert line.control.request("status")["product"] == "cap"

@@ -158,7 +158,7 @@ def test_failing_engine_is_fault_and_built_anew(tmp_path: Path) -> None:
         assert {(b.verdict, b.reason, b.detail) for b in faults} == {
             ("FAULT", "engine", "engine: out of memory")
         }
-        wait_for(lambda: len(built) == 2 and not line.daemon._rebuilding)
+        wait_for(lambda: len(built) == 2 and not line.daemon.changes.rebuilding)
         line.feed(good(3))
         assert line.verdicts(1) == ["PASS"]
 

@@ -65,6 +65,8 @@ def result(**changes: object) -> Result:
         "metrics_url": "http://127.0.0.1:46011/metrics",
         "metrics_parts": 499,
         "backbone": "net",
+        "engine": "openvino-f32",
+        "judged_by": {"openvino-f32": 140},
         "calibration_parts": 300,
         "seconds": 59.0,
     }
@@ -106,6 +108,12 @@ def test_last_screen_says_what_failed(progress: Progress) -> None:
     )
     text = "\n".join(text_of(final_screen(progress, bad), 100))
     assert "failed: daemon and consumer differ: part 7" in text and "✗ daemon 2, consumer 1" in text
+
+
+def test_last_screen_names_the_engines_that_judged(progress: Progress) -> None:
+    both = result(engine="tensorrt-f16", judged_by={"openvino-f32": 120, "torch-f32": 20})
+    text = "\n".join(text_of(final_screen(progress, both), 100))
+    assert "net, openvino-f32, torch-f32" in text and "tensorrt" not in text
 
 
 def test_last_screen_explains_late_verdicts(progress: Progress) -> None:

@@ -7,7 +7,7 @@ from scipy.stats import betabinom
 from edge_ad.capture.parts import part_key
 from edge_ad.delivery.wire import Header, ScoreBody
 from edge_ad.demo.progress import Options
-from edge_ad.demo.tally import Record, Tally, agree, promised_interval
+from edge_ad.demo.tally import Record, Tally, agree, judged_by, promised_interval, wrong_engine
 from edge_ad.gaussian.threshold import conformal
 
 
@@ -84,3 +84,40 @@ def test_only_parts_that_a_bundle_judged_are_counted() -> None:
     assert tally.judged == 4 and len(tally.records) == 7
     assert tally.of("good", "REJECT") == 1 and tally.of("dent", "PASS") == 1 and tally.total("dent") == 2
     assert tally.latency() == {"p50": 5.5, "p99": pytest.approx(6.97), "max": 7.0}
+
+
+def by(engine: str, verdict: str = "PASS", reason: str = "", degraded: bool = False) -> Record:
+    header, _ = record(1)
+    return header, ScoreBody(verdict, reason, 1.0, 2.0, engine=engine, degraded=degraded)
+
+
+def test_engines_are_counted_by_the_verdicts_that_they_gave() -> None:
+    journal = [
+        by("", "FAULT", "calibrating"), by("a"), by("b", "REJECT"), by("b"), by("b", "FAULT", "late"),
+        by("a", "FAULT", "engine"), by("a", "FAULT", "missing_view"),
+    ]  # fmt: skip
+    assert list(judged_by(journal).items()) == [("b", 3), ("a", 1)]
+    assert judged_by(journal[:1]) == {}
+
+
+@pytest.mark.parametrize(
+    ("journal", "problem"),
+    [
+        ([by("", "FAULT", "uncalibrated"), by("gpu"), by("gpu", "FAULT", "late")], ""),
+        (
+            [by("gpu"), by("cpu", degraded=True), by("cpu", "REJECT", degraded=True)],
+            "2 parts .*2 to cpu",
+        ),
+        ([by("gpu"), by("cpu")], "1 parts? did not go to gpu but 1 to cpu"),
+        ([by("gpu"), by("cpu", "FAULT", "late")], "1 to cpu"),
+        ([by("gpu"), by("cpu", "FAULT", "missing_view", degraded=True)], "1 to cpu"),
+        ([by("cpu"), by("npu"), by("npu")], "3 parts did not go to gpu but 2 to npu, 1 to cpu"),
+        ([by("gpu", "FAULT", "engine"), by("", "FAULT", "calibrating")], "gpu judged no part"),
+        ([], "gpu judged no part"),
+    ],
+)
+def test_parts_that_another_engine_answered_are_a_problem(journal: list[Record], problem: str) -> None:
+    import re
+
+    found = wrong_engine(journal, "gpu")
+    assert re.fullmatch(f".*{problem}.*" if problem else "", found), found

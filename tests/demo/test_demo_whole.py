@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -14,11 +16,17 @@ import pytest
 from tiny_backbone import write_tiny_backbone
 
 
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """Where the demo works: the names of sockets may have 107 characters."""
+    with tempfile.TemporaryDirectory(prefix="demo-", dir="/tmp") as directory:
+        yield Path(directory)
+
+
 def demo(backbone: Path, tmp: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    (tmp / "tmp").mkdir()
     return subprocess.run(
         [sys.executable, "-m", "edge_ad", "demo", "--backbone", str(backbone), *options],
-        env={**os.environ, "TMPDIR": str(tmp / "tmp")},
+        env={**os.environ, "TMPDIR": str(tmp)},
         capture_output=True,
         text=True,
         timeout=240,
@@ -26,11 +34,11 @@ def demo(backbone: Path, tmp: Path, *options: str) -> subprocess.CompletedProces
     )
 
 
-def test_the_whole_line_end_to_end(tmp_path: Path) -> None:
+def test_the_whole_line_end_to_end(tmp_path: Path, short: Path) -> None:
     write_tiny_backbone(tmp_path / "net")
     out, svg, keep = tmp_path / "out.json", tmp_path / "demo.svg", tmp_path / "keep"
     done = demo(
-        tmp_path / "net", tmp_path, "--parts", "120", "--good-parts", "60", "--fps", "60",
+        tmp_path / "net", short, "--parts", "120", "--good-parts", "60", "--fps", "60",
         "--defect-rate", "0.3", "--json", str(out), "--svg", str(svg), "--keep", str(keep),
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
@@ -52,6 +60,8 @@ def test_the_whole_line_end_to_end(tmp_path: Path) -> None:
     assert agreement["daemon"] == agreement["consumer"] >= result["parts"] + 60
     assert result["metrics_parts"] >= result["parts"]
     assert result["calibration_parts"] == 60
+    assert result["engine"] == "openvino-f32"
+    assert set(result["judged_by"]) == {"openvino-f32"}
     assert "Daemon and consumer agree part by part" in done.stdout
     assert "Traceback" not in done.stderr
     picture = svg.read_text()
@@ -59,10 +69,10 @@ def test_the_whole_line_end_to_end(tmp_path: Path) -> None:
     assert 'url("http' not in picture  # looking at it fetches nothing
     journal = (keep / "journal.jsonl").read_text().splitlines()
     assert len(journal) >= agreement["daemon"]
-    assert list((tmp_path / "tmp").iterdir()) == []
+    assert list(short.iterdir()) == []
 
 
-def test_a_step_that_fails_is_told_in_its_own_words(tmp_path: Path) -> None:
+def test_a_step_that_fails_is_told_in_its_own_words(tmp_path: Path, short: Path) -> None:
     """The calibration cannot succeed on a graph that the engine refuses."""
     import hashlib
 
@@ -71,22 +81,23 @@ def test_a_step_that_fails_is_told_in_its_own_words(tmp_path: Path) -> None:
     old = hashlib.sha256(onnx.read_bytes()).hexdigest()
     onnx.write_bytes(b"no graph")
     spec.write_text(spec.read_text().replace(old, hashlib.sha256(b"no graph").hexdigest()))
-    done = demo(tmp_path / "net", tmp_path, "--parts", "10", "--good-parts", "20", "--fps", "60")
+    done = demo(tmp_path / "net", short, "--parts", "10", "--good-parts", "20", "--fps", "60")
     assert done.returncode == 1
     assert "'edge-ad calibrate' ended with exit code" in done.stderr
     assert "Traceback" not in done.stderr
-    assert list((tmp_path / "tmp").iterdir()) == []  # nothing is left behind, no process holds it
+    assert list(short.iterdir()) == []  # nothing is left behind, no process holds it
 
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
-def test_a_demo_that_is_stopped_leaves_no_process_behind(stop: signal.Signals, tmp_path: Path) -> None:
+def test_a_demo_that_is_stopped_leaves_no_process_behind(
+    stop: signal.Signals, tmp_path: Path, short: Path
+) -> None:
     write_tiny_backbone(tmp_path / "net")
     # A shell starts background jobs with SIGINT ignored, and Python then leaves it so.
     command = ["env", "--default-signal=INT", sys.executable, "-m", "edge_ad", "demo"]
     command += ["--backbone", str(tmp_path / "net")]
-    (tmp_path / "tmp").mkdir()
     running = subprocess.Popen(
-        command, env={**os.environ, "TMPDIR": str(tmp_path / "tmp")}, stdout=subprocess.PIPE, text=True
+        command, env={**os.environ, "TMPDIR": str(short)}, stdout=subprocess.PIPE, text=True
     )
     assert running.stdout is not None
     for line in running.stdout:
@@ -98,15 +109,15 @@ def test_a_demo_that_is_stopped_leaves_no_process_behind(stop: signal.Signals, t
     assert running.wait(60) in (143, 130)
     running.stdout.close()
     assert psutil.wait_procs(children, timeout=30)[1] == []
-    assert list((tmp_path / "tmp").iterdir()) == []
+    assert list(short.iterdir()) == []
 
 
 @pytest.mark.parametrize("case", ["missing backbone", "directory in use"])
-def test_wrong_use_is_refused_before_anything_starts(case: str, tmp_path: Path) -> None:
+def test_wrong_use_is_refused_before_anything_starts(case: str, tmp_path: Path, short: Path) -> None:
     write_tiny_backbone(tmp_path / "net")
     if case == "missing backbone":
-        done = demo(tmp_path / "none", tmp_path)
+        done = demo(tmp_path / "none", short)
         assert (done.returncode, "no backbone here" in done.stderr) == (3, True)
     else:
-        done = demo(tmp_path / "net", tmp_path, "--keep", str(tmp_path / "net"))
+        done = demo(tmp_path / "net", short, "--keep", str(tmp_path / "net"))
         assert (done.returncode, "is not empty" in done.stderr) == (2, True)

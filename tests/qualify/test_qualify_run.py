@@ -23,6 +23,7 @@ from edge_ad.calibrate import calibrate
 from edge_ad.capture.images import read_image
 from edge_ad.capture.pixels import file_rule
 from edge_ad.config import Station, parse_station
+from edge_ad.engines import EngineChoice
 from edge_ad.errors import ArtifactError, CaptureError, ConfigError
 from edge_ad.frame import Image
 from edge_ad.inspector import open_inspector
@@ -89,7 +90,7 @@ def files(directory: Path) -> dict[str, str]:
 def test_rates_bounds_and_margins_are_those_of_the_inspector(station: Station, bad: Path) -> None:
     result = qualify(station, Request(bad=bad))
     measured = result.measured
-    inspector = open_inspector(open_bundle(active(station)), threads=1)
+    inspector = open_inspector(open_bundle(active(station)), EngineChoice(threads=1))
     rule = file_rule("auto")
     margins = {
         f"{p.parent.name}/{p.name}": inspector.inspect(read_image(p, rule, 10**6)).score

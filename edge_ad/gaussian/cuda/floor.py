@@ -8,21 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from edge_ad.cuda.bandwidth import floor_table
 from edge_ad.gaussian.cuda.cells import TileShape, plan_cells
 from edge_ad.gaussian.cuda.layout import Store
 from edge_ad.gaussian.cuda.levels import LevelShape, plan_levels
 from edge_ad.gaussian.cuda.precision import WORTHWHILE
 
-# GB/s, as their makers state them; of the H200 what a copy reaches.
-BANDWIDTH = {"Orin Nano": 102.0, "AGX Orin": 204.8, "RTX 4090": 1008.0, "H200": 4300.0}
 # Features of the nine levels: stem, stages, head.
 EFFICIENTNET_B4 = (48, 24, 32, 56, 112, 160, 272, 448, 1792)
 MOBILENET_V2 = (32, 16, 24, 32, 64, 96, 160, 320, 1280)
-
-
-def floor_us(size: int, bandwidth: float) -> float:
-    """Microseconds that reading `size` bytes takes at a bandwidth in GB/s."""
-    return size / bandwidth / 1e3
 
 
 def square_levels(dims: Sequence[int], store: Store) -> list[LevelShape]:
@@ -34,18 +28,10 @@ def square_levels(dims: Sequence[int], store: Store) -> list[LevelShape]:
 
 def table() -> list[str]:
     """The floor of common cases as lines of a Markdown table."""
-    head = [
-        "Gaussians",
-        "MFLOP",
-        "MB",
-        *(f"{name}, {speed:g} GB/s" for name, speed in BANDWIDTH.items()),
-    ]
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    for what, operations, size in _cases():
-        floors = (f"{floor_us(size, speed):.1f}" for speed in BANDWIDTH.values())
-        cells = (what, f"{operations / 1e6:.1f}", f"{size / 1e6:.1f}", *floors)
-        lines.append("| " + " | ".join(cells) + " |")
-    return lines
+    return floor_table(
+        ("Gaussians", "MFLOP"),
+        (((what, f"{operations / 1e6:.1f}"), size) for what, operations, size in _cases()),
+    )
 
 
 def _cases() -> list[tuple[str, int, int]]:

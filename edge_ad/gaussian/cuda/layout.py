@@ -56,9 +56,9 @@ LEVEL_FIELDS = (
     "first",  # its first pair
     "pairs",  # how many
     "distance",  # where in distances [T, L]
-    "tile",
     "half",  # 1: W is in halves
     "unused",
+    "unused2",
 )
 TILE_FIELDS = (
     "weights",  # first vector of the first position's W

@@ -93,14 +93,14 @@ class LevelsPlan:
     @property
     def tickets(self) -> int:
         """Scratch: uint32, zero before the first launch and after every one that ended."""
-        return len(self.table) + self.tiles
+        return len(self.table)
 
     @property
     def bytes_per_frame(self) -> int:
         """Everything that a launch has to read and write, each byte once; the memory floor."""
         used = sum(shape.d for tile in self.shapes for shape in tile)
         scratch = 2 * 4 * self.squares + 4 * self.tickets
-        results = 4 * (len(self.table) + self.tiles)
+        results = 4 * len(self.table)
         tables = self.table.nbytes + self.pairs.nbytes
         return VECTOR * self.vectors + 4 * self.floats + 4 * used + tables + scratch + results
 
@@ -127,7 +127,7 @@ def plan_levels(shapes: Sequence[Sequence[LevelShape]], features: int) -> Levels
         half = int(shape.store == "f16")
         rows.append((
             vectors, scales, floats, t * features + shape.offset, shape.k, shape.d,
-            first, count, t * len(shapes[t]) + i, t, half, 0,
+            first, count, t * len(shapes[t]) + i, half, 0, 0,
         ))  # fmt: skip
         pairs.append((index << 16) + np.arange(count, dtype=np.uint32))
         vectors += shape.vectors

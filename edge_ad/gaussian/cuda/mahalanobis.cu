@@ -1,6 +1,6 @@
 // Mahalanobis distances of one frame's tiles, every tile with Gaussians of its own.
 //
-//     level_distances                                  d = |W (x - mean)| of every level, and their sum
+//     level_distances                                  d = |W (x - mean)| of every level
 //     coarse_views, regressors, cell_distances         d = |W (x - mean - B t)| of every position
 //
 // Reading W takes the time, so W lies in the order it is read in, 16 bytes a thread, without the zeros
@@ -58,16 +58,15 @@ __device__ float pair_of_rows(const LevelGaussian& g, int r, const uint4* vector
 }
 
 // One warp per pair of rows. The last warp of a level takes the root of what the pairs have left in
-// `squares`, the last level of a tile sums the tile's distances.
+// `squares`.
 //
-// features [T, D], squares [pairs], tickets [G + T] (0 before the first launch), distances [T, levels],
-// sums [T]. pair: which Gaussian in the upper half, which row in the lower one. Any grid, blocks of whole
-// warps.
+// features [T, D], squares [pairs], tickets [G] (0 before the first launch), distances [T, levels]. pair:
+// which Gaussian in the upper half, which row in the lower one. Any grid, blocks of whole warps.
 extern "C" __global__ void __launch_bounds__(256, 4)
 level_distances(const LevelGaussian* __restrict__ gaussians, const unsigned* __restrict__ pairs,
                 const uint4* __restrict__ vectors, const float* __restrict__ floats,
-                const float* __restrict__ features, int pair_count, int gaussian_count, int levels,
-                float* squares, unsigned* tickets, float* distances, float* sums) {
+                const float* __restrict__ features, int pair_count, float* squares,
+                unsigned* tickets, float* distances) {
     const int lane = threadIdx.x % WARP, warps = blockDim.x / WARP;
     for (int p = blockIdx.x * warps + threadIdx.x / WARP; p < pair_count; p += gridDim.x * warps) {
         const unsigned pair = pairs[p];
@@ -82,10 +81,6 @@ level_distances(const LevelGaussian* __restrict__ gaussians, const unsigned* __r
         for (int i = lane; i < g.pairs; i += WARP) sum += __ldcg(squares + g.first + i);
         sum = warp_sum(sum);
         if (lane == 0) distances[g.distance] = sqrtf(sum);
-        if (!last_of(tickets + gaussian_count + g.tile, unsigned(levels))) continue;
-        float total = 0.0f;
-        for (int l = 0; l < levels; ++l) total += __ldcg(distances + g.tile * levels + l);
-        if (lane == 0) sums[g.tile] = total;
     }
 }
 

@@ -7,7 +7,7 @@ constexpr unsigned ALL = 0xffffffffu;
 
 // One level of one tile; a row of LEVEL_FIELDS in layout.py.
 struct LevelGaussian {
-    int weights, scales, mean, features, k, d, first, pairs, distance, tile, half, unused;
+    int weights, scales, mean, features, k, d, first, pairs, distance, half, unused, unused2;
 };
 
 // The positions of one tile; a row of TILE_FIELDS in layout.py.

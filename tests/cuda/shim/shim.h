@@ -28,6 +28,7 @@ struct alignas(16) float4 { float x, y, z, w; };
 struct alignas(16) uint4 { unsigned x, y, z, w; };
 struct float2 { float x, y; };
 struct alignas(4) __half2 { uint16_t x, y; };
+struct alignas(2) __half { uint16_t x; };
 #define __global__
 #define __device__
 #define __shared__ thread_local
@@ -206,6 +207,27 @@ inline float __uint_as_float(unsigned bits) {
     std::memcpy(&value, &bits, sizeof value);
     return value;
 }
+inline float __int_as_float(int bits) { return __uint_as_float(unsigned(bits)); }
+// Rounded one by one: the flags forbid the compiler to contract them.
+inline float __fadd_rn(float a, float b) { return a + b; }
+inline float __fsub_rn(float a, float b) { return a - b; }
+inline float __fmul_rn(float a, float b) { return a * b; }
+inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
+inline double __dadd_rn(double a, double b) { return a + b; }
+inline double __dmul_rn(double a, double b) { return a * b; }
+inline int __float2int_rn(float a) { return int(std::nearbyint(a)); }
+inline int __double2int_rn(double a) { return int(std::nearbyint(a)); }
+inline unsigned __funnelshift_r(unsigned low, unsigned high, unsigned shift) {
+    return unsigned((uint64_t(high) << 32 | low) >> shift % 32);
+}
+// Of whole numbers up to 2048, which halves hold exactly.
+inline __half __int2half_rn(int number) {
+    if (number < 0 || number > 2048) shim::Order::fail("a half of a number out of range");
+    if (!number) return {0};
+    int exponent = 0;
+    const double fraction = std::frexp(double(number), &exponent);  // in [1/2, 1)
+    return {uint16_t(unsigned(exponent + 14) << 10 | (unsigned(fraction * 2048.0) & 0x3ffu))};
+}
 inline float half_to_float(uint16_t h) {
     const unsigned sign = unsigned(h & 0x8000u) << 16, exponent = h >> 10 & 31u, fraction = h & 0x3ffu;
     if (exponent == 31) return __uint_as_float(sign | 0x7f800000u | fraction << 13);
@@ -215,3 +237,5 @@ inline float half_to_float(uint16_t h) {
 }
 inline float2 __half22float2(__half2 h) { return {half_to_float(h.x), half_to_float(h.y)}; }
 using std::memcpy;
+using std::min;
+using std::max;

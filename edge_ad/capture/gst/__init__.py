@@ -1,0 +1,1 @@
+"""GStreamer without its Python bindings: a pipeline, its errors and its frames."""

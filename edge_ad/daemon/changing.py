@@ -1,0 +1,214 @@
+"""What judges parts, changed while the daemon runs: a reload, another product, an engine that failed."""
+
+from __future__ import annotations
+
+import logging
+import time
+from concurrent.futures import Future
+from typing import TYPE_CHECKING
+
+from edge_ad.config import load_station, with_product
+from edge_ad.daemon.fallback import Failed
+from edge_ad.daemon.inspection import Active, PartInspector
+from edge_ad.daemon.loading import Build, check_reloadable, open_stand_in
+from edge_ad.daemon.products import Stock
+from edge_ad.daemon.readings import describe
+from edge_ad.daemon.worker import Worker
+from edge_ad.delivery.control import Answer
+from edge_ad.errors import ArtifactError, ConfigError, DeliveryError, DeviceError, EdgeAdError
+
+if TYPE_CHECKING:
+    from edge_ad.config import Station
+    from edge_ad.daemon.service import Daemon
+
+log = logging.getLogger("edge_ad")
+
+SWAP_S = 30.0  # for the part at hand
+
+
+class Changes:
+    """One after the other, in a thread of its own; parts are judged meanwhile. Owns the products that
+    are not being made. `pauses_s`: the first and the longest before an engine is tried again."""
+
+    def __init__(self, daemon: Daemon, build: Build, pauses_s: tuple[float, float]) -> None:
+        self.rebuilding = False  # an engine
+        self._daemon = daemon
+        self._build = build
+        self._pauses_s = pauses_s
+        self._pause_s = pauses_s[0]
+        self._retry_at = 0.0
+        self._named = daemon.station.product  # by the station file
+        self._stock = Stock(build, daemon.feeds, daemon.tell)
+        self._worker = Worker("reload")
+
+    def fill_stock(self) -> None:
+        """Load the other products."""
+        self._worker.submit(self._fill_stock)
+
+    def reload(self) -> Future[Answer]:
+        """See `Daemon.reload`."""
+        return self._worker.submit(self._reload, self._daemon.clock())
+
+    def change_product(self, product: str) -> Future[Answer]:
+        """See `Daemon.change_product`."""
+        return self._worker.submit(self._change, product, self._daemon.clock())
+
+    def rebuild(self, failing: PartInspector, why: str) -> None:
+        """Open the engine anew, unless `failing` is not what judges any more by then. Main thread."""
+        if not self.rebuilding and not isinstance(failing, Failed):
+            log.error("%s; building the inspector anew", why)
+            self._submit(failing, why)
+
+    def supervise(self) -> None:
+        """Try again, after a pause, where no engine could be opened. Main thread."""
+        inspector = self._daemon.loop.active.inspector
+        waited = time.monotonic() >= self._retry_at
+        if isinstance(inspector, Failed) and waited and not self.rebuilding:
+            self._submit(inspector, inspector.why)
+
+    def end(self) -> None:
+        """Begin nothing more."""
+        self._worker.end()
+
+    def close(self) -> None:
+        """Let go of the other products; after `end`."""
+        self._stock.clear()
+
+    def _submit(self, failing: PartInspector, why: str) -> None:
+        self.rebuilding = True
+        self._worker.submit(self._rebuild, failing, why)
+
+    def _fill_stock(self) -> None:
+        daemon = self._daemon
+        self._stock.fill(daemon.station, daemon.loop.active.product, lambda: daemon.stopping)
+
+    def _swap(self, active: Active) -> PartInspector | None:
+        """Put it in use; returns what was before, which nobody uses any more. Closed where the loop does
+        not take it."""
+        loop = self._daemon.loop
+        old = loop.active.inspector
+        if not loop.swap(active, timeout_s=SWAP_S):
+            if active.inspector is not None:
+                active.inspector.close()
+            raise DeliveryError("the inspection thread is busy or stopping and did not take the bundle")
+        return old
+
+    def _reload(self, now_ns: int) -> Answer:
+        daemon = self._daemon
+        try:
+            if not daemon.station.path:
+                raise ConfigError("the configuration is not from a file; restart to change it")
+            station = self._read_again()
+            check_reloadable(daemon.station, station)
+            before = daemon.loop.active
+            product, known = station.product, True
+            if not before.known and station.product == daemon.station.product:
+                # What was announced last is still what is made, whether the file knows it by now or not.
+                product, known = before.product, before.product in station.known_products
+                station = with_product(station, product) if known else station
+            # Parts that wait are of what was made when they were triggered.
+            since_ns = before.since_ns if product == before.product else now_ns
+            inspector = self._build(station) if known else None
+            active = Active(inspector, product, daemon.feeds, known, since_ns)
+            old = self._swap(active)
+        except Exception as error:
+            self._refused(
+                f"reload refused, the old configuration and bundle stay in use: {_text(error)}"
+            )
+            raise
+        if old is not None:
+            old.close()
+        self._stock.clear()
+        self.fill_stock()
+        daemon.station = station
+        daemon.parts.join_ns = int(station.join_ms * 1e6)
+        daemon.evidence.configure(station.evidence)
+        describe(daemon.metrics, active)
+        log.info("reloaded: product %s, bundle %s", product, active.bundle[:12] or "none")
+        return {"state": daemon.state, "product": product, "bundle": active.bundle}
+
+    def _read_again(self) -> Station:
+        """The station file, still making what was announced last unless the file names another product
+        than before."""
+        own = self._daemon.station
+        station = load_station(own.path)
+        named, self._named = self._named, station.product
+        if station.product == named and own.product in station.known_products:
+            return with_product(station, own.product)
+        return station
+
+    def _change(self, product: str, now_ns: int) -> Answer:
+        daemon = self._daemon
+        current = daemon.loop.active
+        if current.known and current.product == product:
+            return {"state": daemon.state, "product": product, "bundle": current.bundle}
+        known = product in daemon.station.known_products
+        station = with_product(daemon.station, product) if known else daemon.station
+        active = self._stock.take(daemon.station, product)
+        active.since_ns = now_ns
+        old = daemon.loop.active
+        if not daemon.loop.swap(active, timeout_s=SWAP_S):
+            self._stock.put(active)
+            raise DeliveryError("the inspection thread is busy or stopping and did not change over")
+        if not isinstance(old.inspector, Failed):  # else it is opened when it is wanted
+            self._stock.put(old)
+        daemon.station = station
+        describe(daemon.metrics, active)
+        log.info("product %s, bundle %s", product, active.bundle[:12] or "none")
+        if not known:
+            raise DeliveryError(
+                f"product {product!r} is not among {list(daemon.station.known_products)}; its parts are "
+                "FAULT unknown_product until another is announced"
+            )
+        return {"state": daemon.state, "product": product, "bundle": active.bundle}
+
+    def _rebuild(self, failing: PartInspector, why: str) -> None:
+        daemon = self._daemon
+        try:
+            active = daemon.loop.active
+            if active.inspector is not failing:
+                return  # a reload or another product came first
+            if not isinstance(failing, Failed):
+                active = self._release(active, failing, why)
+            inspector = self._open_anew(daemon.station)
+            active = Active(inspector, active.product, daemon.feeds, active.known, active.since_ns)
+            self._swap(active)
+        except Exception as error:  # noqa: BLE001 - tried again, whatever it was
+            pause = self._pause_s
+            self._retry_at = time.monotonic() + pause
+            self._pause_s = min(2 * pause, self._pauses_s[1])
+            self._refused(
+                f"no engine, parts are FAULT engine, tried again in {pause:g} s: {_text(error)}"
+            )
+            return
+        finally:
+            self.rebuilding = False
+        self._pause_s = self._pauses_s[0]
+        self.fill_stock()
+        describe(daemon.metrics, active)
+        log.warning("opened anew: %s judges, bundle %s", active.engine or "nothing", active.bundle[:12])
+
+    def _release(self, active: Active, failing: PartInspector, why: str) -> Active:
+        """Close every engine before another one is opened: a device that failed is free to be opened
+        again only when nobody holds it. Parts are FAULT `engine` until then."""
+        failed = Failed(failing.bundle, failing.identity, failing.cameras, why)
+        meanwhile = Active(failed, active.product, self._daemon.feeds, active.known, active.since_ns)
+        self._swap(meanwhile)
+        failing.close()
+        self._stock.clear()
+        return meanwhile
+
+    def _open_anew(self, station: Station) -> PartInspector | None:
+        """A file of the engine that is damaged or gone is no reason to stop a line that was running."""
+        try:
+            return self._build(station)
+        except ArtifactError as error:
+            return open_stand_in(station, DeviceError(str(error)))
+
+    def _refused(self, text: str) -> None:
+        self._daemon.metrics.reload_failures.inc()
+        self._daemon.tell("error", text)
+
+
+def _text(error: Exception) -> str:
+    return str(error) if isinstance(error, EdgeAdError) else repr(error)

@@ -1,0 +1,26 @@
+"""Files that are whole on the disk, or not there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+
+def write_synced(path: Path, data: bytes, mode: Literal["wb", "xb"] = "wb") -> None:
+    """Write a file and wait until the disk has it. Raises OSError."""
+    with path.open(mode) as handle:
+        handle.write(data)
+        handle.flush()
+        os.fsync(handle.fileno())
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Write a file that is complete under its name or not there at all. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write_synced(temporary, data)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
