@@ -98,7 +98,7 @@ def command(
     station = load_station(config) if config is not None else None
     if library == "tensorrt":  # what is missing is said before pictures are read
         read_driver(device)
-    open_library(library)
+    builder = open_library(library)
     plan = _plan(station, directory, batch, local_dim, cache, library)
     if precision is None:
         own = station is not None and station.engine.kind == "tensorrt"
@@ -115,7 +115,7 @@ def command(
         assert plan.cache is not None
         _show(*build_engine(request, plan.cache, device, say=click.echo))
     else:
-        _show(make_engine(request, open_library(library), NO_DEVICE, "", plan.cache, say=click.echo))
+        _show(make_engine(request, builder, NO_DEVICE, "", plan.cache, say=click.echo))
 
 
 def _plan(

@@ -50,11 +50,11 @@ def state(calibrated: Station, tmp_path: Path) -> Path:
     return Path(shutil.copytree(calibrated.state_path, tmp_path / "state", symlinks=True))
 
 
-class Lost:
-    """An engine whose device goes away after some parts; `log` gets what is done with it."""
+class Wrapped:
+    """An engine that stands before another one."""
 
-    def __init__(self, engine: ScoreEngine, parts: int, log: list[str]) -> None:
-        self._engine, self._left, self._log = engine, parts, log
+    def __init__(self, engine: ScoreEngine) -> None:
+        self._engine = engine
         self.identity, self.input = engine.identity, engine.input
 
     @property
@@ -66,14 +66,28 @@ class Lost:
         return self._engine.local
 
     def infer(self) -> NDArray[np.float32]:
-        if self._left == 0:
-            raise LOST
-        self._left -= 1
         return self._engine.infer()
 
     def close(self) -> None:
-        self._log.append("closed")
         self._engine.close()
+
+
+class Lost(Wrapped):
+    """Its device goes away after some parts; `log` gets what is done with it."""
+
+    def __init__(self, engine: ScoreEngine, parts: int, log: list[str]) -> None:
+        super().__init__(engine)
+        self._left, self._log = parts, log
+
+    def infer(self) -> NDArray[np.float32]:
+        if self._left == 0:
+            raise LOST
+        self._left -= 1
+        return super().infer()
+
+    def close(self) -> None:
+        self._log.append("closed")
+        super().close()
 
 
 def losing(parts: int, log: list[str], then: Callable[[Station], Any]) -> Callable[[Station], Any]:
@@ -290,28 +304,16 @@ def test_what_does_not_allow_a_fallback_is_named(calibrated: Station) -> None:
     assert caught.value is LOST
 
 
-class Watched:
-    """An engine that keeps the pictures it is shown."""
+class Watched(Wrapped):
+    """Keeps the pictures it is shown."""
 
     def __init__(self, engine: ScoreEngine) -> None:
-        self._engine = engine
-        self.identity, self.input = engine.identity, engine.input
+        super().__init__(engine)
         self.seen: list[bytes] = []
-
-    @property
-    def cells(self) -> NDArray[np.float32] | None:
-        return self._engine.cells
-
-    @property
-    def local(self) -> NDArray[np.float32] | None:
-        return self._engine.local
 
     def infer(self) -> NDArray[np.float32]:
         self.seen.append(self.input.tobytes())
-        return self._engine.infer()
-
-    def close(self) -> None:
-        self._engine.close()
+        return super().infer()
 
 
 @pytest.fixture
