@@ -39,7 +39,8 @@ def write_parts(directory: Path, count: int, first: int = 0) -> list[Path]:
 def write_station(
     directory: Path, uri: str = "", extra: str = "", calibration: str = "min_parts = 20"
 ) -> Station:
-    """line.toml with one camera on `uri` (default: the folder `line`), and its backbone."""
+    """line.toml with one camera on `uri` (default: the folder `line`), and its backbone;
+    evidence is kept on a nearly full disk too."""
     if not (directory / "net").is_dir():
         write_tiny_backbone(directory / "net")
     (directory / "line.toml").write_text(
@@ -59,6 +60,8 @@ threads = 1
 endpoint = "tcp://127.0.0.1:0"
 [metrics]
 port = 0
+[evidence]
+min_free = 0.0
 """
     )
     return load_station(directory / "line.toml")

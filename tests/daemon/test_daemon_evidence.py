@@ -124,7 +124,7 @@ def test_a_reload_takes_other_settings_over(tmp_path: Path) -> None:
         wait_for(lambda: line.metric("edge_ad_evidence_parts_total") == 4)
         held = line.metric("edge_ad_evidence_bytes")
         assert held is not None
-        reconfigured(f'[evidence]\nkeep = "none"\nmax_megabytes = {0.6 * held / 1e6:.9f}\n')
+        reconfigured(f'keep = "none"\nmax_megabytes = {0.6 * held / 1e6:.9f}\n')
         assert line.daemon.reload().result(30)["state"] == "RUNNING"
         wait_for(lambda: line.metric("edge_ad_evidence_evicted_total") == 2)
         line.feed(BLACK)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
+from edge_ad.config import Evidence
 from edge_ad.delivery.outcome import Outcome
 from edge_ad.frame import Frame, Image
 from edge_ad.verdict import Decision, Finding, Reason, Verdict, fault
@@ -15,6 +17,11 @@ REJECT = Verdict(
     findings=(Finding("seal", "top", 4.0, 3.0, 16.0, None, 1.5),),
 )  # fmt: skip
 PASS = Verdict(Decision.PASS, Reason.NONE, 1.0, 2.0, "top")
+
+
+def settings(**options: Any) -> Evidence:
+    """Settings under which a nearly full disk of the machine that runs the tests changes nothing."""
+    return Evidence(**{"min_free": 0.0, **options})
 
 
 def picture(seed: int, colour: bool = False) -> Image:

@@ -7,9 +7,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from made_up_evidence import frames, outcome, picture
+from made_up_evidence import frames, outcome, picture, settings
 
-from edge_ad.config import Evidence
 from edge_ad.errors import ConfigError
 from edge_ad.evidence.entry import find_entries, read_entries
 from edge_ad.evidence.writer import EvidenceWriter
@@ -20,7 +19,7 @@ KEYS = ["A", "B", "A", "1"]
 @pytest.fixture
 def state(tmp_path: Path) -> Path:
     writer = EvidenceWriter(
-        tmp_path, Evidence(), "line1", "e1", {"top": lambda: "auto8"}, lambda *_: None
+        tmp_path, settings(), "line1", "e1", {"top": lambda: "auto8"}, lambda *_: None
     )
     for i, key in enumerate(KEYS):
         writer.offer(frames(picture(i)), outcome(key=key))

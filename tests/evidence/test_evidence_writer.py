@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from made_up_evidence import PASS, REJECT, frames, outcome, picture
+from made_up_evidence import PASS, REJECT, frames, outcome, picture, settings
 
 from edge_ad.config import Evidence
 from edge_ad.evidence.archive import Archive
@@ -29,13 +29,12 @@ class Told(list[str]):
 
 def writer(
     state: Path,
-    settings: Evidence | None = None,
+    limits: Evidence | None = None,
     told: Told | None = None,
     archive: Archive | None = None,
 ) -> EvidenceWriter:
     told = Told() if told is None else told
-    settings = settings or Evidence()
-    return EvidenceWriter(state, settings, "line1", "e1", RULES, told, archive)
+    return EvidenceWriter(state, limits or settings(), "line1", "e1", RULES, told, archive)
 
 
 def keys(state: Path) -> list[str]:
@@ -92,7 +91,7 @@ def test_only_parts_that_were_looked_at_and_did_not_pass_are_kept(tmp_path: Path
 
 
 def test_a_full_queue_drops_and_counts(tmp_path: Path) -> None:
-    one = writer(tmp_path, Evidence(queue=3))
+    one = writer(tmp_path, settings(queue=3))
     for i in range(5):  # the thread has not been started
         one.offer(frames(picture(i)), outcome(key=f"P{i}"))
     assert one.dropped == {"queue": 2, "disk": 0, "space": 0}
@@ -121,7 +120,7 @@ def test_a_disk_that_refuses_is_counted_and_told_once(tmp_path: Path) -> None:
 
 def test_what_has_no_room_is_shed_and_counted(tmp_path: Path) -> None:
     told = Told()
-    one = writer(tmp_path, Evidence(max_megabytes=0.0001), told)
+    one = writer(tmp_path, settings(max_megabytes=0.0001), told)
     one.start()
     for i in range(2):
         one.offer(frames(picture(i)), outcome(key=f"P{i}"))
@@ -138,9 +137,9 @@ def test_other_settings_hold_at_once(tmp_path: Path) -> None:
     for i in range(4):
         one.offer(frames(picture(i)), outcome(key=f"P{i}"))
         wait_until(lambda i=i: one.kept == i + 1)  # type: ignore[misc]
-    one.configure(Evidence(max_megabytes=2.5 * one.archive.bytes / 4 / 1e6))
+    one.configure(settings(max_megabytes=2.5 * one.archive.bytes / 4 / 1e6))
     wait_until(lambda: one.archive.evicted == 2)
-    one.configure(Evidence(keep="none"))
+    one.configure(settings(keep="none"))
     one.offer(frames(picture(9)), outcome(key="P9"))
     one.close()
     assert keys(tmp_path) == ["P2", "P3"]
@@ -176,7 +175,7 @@ def test_what_is_not_kept_does_not_even_ask_for_the_pixel_rule(tmp_path: Path, v
     def never() -> str:
         raise AssertionError("top")
 
-    one = EvidenceWriter(tmp_path, Evidence(), "line1", "e1", {"top": never}, Told())
+    one = EvidenceWriter(tmp_path, settings(), "line1", "e1", {"top": never}, Told())
     one.offer(frames(picture(0)), outcome(verdict))  # type: ignore[arg-type]
     with pytest.raises(AssertionError, match="top"):
         one.offer(frames(picture(0)), outcome(REJECT))
