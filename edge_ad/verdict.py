@@ -47,6 +47,9 @@ class Reason(str, Enum):
     ORIENTATION = "orientation"  # the part is turned by far more than allowed
     MIRRORED = "mirrored"  # the part's mirror image is there
     ENGINE = "engine"  # the engine failed
+    NO_FRAME = "no_frame"  # the trigger was answered by no frame in time
+    OVERFLOW = "overflow"  # the part found the queue of waiting parts full
+    KEY_REUSED = "key_reused"  # another part had this key before
     STOPPED = "stopped"  # the daemon stopped before the part was inspected
 
     def __str__(self) -> str:

@@ -179,6 +179,34 @@ uri = "v4l2:///dev/video0"
 # Parts that may wait for the disk before further ones are dropped and counted, 1 to 256.
 #queue = 8
 
+# What makes a part.
+[trigger]
+# "free": every frame is a part; verdicts are advisory. "line": the line triggers the cameras.
+# "message": a request over endpoint announces each part by its key. "software": the daemon triggers.
+#kind = "free"
+# Of kind "message"; empty: a socket in state_dir.
+#endpoint = ""
+# Of kind "software": milliseconds between two parts; 0: when 'edge-ad trigger' asks.
+#period_ms = 0.0
+# Parts that may wait, 1 to 1024; the part that finds no room is FAULT overflow.
+#queue = 16
+# A frame must come within so many milliseconds after its trigger, or the part is FAULT no_frame.
+#frame_ms = 200.0
+
+# The acknowledged channel to the gate: durable, replayed, nothing is lost. Off without consumers.
+[verdicts]
+# Empty: a socket in state_dir.
+#endpoint = ""
+# Names of those who acknowledge every verdict.
+#consumers = []
+# How long verdicts are kept that every consumer has acknowledged.
+#retention_hours = 24.0
+# What they may take on disk, megabytes; the oldest goes first, counted.
+#max_megabytes = 500.0
+# Milliseconds between two signs of life, and without one until the other side counts as gone.
+#heartbeat_ms = 500.0
+#lost_ms = 1500.0
+
 # The ZeroMQ PUB channel: every verdict, lossy by contract.
 [scores]
 #endpoint = "tcp://127.0.0.1:5570"

@@ -23,7 +23,8 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     type=click.Path(path_type=Path),
     help="Append every verdict to this file, as JSON lines.",
 )
-def command(config: Path, journal: Path | None) -> None:
+@click.option("--failpoint", "failing", multiple=True, hidden=True, help="See edge_ad.failpoints.")
+def command(config: Path, journal: Path | None, failing: tuple[str, ...]) -> None:
     """Inspect every part until SIGTERM, or until the cameras end (a video file, a folder).
 
     SIGTERM inspects what is queued, then stops. SIGHUP reads the station file and the active bundle
@@ -32,12 +33,14 @@ def command(config: Path, journal: Path | None) -> None:
     from edge_ad.daemon import process
 
     process.prepare()
+    from edge_ad import failpoints
     from edge_ad.config import load_station
     from edge_ad.daemon.loading import early_build
 
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )
+    failpoints.activate(failing)
     station = load_station(config)
     # The bundle is verified and compiled in a thread while this one imports what compiling needs first.
     build = early_build(station)

@@ -3,6 +3,7 @@ say of each other (`checks`), and how it is read (`load`)."""
 
 from __future__ import annotations
 
+from edge_ad.config.delivery import Control, MetricsEndpoint, Scores, Trigger, Verdicts
 from edge_ad.config.load import (
     load_station,
     parse_station,
@@ -19,18 +20,15 @@ from edge_ad.config.structs import (
     PAPER,
     Calibration,
     Camera,
-    Control,
     Engine,
     EngineKind,
     Evidence,
     Locate,
-    MetricsEndpoint,
     PixelFormat,
     Precision,
     Profile,
     Rate,
     Roi,
-    Scores,
     Screen,
     Station,
     View,
@@ -60,6 +58,8 @@ __all__ = [
     "Scores",
     "Screen",
     "Station",
+    "Trigger",
+    "Verdicts",
     "View",
     "Zone",
     "load_station",

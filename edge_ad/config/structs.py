@@ -13,9 +13,9 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from edge_ad.config.delivery import Control, MetricsEndpoint, Name, Scores, Trigger, Verdicts
 from edge_ad.errors import ConfigError
 
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 Rate = Annotated[float, Meta(gt=0.0, lt=0.5)]
 _Place = Annotated[int, Meta(ge=0)]
 _Side = Annotated[int, Meta(ge=8)]
@@ -227,30 +227,6 @@ class Evidence(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     queue: Annotated[int, Meta(ge=1, le=256)] = 8
 
 
-class Scores(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`[scores]`: the lossy ZeroMQ PUB channel."""
-
-    endpoint: str = "tcp://127.0.0.1:5570"
-    # Records that may wait for the publisher before the oldest is dropped and counted.
-    backlog: Annotated[int, Meta(ge=16, le=1_000_000)] = 10_000
-    # ZeroMQ's own per-subscriber queue, messages.
-    high_water_mark: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000
-
-
-class Control(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`[control]`: the socket that `edge-ad calibrate` and `bundle activate` talk to the daemon over."""
-
-    # Empty: ipc://STATE_DIR/control.sock
-    endpoint: str = ""
-
-
-class MetricsEndpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`[metrics]`: the Prometheus endpoint. Port 0 takes a free one and logs it."""
-
-    host: str = "127.0.0.1"
-    port: Annotated[int, Meta(ge=0, le=65535)] = 9570
-
-
 class Station(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A whole station file. `path` is where it was read from."""
 
@@ -276,6 +252,8 @@ class Station(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     engine: Engine = msgspec.field(default_factory=Engine)
     calibration: Calibration = msgspec.field(default_factory=Calibration)
     evidence: Evidence = msgspec.field(default_factory=Evidence)
+    trigger: Trigger = msgspec.field(default_factory=Trigger)
+    verdicts: Verdicts = msgspec.field(default_factory=Verdicts)
     scores: Scores = msgspec.field(default_factory=Scores)
     control: Control = msgspec.field(default_factory=Control)
     metrics: MetricsEndpoint = msgspec.field(default_factory=MetricsEndpoint)
@@ -305,6 +283,16 @@ class Station(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     def control_endpoint(self) -> str:
         """The control socket's ZeroMQ endpoint."""
         return self.control.endpoint or f"ipc://{self.state_path / 'control.sock'}"
+
+    @property
+    def verdicts_endpoint(self) -> str:
+        """The verdict channel's ZeroMQ endpoint."""
+        return self.verdicts.endpoint or f"ipc://{self.state_path / 'verdicts.sock'}"
+
+    @property
+    def trigger_endpoint(self) -> str:
+        """The ZeroMQ endpoint that parts are announced at."""
+        return self.trigger.endpoint or f"ipc://{self.state_path / 'trigger.sock'}"
 
     @property
     def backbone_path(self) -> Path:

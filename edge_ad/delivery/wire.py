@@ -14,7 +14,7 @@ import msgspec
 from edge_ad.errors import DeliveryError
 
 T = TypeVar("T")
-VERSION = "1.0"
+VERSION = "1.1"
 SCORES = "scores"  # every part
 REJECTS = "rejects"  # REJECT and FAULT
 SYNC = "sync"  # the echo of a control `sync`; the header frame is the token
@@ -32,6 +32,10 @@ class Header(msgspec.Struct, frozen=True):
     t_wall_ns: int  # a label, never a deadline
     product: str
     bundle: str  # sha256 of the bundle's manifest; "" without a bundle
+    trigger: str = "free"  # what made the part: free, line, message or software
+    count: int | None = None  # triggers counted so far by the camera, or by the source of messages
+    encoder: int | None = None  # counts of the line's encoder at the trigger
+    advisory: bool = False  # no trigger proves that this frame is a part: nothing may act on it
 
 
 class PoseBody(msgspec.Struct, frozen=True):

@@ -58,6 +58,8 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "engine": config.Engine,
     "calibration": config.Calibration,
     "evidence": config.Evidence,
+    "trigger": config.Trigger,
+    "verdicts": config.Verdicts,
     "scores": config.Scores,
     "control": config.Control,
     "metrics": config.MetricsEndpoint,

@@ -28,6 +28,7 @@ from edge_ad.daemon.loading import build_inspector
 from edge_ad.daemon.publishing import Journal
 from edge_ad.delivery import wire
 from edge_ad.delivery.scores import ScoreSubscriber
+from edge_ad.delivery.wire import VERSION
 from edge_ad.errors import ArtifactError, ConfigError, DeliveryError, DeviceError
 from edge_ad.frame import Frame, Image
 from edge_ad.inspector import Inspector
@@ -75,7 +76,7 @@ def test_every_part_is_judged_and_named_in_full(tmp_path: Path) -> None:
         assert [b.verdict for _, b in seen] == ["PASS", "REJECT", "PASS"]
         header, body = seen[1]
         assert message == ("rejects", header, body)
-        assert (header.v, header.station, header.product) == ("1.0", "line1", "valve")
+        assert (header.v, header.station, header.product) == (VERSION, "line1", "valve")
         assert [h.seq for h, _ in seen] == [1, 2, 3]
         assert [h.part for h, _ in seen] == ["P0", "P1", "P2"]
         assert header.bundle == open_bundle(path).sha256

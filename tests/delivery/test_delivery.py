@@ -21,7 +21,7 @@ from edge_ad.delivery import wire
 from edge_ad.delivery.control import ControlClient, ControlServer
 from edge_ad.delivery.lock import StateLock, running_pid
 from edge_ad.delivery.scores import ScorePublisher, ScoreSubscriber
-from edge_ad.delivery.wire import Header, ScoreBody
+from edge_ad.delivery.wire import VERSION, Header, ScoreBody
 from edge_ad.errors import ConfigError, DeliveryError, DeviceError
 
 BODY = wire.encode(ScoreBody("PASS", "", 1.0, 2.0))
@@ -203,7 +203,7 @@ def test_subscriber_counts_what_it_does_not_understand() -> None:
             raw.recv()  # the subscription has arrived
             raw.send_multipart([b"scores", b"junk", BODY])
             raw.send_multipart([b"scores", header(1)])
-            raw.send_multipart([b"scores", header(1).replace(b'"1.0"', b'"2.0"'), BODY])
+            raw.send_multipart([b"scores", header(1).replace(VERSION.encode(), b"2.0"), BODY])
             raw.send_multipart([b"scores", header(2), BODY])
             message = every.receive(5)
             assert message is not None
