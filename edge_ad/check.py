@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import socket
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ import msgspec
 
 from edge_ad.config import MOST_SIDE, Camera, Station, View
 from edge_ad.errors import EdgeAdError
+from edge_ad.trigger_check import check_trigger
 
 LOW_DISK_BYTES = 2_000_000_000
 EPOCH_2024_S = 1_704_067_200
@@ -45,12 +47,16 @@ def check_station(station: Station, wall_s: Callable[[], float] = time.time) -> 
         yield _guard(f"view {view.name}", lambda v=view: _view(station, v, shapes))  # type: ignore[misc]
     for name in dict.fromkeys(zone.camera for zone in station.zone):
         yield _guard(f"zones {name}", lambda n=name: _zones(station, n, shapes))  # type: ignore[misc]
+    yield _guard("trigger", lambda: Finding("trigger", *check_trigger(station)))
     yield _guard("backbone", lambda: _backbone(station))
     yield _guard("engine", lambda: _engine(station))
     yield _guard("bundle", lambda: _bundle(station))
     if station.engine.fallback and station.engine.kind != "openvino":
         yield _guard("fallback", lambda: _fallback(station))
+    yield _guard("access", lambda: _access(station))
     yield _guard("disk", lambda: _disk(station))
+    if station.verdicts.consumers:
+        yield _guard("verdicts", lambda: _verdicts(station, status))
     yield _guard("scores port", lambda: _scores_port(station, status))
     yield _guard("metrics port", lambda: _metrics_port(station, status))
     yield _clock(wall_s())
@@ -67,15 +73,16 @@ def _guard(name: str, check: Check) -> Finding:
 def _daemon(station: Station) -> dict[str, Any] | None:
     """The running daemon's status, {} when it runs but does not answer, None when none runs."""
     from edge_ad.delivery.control import ControlClient
+    from edge_ad.delivery.curve import station_keys
     from edge_ad.delivery.lock import running_pid
-    from edge_ad.errors import DeliveryError
 
     if running_pid(station.state_path) is None:
         return None
     try:
-        with ControlClient(station.control_endpoint, timeout_s=2.0) as client:
+        keys = station_keys(station.curve_secret, station.control_endpoint)
+        with ControlClient(station.control_endpoint, timeout_s=2.0, keys=keys) as client:
             return client.request("status")
-    except DeliveryError:
+    except EdgeAdError:
         return {}
 
 
@@ -87,6 +94,13 @@ def _daemon_finding(station: Station, status: dict[str, Any] | None) -> Finding:
             "daemon",
             "fail",
             f"holds {station.state_path} but does not answer at {station.control_endpoint}; restart it",
+        )
+    if status.get("stolen"):
+        return Finding(
+            "daemon",
+            "fail",
+            f"pid {status['pid']}: the files of its sockets {status['stolen']} were removed or replaced "
+            "by another program; stop that one and restart the daemon",
         )
     return Finding(
         "daemon", "ok", f"pid {status['pid']}, {status['state']}, product {status['product']}"
@@ -277,6 +291,12 @@ def _fallback(station: Station) -> Finding:
     return Finding("fallback", "ok", text)
 
 
+def _access(station: Station) -> Finding:
+    from edge_ad.delivery.access import describe_access
+
+    return Finding("access", "ok", describe_access(station))
+
+
 def _disk(station: Station) -> Finding:
     path = station.state_path
     while not path.exists():
@@ -288,6 +308,35 @@ def _disk(station: Station) -> Finding:
     if free < LOW_DISK_BYTES:
         return Finding("disk", "warn", f"{text}, less than {LOW_DISK_BYTES / 1e9:g}; free some space")
     return Finding("disk", "ok", text)
+
+
+def _verdicts(station: Station, status: dict[str, Any] | None) -> Finding:
+    """Who consumes verdicts and what waits for them; or whether an outbox could be kept, and how
+    quickly: on one of its own, which is removed again."""
+    if status:
+        known = status.get("verdicts", {}).get("consumers", {})
+        text = ", ".join(f"{n} {c['state']}, {c['depth']} verdicts wait" for n, c in known.items())
+        away = [name for name, consumer in known.items() if consumer["state"] != "up"]
+        if away:
+            return Finding("verdicts", "warn", f"{text}; start {away[0]}: its gate rejects everything")
+        return Finding("verdicts", "ok", text)
+    from edge_ad.delivery.outbox import Outbox
+    from edge_ad.delivery.outbox_file import check_file
+    from edge_ad.delivery.verdicts import slowness
+
+    check_file(station.state_path / "outbox.db")
+    below = station.state_path
+    while not below.exists():
+        below = below.parent
+    try:
+        with tempfile.TemporaryDirectory(dir=below, prefix=".outbox-check-") as own:
+            path = Path(own) / "outbox.db"
+            outbox = Outbox(path, "check", (), time.monotonic_ns, time.time_ns)
+            outbox.close()
+    except OSError as error:
+        return Finding("verdicts", "fail", f"{below}: {error.strerror}; make it writable, free space")
+    slow = slowness(outbox.times.full_worst, station.deadline_ms)
+    return Finding("verdicts", "warn" if slow else "ok", f"{outbox.times.text()}{slow}")
 
 
 def _scores_port(station: Station, status: dict[str, Any] | None) -> Finding:

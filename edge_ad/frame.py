@@ -29,3 +29,5 @@ class Frame:
     detail: str = ""  # what exactly was wrong with a faulty frame, for the log
     camera_ticks: int | None = None  # the camera's own clock, in its own unit
     shot: int | None = None  # which of the camera's pictures of the part, where the source knows
+    counter: int | None = None  # triggers that the camera has counted, this one included; never wraps
+    trigger: int | None = None  # number of the part that the camera was asked to take it for

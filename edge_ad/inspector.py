@@ -19,6 +19,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_ad import failpoints
 from edge_ad.backbone.engine import FrameEngine, ScoreEngine
 from edge_ad.bundle import Bundle, CameraRule, map_maker, open_bundle, tile_scale
 from edge_ad.bundle.frames import gpu_frames
@@ -157,6 +158,8 @@ class Inspector:
             self._part.fill(straight.images, self.engine.input)
         stamps[2] = clock()
         distances = self.engine.infer()
+        if failpoints.active:
+            distances.flat[0] = failpoints.active.value("inspect.score", distances.flat[0])
         stamps[3] = clock()
         verdict = self._judge(distances, self.engine.cells, straight.poses)
         stamps[4] = clock()

@@ -1,8 +1,8 @@
 """Every Prometheus metric of the daemon, with its unit and labels.
 
-Only the publishing thread and, at a start or a reload, the one that builds write here. What other
-threads count they keep in plain attributes, which are read at scrape time through `watch`, so no scrape
-can hold them up.
+Only the publishing and the verdict thread and, at a start or a reload, the one that builds write here.
+What other threads count they keep in plain attributes, which are read at scrape time through `watch`, so
+no scrape can hold them up.
 """
 
 from __future__ import annotations
@@ -31,6 +31,10 @@ RATIO_BUCKETS = (
     1.01, 1.02, 1.03, 1.04, 1.05, 1.075, 1.1, 1.15, 1.2, 1.3, 1.5, 2.0, 3.0, 5.0, 10.0,
 )  # fmt: skip
 
+COMMIT_BUCKETS = (
+    0.0001, 0.00025, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1,
+    0.25, 0.5, 1.0,
+)  # fmt: skip
 SHIFT_BUCKETS = (0.5, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 ANGLE_BUCKETS = (0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64)
 QUALITY_BUCKETS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.925, 0.95, 0.975, 1.0)
@@ -57,6 +61,15 @@ class Metrics:
         self._ratio = Histogram(
             "edge_ad_score_ratio", "Score over threshold; above 1 is a reject.", buckets=RATIO_BUCKETS,
             registry=registry,
+        )  # fmt: skip
+        self._commit = Histogram(
+            "edge_ad_verdict_commit_seconds",
+            "Time of one commit of the outbox; full: a power cut takes nothing of it.",
+            ["durability"], buckets=COMMIT_BUCKETS, registry=registry,
+        )  # fmt: skip
+        self._kept = Histogram(
+            "edge_ad_verdict_wait_seconds", "From the verdict until the outbox has it.", ["verdict"],
+            buckets=COMMIT_BUCKETS, registry=registry,
         )  # fmt: skip
         self._build = Gauge(
             "edge_ad_build_info", "Always 1; the labels say what runs.", ["version", "python"],
@@ -110,6 +123,8 @@ class Metrics:
         )  # fmt: skip
         # A counter that first appears with its first increment is invisible to rate().
         self._outcomes = {pair: self._parts.labels(*_labels(*pair)) for pair in _outcomes()}
+        self._commits = {level: self._commit.labels(level) for level in ("normal", "full")}
+        self._waits = {decision: self._kept.labels(decision.value) for decision in Decision}
         self._stages = [self._stage.labels(stage) for stage in STAGES]
 
     def part(
@@ -122,6 +137,14 @@ class Metrics:
             self._ratio.observe(ratio)
         for child, value in zip(self._stages, stages_s, strict=True):
             child.observe(value)
+
+    def commit(self, durability: str, seconds: float) -> None:
+        """Count one commit of the outbox, "normal" or "full". Verdict thread."""
+        self._commits[durability].observe(seconds)
+
+    def kept(self, verdict: Decision, seconds: float) -> None:
+        """Count how long a verdict waited for the outbox. Verdict thread."""
+        self._waits[verdict].observe(seconds)
 
     def located(self, camera: str, pose: Pose) -> None:
         """Count where a camera's part lay."""

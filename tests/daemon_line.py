@@ -17,6 +17,7 @@ from edge_ad.capture.parts import render_part
 from edge_ad.config import Camera, Station, parse_station
 from edge_ad.daemon import Daemon
 from edge_ad.delivery.control import ControlClient
+from edge_ad.delivery.curve import Keys
 from edge_ad.delivery.scores import ScoreSubscriber
 from edge_ad.delivery.wire import Header, ScoreBody
 from edge_ad.errors import CaptureError
@@ -67,6 +68,21 @@ class ScriptedSource:
         self._closed.set()
 
 
+class AskedSource(ScriptedSource):
+    """One that takes a picture when it is asked: what is in the script, else a good part."""
+
+    def take(self, key: str, shot: int) -> Frame | None:
+        item = good(0) if self._script.empty() else self._script.get()
+        if isinstance(item, str):  # "hang"
+            time.sleep(3600)
+        if isinstance(item, Exception):
+            raise item
+        if item is None or isinstance(item, Frame):
+            return item
+        self.count += 1
+        return Frame(self.name, self.count - 1, item, time.monotonic_ns(), time.time_ns(), key)
+
+
 class Line:
     """Context manager around a running daemon; `cameras` maps names to scripts."""
 
@@ -75,9 +91,11 @@ class Line:
         state: Path,
         *,
         live: bool = False,
+        asked: bool = False,
         cameras: Iterable[str] = ("top",),
         options: dict[str, Any] | None = None,
         camera_options: dict[str, Any] | None = None,
+        keys: Keys | None = None,
         **daemon_options: Any,
     ) -> None:
         self.scripts: dict[str, SimpleQueue[Any]] = {name: SimpleQueue() for name in cameras}
@@ -96,20 +114,25 @@ class Line:
         self.station: Station = parse_station(table)
 
         def make(camera: Camera, base: Path) -> ScriptedSource:
-            source = ScriptedSource(camera.name, self.scripts[camera.name], live)
+            kind = AskedSource if asked else ScriptedSource
+            source = kind(camera.name, self.scripts[camera.name], live)
             self.opened.append(source)
             return source
 
         daemon_options = {"make_source": make, "backoff_s": (0.02, 0.05), **daemon_options}
         self.daemon = Daemon(self.station, **daemon_options)
         self.code: int | None = None
+        self._keys = keys
 
     def __enter__(self) -> Line:
         self.daemon.start()
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
-        self.control = ControlClient(self.station.control_endpoint)
-        self.scores = ScoreSubscriber(self.daemon.scores.endpoint)
+        endpoint = self.station.control_endpoint
+        keys = self._keys if endpoint.startswith("tcp://") else None
+        self.control = ControlClient(endpoint, keys=keys)
+        endpoint = self.daemon.channels.scores.endpoint.replace("0.0.0.0", "127.0.0.1")
+        self.scores = ScoreSubscriber(endpoint, keys=self._keys)
         self.scores.sync(self.control)
         return self
 

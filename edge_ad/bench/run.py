@@ -142,7 +142,9 @@ def _measure(trial: Trial, options: Options, warm_up: int, load: Load | None) ->
     taken = Taken(parts=total)
     try:
         if load is not None:
-            load.connect(daemon.scores.endpoint, trial.station.control_endpoint, daemon.http.url)
+            load.connect(
+                daemon.channels.scores.endpoint, trial.station.control_endpoint, daemon.http.url
+            )
     finally:
         trigger.release()
         code = daemon.run()
@@ -153,7 +155,7 @@ def _measure(trial: Trial, options: Options, warm_up: int, load: Load | None) ->
             f"the daemon judged {stopwatch.count} of {total} parts and ended with exit code {code}; "
             "its log says why"
         )
-    dropped = daemon.feeds[0].skipped + daemon.publisher.dropped + max(0, total - taken.parts)
+    dropped = daemon.feeds[0].skipped + daemon.channels.publisher.dropped + max(0, total - taken.parts)
     return _summary(stopwatch, warm_up, dropped, daemon.loop.rejects / total, taken)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from edge_ad.backbone.engine import FeatureEngine
 from edge_ad.capture.source import Source
 from edge_ad.daemon.inspection import InspectionLoop
-from edge_ad.daemon.parts import Part
+from edge_ad.daemon.part import Part
 from edge_ad.frame import Frame, Image
 
 PAUSE_S = 0.001

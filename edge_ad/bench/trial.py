@@ -77,7 +77,7 @@ def make_trial(
     """
     width, height = size
     view = ViewRule(name=CAMERA, camera=CAMERA, tiles=tiles)
-    pool = min(parts, max(8, min(POOL, POOL_BYTES // (width * height))))
+    pool = min(parts, pool_size(width, height))
     uri = f"synthetic://?seed=1&width={width}&height={height}&parts={parts}&pool={pool}"
     station = parse_station(
         {
@@ -134,6 +134,11 @@ def make_trial(
     engine = open_features(beside or backbone, len(fits), threads)
     engine.input[:] = np.random.default_rng(0).integers(0, 256, engine.input.shape)
     return Trial(station, engine)
+
+
+def pool_size(width: int, height: int) -> int:
+    """How many different parts a camera of this size shows at most."""
+    return max(8, min(POOL, POOL_BYTES // (width * height)))
 
 
 def pool_images(station: Station, parts: int) -> tuple[list[Image], str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edge_ad.delivery.control import ControlClient
+from edge_ad.delivery.curve import station_keys
 from edge_ad.delivery.lock import running_pid
 from edge_ad.errors import DeliveryError
 
@@ -12,8 +13,9 @@ from edge_ad.errors import DeliveryError
 RELOAD_TIMEOUT_S = 120.0
 
 
-def reload_daemon(state: Path, endpoint: str) -> str:
+def reload_daemon(state: Path, endpoint: str, secret: Path | None = None) -> str:
     """Have a running daemon take the active bundle; returns one line that says what became of it.
+    `secret`: the station's secret key, where it has one.
 
     Raises DeliveryError when a daemon is up and does not take it: it goes on with the one it had.
     """
@@ -21,7 +23,7 @@ def reload_daemon(state: Path, endpoint: str) -> str:
     if pid is None:
         return "no daemon is running here; 'edge-ad run' starts with this bundle"
     try:
-        with ControlClient(endpoint) as client:
+        with ControlClient(endpoint, keys=station_keys(secret, endpoint)) as client:
             answer = client.request("reload", timeout_s=RELOAD_TIMEOUT_S)
     except DeliveryError as error:
         raise DeliveryError(

@@ -137,7 +137,10 @@ def calibrate(
         _tidy(station, directory)
     path, manifest, key, skipped = bundle
     try:
-        daemon, took = reload_daemon(station.state_path, station.control_endpoint), True
+        daemon, took = (
+            reload_daemon(station.state_path, station.control_endpoint, station.curve_secret),
+            True,
+        )
     except DeliveryError as error:
         daemon, took = str(error), False
     return Result(path, manifest, key, skipped, daemon, took)

@@ -1,7 +1,8 @@
 """`folder:///directory?loop=0&fps=0`: every image under a directory, sorted by path, one part each.
 
 The part key is the path relative to the directory; from the second lap on "#2", "#3", ... is appended.
-Of a camera with shots so many files in succession are one part, which has the key of the first.
+Of a camera with shots so many files in succession are one part, which has the key of the first. Asked to
+take a picture of a part whose key is a file's, it takes that file, else the next.
 """
 
 from __future__ import annotations
@@ -38,12 +39,14 @@ class FolderSource:
         self._pacer = Pacer(uri.number("fps"), clock, self._closed.wait)
         self._shots = len(camera.shots)
         self._files: list[Path] = []
+        self._places: dict[str, int] = {}
         self._next = 0
 
     def open(self) -> None:
         """List the files. Raises CaptureError when there is no directory, or no image in it."""
         self._closed.clear()
         self._files = list_images(self.directory)
+        self._places = {printable(f.relative_to(self.directory)): i for i, f in enumerate(self._files)}
         self._next = 0
 
     def read(self) -> Frame | None:
@@ -57,6 +60,20 @@ class FolderSource:
         shot = place % self._shots if self._shots else None
         first = self._files[place - (shot or 0)]
         key = printable(first.relative_to(self.directory)) + (f"#{lap + 1}" if lap else "")
+        return self._frame(path, key, shot)
+
+    def take(self, key: str, shot: int) -> Frame | None:
+        """The file that the key names, else the next; None after the last one."""
+        place = self._places.get(key)
+        if place is not None:
+            self._next = place + shot
+        if self._closed.is_set() or (self._next >= len(self._files) and not self._loop):
+            return None
+        path = self._files[self._next % len(self._files)]
+        self._next += 1
+        return self._frame(path, key, shot if self._shots else None)
+
+    def _frame(self, path: Path, key: str, shot: int | None) -> Frame:
         # The part "arrives" before its file is decoded, as a camera's trigger precedes the transfer.
         now = self._stamper.clock()
         try:

@@ -78,6 +78,11 @@ def part_lost(seed: int, index: int, camera: int, share: float, shot: int = 0) -
     return bool(rng.random() < share)
 
 
+def part_dropped(seed: int, index: int, camera: int, share: float, shot: int = 0) -> bool:
+    """Whether a camera's picture of this part is lost on its way."""
+    return bool(np.random.default_rng((seed, index, 6, camera, shot)).random() < share)
+
+
 def grazing_light(image: Image) -> Image:
     """The picture as under light from the side, uint8 [H, W]: dark, with edges and scratches bright."""
     smooth = cv2.GaussianBlur(image, (0, 0), 1.0)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from edge_ad.config import Camera
@@ -22,7 +22,10 @@ Clock = Callable[[], int]  # nanoseconds
 
 class Source(Protocol):
     """A stream of frames. `open`, `read` and the waiting in them belong to one thread; `close` may be
-    called from any thread, ends a waiting `read`, and may be repeated. After it `open` starts anew."""
+    called from any thread, ends a waiting `read`, and may be repeated. After it `open` starts anew.
+
+    A source may also have `tick_ns`, the nanoseconds of one of its `camera_ticks`, where these are of
+    the camera's own clock; and `counts_triggers`, true where `Frame.counter` is the camera's own."""
 
     name: str  # the camera's
     live: bool  # free-running: frames are lost, not delayed, when nobody reads
@@ -38,6 +41,15 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Let go of the camera."""
+
+
+@runtime_checkable
+class AskedSource(Protocol):
+    """A source that takes a picture when it is asked to, instead of `read`; one thread does either."""
+
+    def take(self, key: str, shot: int) -> Frame | None:
+        """A picture taken now, the `shot`-th of the part with this key; None where none can be taken.
+        Raises CaptureError when the camera is lost."""
 
 
 def open_source(camera: Camera, base: Path) -> Source:
@@ -130,9 +142,10 @@ class Stamper:
         part_key: str | None = None,
         t_trigger_ns: int | None = None,
         shot: int | None = None,
+        counter: int | None = None,
     ) -> Frame:
         """A good frame, taken now or at `t_trigger_ns`."""
-        return self._make(image, part_key, t_trigger_ns, "", "", shot)
+        return self._make(image, part_key, t_trigger_ns, "", "", shot, counter)
 
     def fault(
         self,
@@ -153,11 +166,23 @@ class Stamper:
         fault: str,
         detail: str,
         shot: int | None,
+        counter: int | None = None,
     ) -> Frame:
         now = self.clock() if at is None else at
         index = self.count
         self.count += 1
-        return Frame(self.camera, index, image, now, self.wall(), part_key, fault, detail, shot=shot)
+        return Frame(
+            self.camera,
+            index,
+            image,
+            now,
+            self.wall(),
+            part_key,
+            fault,
+            detail,
+            shot=shot,
+            counter=counter,
+        )
 
 
 class Pacer:

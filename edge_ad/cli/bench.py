@@ -13,7 +13,10 @@ from edge_ad.cli.output import json_option, write_json
 from edge_ad.errors import ConfigError
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from edge_ad.bench import Result
+    from edge_ad.bench.delivery import DeliveryResult
     from edge_ad.bench.gpu import GpuResult
     from edge_ad.config import Precision, Profile
 
@@ -45,11 +48,33 @@ GPU_ROWS = {
 LAUNCHED_ROWS = {"network": "network alone, launch by launch", "stream": GPU_ROWS["stream"]}
 CPU_ONLY = ("beside", "reject_rate", "threads")
 GPU_ONLY = ("engine", "precision")
+NOT_DELIVERY = ("beside", "tiles", *GPU_ONLY)
+
+QUIET_ROWS = {
+    "engine": "engine alone",
+    "inspector_pass": "inspector alone, PASS",
+    "judged_pass": "trigger to PASS",
+    "wire_pass": "  and on the wire",
+    "commit_pass": "  commit alone",
+    "inspector_reject": "inspector alone, REJECT",
+    "judged_reject": "trigger to REJECT",
+    "wire_reject": "  and on the wire",
+    "commit_reject": "  commit alone",
+}
+LOADED_ROWS = {
+    "wire_pass": "trigger to PASS on the wire",
+    "wire_reject": "trigger to REJECT on the wire",
+    "promised": "trigger to PASS at the gate",
+    "action": "trigger to action at the gate",
+    "lateness": "  behind when it was due",
+}
 
 
 @click.command()
 @click.option("--gpu", is_flag=True,
               help="Time the GPU instead: network, kernels, whole frame.")  # fmt: skip
+@click.option("--delivery", is_flag=True,
+              help="Time trigger to verdict on the wire, and to the gate, instead.")  # fmt: skip
 @click.option("--engine", type=click.Choice(["tensorrt", "torch"]), default="tensorrt",
               show_default=True, help="With --gpu. One of TensorRT is built first.")  # fmt: skip
 @click.option("--precision", type=click.Choice(["f32", "f16", "int8"]),
@@ -72,6 +97,7 @@ GPU_ONLY = ("engine", "precision")
 def command(
     context: click.Context,
     gpu: bool,
+    delivery: bool,
     engine: str,
     precision: Precision | None,
     backbone: Path | None,
@@ -89,14 +115,13 @@ def command(
 
     Runs the daemon on rendered Mono8 parts, one after the other as they are judged: once quiet, once
     with a ZeroMQ subscriber and a scrape of the metrics every second. The bare engine runs in turn.
+    With --delivery: from a part's trigger to its verdict at a consumer, and to what the station does at
+    the gate.
     """
     import edge_ad
     from edge_ad.backbone.spec import load_backbone
 
-    for name in CPU_ONLY if gpu else GPU_ONLY:
-        if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
-            option = f"--{name.replace('_', '-')}"
-            raise ConfigError(f"{option}: is not for a bench {'with' if gpu else 'without'} --gpu")
+    _check(context, gpu, delivery)
     network = load_backbone(backbone or Path(edge_ad.__file__).parent / "backbone/embedded")
     if gpu:
         from edge_ad.bench.gpu import GpuOptions, run_gpu_bench
@@ -105,6 +130,12 @@ def command(
         gpu_options = GpuOptions(network, engine, precision, frames, width, height, profile, tiles)
         _finish(run_gpu_bench(gpu_options, say=_say), _show_gpu, json_to)
         return
+    if delivery:
+        from edge_ad.bench.delivery import DeliveryOptions, run_delivery_bench
+
+        of_delivery = DeliveryOptions(network, frames, width, height, reject_rate, threads, profile)
+        _finish(run_delivery_bench(of_delivery, say=_say), _show_delivery, json_to)
+        return
     from edge_ad.bench import Options, run_bench
 
     options = Options(
@@ -112,6 +143,17 @@ def command(
         beside=None if beside is None else load_backbone(beside), tiles=tiles,
     )  # fmt: skip
     _finish(run_bench(options, say=_say), _show, json_to)
+
+
+def _check(context: click.Context, gpu: bool, delivery: bool) -> None:
+    """Refuse options that this kind of bench does nothing with."""
+    if gpu and delivery:
+        raise ConfigError("--gpu, --delivery: are two benches; give one of them")
+    wrong = NOT_DELIVERY if delivery else CPU_ONLY if gpu else GPU_ONLY
+    kind = "with --delivery" if delivery else "with --gpu" if gpu else "without --gpu"
+    for name in wrong:
+        if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
+            raise ConfigError(f"--{name.replace('_', '-')}: is not for a bench {kind}")
 
 
 def _say(text: str) -> None:
@@ -142,6 +184,47 @@ def _show(result: Result) -> None:
     click.echo(f"profile {result.profile}, {rows} x {columns} tiles")
     click.echo(f"the engine alone is {result.engine}, without Gaussians")
     Console(highlight=False).print(table)
+
+
+def _show_delivery(result: DeliveryResult) -> None:
+    from rich.console import Console
+
+    quiet, loaded = result.quiet, result.loaded
+    console = Console(highlight=False)
+    click.echo(f"{result.device}, {result.threads} threads, OpenVINO {result.runtime.partition('-')[0]}")
+    click.echo(f"{result.backbone} at {result.input}, sha256 {result.backbone_sha256[:12]}")
+    console.print(_spreads("one at a time, ms", QUIET_ROWS, quiet))
+    click.echo(
+        f"a PASS takes {quiet.added_pass:.3f} ms more than the inspector alone, a REJECT "
+        f"{quiet.added_reject:.3f}; 0.1 times the engine and the commit of a PASS are "
+        f"{quiet.bound:.3f}: {'within' if quiet.within else 'NOT within'} (by the quickest tenths "
+        f"{quiet.added_pass_p10:.3f} and {quiet.bound_p10:.3f})"
+    )
+    console.print(_spreads(f"every {loaded.period_ms:g} ms one", LOADED_ROWS, loaded))
+    click.echo(
+        f"belt of {loaded.travel_ms:g} ms, {loaded.burst} rejects in a row of {loaded.burst_every}, "
+        f"{loaded.scrapes} scrapes of {loaded.scrape_ms:g} ms"
+    )
+    click.echo(
+        f"good parts not passed {loaded.good_missed} of {loaded.good}, bad parts passed "
+        f"{loaded.bad_passed} of {loaded.bad}, without action {loaded.without_action}"
+    )
+    for name, count in loaded.dropped.items():
+        click.echo(f"dropped: {name} {count}")
+
+
+def _spreads(title: str, rows: dict[str, str], of: object) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column(title)
+    for name in ("p10", "p50", "p99", "p99.9", "longest"):
+        table.add_column(name, justify="right")
+    for key, text in rows.items():
+        each = getattr(of, key)
+        values = (each.p10, each.p50, each.p99, each.p999, each.longest)
+        table.add_row(text, *(f"{value:.3f}" for value in values))
+    return table
 
 
 def _show_gpu(result: GpuResult) -> None:

@@ -21,6 +21,7 @@ class Place:
     state: Path
     product: str
     endpoint: str
+    secret: Path | None = None
 
 
 def place_options(function: F) -> F:
@@ -45,7 +46,12 @@ def find_place(config: Path | None, state: Path | None, product: str | None) -> 
         raise ConfigError("bundle: give either -c line.toml or --state DIR (with --product NAME)")
     if config is not None:
         station = load_station(config)
-        return Place(station.state_path, product or station.product, station.control_endpoint)
+        return Place(
+            station.state_path,
+            product or station.product,
+            station.control_endpoint,
+            station.curve_secret,
+        )
     assert state is not None
     state = state.absolute()
     return Place(state, product or "default", f"ipc://{state / 'control.sock'}")
@@ -167,4 +173,4 @@ def _tell(path: Path, place: Place) -> None:
     from edge_ad.calibrate.link import reload_daemon
 
     click.echo(f"{place.product}: {path.name} is active")
-    click.echo(reload_daemon(place.state, place.endpoint))
+    click.echo(reload_daemon(place.state, place.endpoint, place.secret))

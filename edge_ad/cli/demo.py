@@ -33,6 +33,9 @@ if TYPE_CHECKING:
               help="Work there and leave everything: station file, bundle, journal, logs.")  # fmt: skip
 @click.option("--svg", type=click.Path(path_type=Path), metavar="FILE",
               help="Save the last screen as a picture.")  # fmt: skip
+@click.option("--plc", is_flag=False, flag_value=100, type=click.IntRange(0, 100_000), default=0,
+              metavar="[PARTS]",
+              help="At the end so many parts (100) through a simulated PLC, over Modbus.")  # fmt: skip
 @json_option
 def command(
     parts: int,
@@ -44,13 +47,15 @@ def command(
     engine: EngineKind,
     keep: Path | None,
     svg: Path | None,
+    plc: int,
     json_to: str | None,
 ) -> None:
     """Render parts, calibrate on good ones, run the daemon on the rest, compare everything.
 
     No camera, no download, no root. Exit code 0 only if the daemon's journal and a ZeroMQ consumer agree
     part by part, the engine that was asked for judged every part, and no more good parts are rejected
-    than the calibration promises.
+    than the calibration promises. With --plc the daemon also runs with triggers by message, beside
+    'edge-ad plc' and a simulated PLC: each trigger must end in exactly one result and gate action.
     """
     from rich.console import Console
 
@@ -62,7 +67,7 @@ def command(
     console = Console(quiet=json_to == "-", highlight=False)
     if not console.is_terminal:
         console.width = COLUMNS
-    options = Options(parts, good_parts, fps, defect_rate, seed, backbone, keep, engine)
+    options = Options(parts, good_parts, fps, defect_rate, seed, backbone, keep, engine, plc)
     with Screen(console) as screen:
         result, progress = run_demo(options, screen.show)
     console.print(final_screen(progress, result, console.width, pictures=console.is_terminal))

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from edge_ad.cli.init_gate import GATE_TEMPLATE
+from edge_ad.cli.init_plc import PLC_TEMPLATE
 from edge_ad.errors import ConfigError, DeviceError
 
 # Lines that begin with "#" and no space are keys at their defaults; a test reads them back.
@@ -24,6 +26,8 @@ station = "line1"
 #products = []
 # Bundles, kept good parts and sockets live here.
 #state_dir = "state"
+# The group whose members may use the sockets in state_dir (mode 0770); empty: the process's own.
+#group = ""
 # From trigger to verdict, milliseconds; a later verdict is FAULT, never PASS.
 #deadline_ms = 500.0
 # How long a part waits for the frames of its other cameras and shots, milliseconds.
@@ -64,6 +68,10 @@ uri = "v4l2:///dev/video0"
 #stale_ms = 5000.0
 # Larger frames and files are refused, megapixels.
 #max_megapixels = 64.0
+# From the trigger to the end of the exposure, and from there to the arrival, milliseconds: so much
+# earlier than it came a picture was triggered, where the line does that.
+#exposure_ms = 0.0
+#transfer_ms = 0.0
 # How many pixels of the frame a millimetre of the part is; 0: not known, areas are given in px^2.
 #px_per_mm = 0.0
 
@@ -190,8 +198,26 @@ uri = "v4l2:///dev/video0"
 #period_ms = 0.0
 # Parts that may wait, 1 to 1024; the part that finds no room is FAULT overflow.
 #queue = 16
-# A frame must come within so many milliseconds after its trigger, or the part is FAULT no_frame.
+# A frame must come within so many milliseconds after its trigger, or the part is FAULT no_frame. Where
+# the line triggers the cameras, they may be early_ms earlier than the message; frame_ms + early_ms must
+# be less than the time between two parts.
 #frame_ms = 200.0
+#early_ms = 20.0
+# After so many FAULT in a row the line is asked to stop, until a part is judged; 0: never.
+#line_stop_after = 10
+
+# Where a free-running camera tells whether there is a part: the first frame in which the mean grey of a
+# region is on this side is one, and verdicts are not advisory. Other frames are not inspected.
+#[trigger.present]
+#camera = "top"
+# x, y, width, height in frame pixels.
+#roi = [280, 200, 80, 80]
+#side = "above"
+#grey = 60.0
+# How far back the grey must go before the next part may begin.
+#hysteresis = 8.0
+# Frames to wait until the part is where it is inspected.
+#delay_frames = 0
 
 # The acknowledged channel to the gate: durable, replayed, nothing is lost. Off without consumers.
 [verdicts]
@@ -199,7 +225,7 @@ uri = "v4l2:///dev/video0"
 #endpoint = ""
 # Names of those who acknowledge every verdict.
 #consumers = []
-# How long verdicts are kept that every consumer has acknowledged.
+# How many hours of running verdicts are kept that every consumer has acknowledged.
 #retention_hours = 24.0
 # What they may take on disk, megabytes; the oldest goes first, counted.
 #max_megabytes = 500.0
@@ -219,6 +245,14 @@ uri = "v4l2:///dev/video0"
 [control]
 #endpoint = ""
 
+# Keys of the ZeroMQ sockets on TCP, which every address of the network needs; 'edge-ad keys new' makes
+# them.
+[curve]
+# The station's own secret key, NAME.key_secret; empty: none.
+#secret = ""
+# The directory with the public keys, NAME.key, of the clients that are let in.
+#clients = ""
+
 # The Prometheus endpoint, http://HOST:PORT/metrics; port 0 takes a free one and logs it.
 [metrics]
 #host = "127.0.0.1"
@@ -227,13 +261,25 @@ uri = "v4l2:///dev/video0"
 
 
 @click.command()
-@click.option("-o", "--output", type=click.Path(path_type=Path), default="line.toml", show_default=True)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Default: line.toml")
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
-def command(output: Path, force: bool) -> None:
+@click.option("--gate", is_flag=True, help="The file of 'edge-ad station' instead, gate.toml.")
+@click.option("--plc", is_flag=True, help="The file of 'edge-ad plc' instead, plc.toml.")
+def command(output: Path | None, force: bool, gate: bool, plc: bool) -> None:
     """Write a commented station file."""
+    if gate and plc:
+        raise ConfigError("--gate and --plc are two files; give one of them")
+    name, template = (
+        ("gate.toml", GATE_TEMPLATE)
+        if gate
+        else ("plc.toml", PLC_TEMPLATE)
+        if plc
+        else ("line.toml", TEMPLATE)
+    )
+    output = output or Path(name)
     try:
         with output.open("w" if force else "x", encoding="utf-8") as file:
-            file.write(TEMPLATE)
+            file.write(template)
     except FileExistsError as error:
         raise ConfigError(
             f"{output}: exists already; give another -o, or --force to overwrite"
@@ -242,4 +288,9 @@ def command(output: Path, force: bool) -> None:
         raise DeviceError(
             f"{output}: cannot be written ({error.strerror}); give another path"
         ) from error
-    click.echo(f"{output}: set camera.uri, then 'edge-ad check -c {output}'")
+    if gate:
+        click.echo(f"{output}: set source.endpoint and belt, then 'edge-ad station -c {output}'")
+    elif plc:
+        click.echo(f"{output}: set fieldbus.options, then 'edge-ad plc -c {output}'")
+    else:
+        click.echo(f"{output}: set camera.uri, then 'edge-ad check -c {output}'")

@@ -20,6 +20,10 @@ COMMANDS = {
     "demo": ("demo", "A rendered production line, end to end."),
     "camera": ("camera", "List cameras, take a picture."),
     "run": ("run", "The inspection daemon."),
+    "station": ("station", "The station at the reject gate."),
+    "plc": ("plc", "The bridge between a PLC and the daemon."),
+    "trigger": ("trigger", "Announce one part to the running daemon."),
+    "keys": ("keys", "Keys of the station and its clients for ZeroMQ over the network."),
     "product": ("product", "Change over to another product."),
     "calibrate": ("calibrate", "Fit the Gaussians of good parts and activate them."),
     "evidence": ("evidence", "What the daemon kept of parts that did not pass."),
@@ -30,6 +34,7 @@ COMMANDS = {
     "backbone": ("backbone", "List, export and build networks."),
     "bundle": ("bundle", "List, show, verify, activate, roll back calibrations."),
     "bench": ("bench", "Time this machine: engine alone, whole path, ratio."),
+    "chaos": ("chaos", "Kill daemon and station again and again; nothing may be lost."),
     "check": ("check", "What would fail in production, before it does."),
 }
 

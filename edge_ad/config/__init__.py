@@ -3,7 +3,7 @@ say of each other (`checks`), and how it is read (`load`)."""
 
 from __future__ import annotations
 
-from edge_ad.config.delivery import Control, MetricsEndpoint, Scores, Trigger, Verdicts
+from edge_ad.config.delivery import Control, Curve, MetricsEndpoint, Present, Scores, Trigger, Verdicts
 from edge_ad.config.load import (
     load_station,
     parse_station,
@@ -45,6 +45,7 @@ __all__ = [
     "Calibration",
     "Camera",
     "Control",
+    "Curve",
     "Engine",
     "EngineKind",
     "Evidence",
@@ -52,6 +53,7 @@ __all__ = [
     "MetricsEndpoint",
     "PixelFormat",
     "Precision",
+    "Present",
     "Profile",
     "Rate",
     "Roi",

@@ -43,6 +43,12 @@ def check_references(station: Station, where: str) -> None:
                     "with several cameras use 'wait'"
                 )
     _check_engine(station, where)
+    _check_trigger(station, where)
+    if station.curve.clients and not station.curve.secret:
+        raise ConfigError(
+            f"{where}: curve.clients: needs the station's own key; set curve.secret ('edge-ad keys new "
+            "station -o keys/' makes one)"
+        )
     if station.calibration.pca and station.calibration.npca:
         raise ConfigError(f"{where}: calibration.pca and calibration.npca exclude each other")
     for i, zone in enumerate(station.zone):
@@ -67,6 +73,27 @@ def _check_engine(station: Station, where: str) -> None:
     if engine.device and engine.kind != "torch":
         raise ConfigError(
             f"{where}: engine.device: belongs to kind 'torch', {engine.kind!r} has its own; remove it"
+        )
+
+
+def _check_trigger(station: Station, where: str) -> None:
+    trigger, present = station.trigger, station.trigger.present
+    if trigger.endpoint and trigger.kind != "message":
+        raise ConfigError(f"{where}: trigger.endpoint: belongs to kind 'message'; remove it")
+    if trigger.period_ms and trigger.kind != "software":
+        raise ConfigError(f"{where}: trigger.period_ms: belongs to kind 'software'; remove it")
+    if present is None:
+        return
+    if trigger.kind != "free":
+        raise ConfigError(f"{where}: trigger.present: belongs to kind 'free'; remove it")
+    if len(station.pictures) > 1:
+        raise ConfigError(
+            f"{where}: trigger.present: tells parts of one camera's single pictures; with several use "
+            "kind 'message' or 'line'"
+        )
+    if present.camera != station.camera[0].name:
+        raise ConfigError(
+            f"{where}: trigger.present.camera: {_unnamed(present.camera, [station.camera[0].name])}"
         )
 
 

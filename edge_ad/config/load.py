@@ -2,50 +2,27 @@
 
 from __future__ import annotations
 
-import re
-import sys
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from edge_ad.config.checks import check_references
+from edge_ad.config.local import parse_file, read_toml
 from edge_ad.config.structs import Rate, Screen, Station
 from edge_ad.errors import ConfigError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 
 def load_station(path: str | Path) -> Station:
     """Read and check a station file. Raises ConfigError that names file, key, value and bound."""
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"{path}: cannot read the station file ({error}); 'edge-ad init' writes one"
-        ) from error
-    try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from error
-    return parse_station(data, str(path))
+    return parse_station(read_toml(Path(path), "station file", "edge-ad init"), str(path))
 
 
 def parse_station(data: dict[str, Any], path: str = "") -> Station:
     """Check an already parsed file. `path` is used in messages and to resolve relative paths."""
-    where = path or "configuration"
-    if "path" in data:
-        raise ConfigError(f"{where}: unknown key 'path'")
-    try:
-        station = msgspec.convert(data, Station, strict=True)
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"{where}: {_explain(error, data)}") from error
-    check_references(station, where)
-    return msgspec.structs.replace(station, path=path)
+    station = parse_file(data, Station, path)
+    check_references(station, station.where)
+    return station
 
 
 def with_false_reject_rate(station: Station, rate: float) -> Station:
@@ -74,18 +51,3 @@ def with_screen(station: Station, screen: Screen) -> Station:
     """The station with another way to treat parts that are separated from the rest."""
     settings = msgspec.structs.replace(station.calibration, screen=screen)
     return msgspec.structs.replace(station, calibration=settings)
-
-
-def _explain(error: msgspec.ValidationError, data: dict[str, Any]) -> str:
-    """msgspec's message with the key in TOML's notation and the value that was found there."""
-    message, _, location = str(error).partition(" - at `$")
-    steps = re.findall(r"\.([^.\[`]+)|\[(\d+)\]", location)
-    value: Any = data
-    for key, index in steps:
-        try:
-            value = value[int(index)] if index else value[key]
-        except (KeyError, IndexError, TypeError):
-            break
-    key = location.rstrip("`").lstrip(".") or "the file"
-    found = "" if isinstance(value, (dict, list)) else f" (found {value!r})"
-    return f"{key}: {message}{found}"

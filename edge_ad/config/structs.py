@@ -13,7 +13,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from edge_ad.config.delivery import Control, MetricsEndpoint, Name, Scores, Trigger, Verdicts
+from edge_ad.config.delivery import Control, Curve, MetricsEndpoint, Name, Scores, Trigger, Verdicts
+from edge_ad.config.local import LocalFile
 from edge_ad.errors import ConfigError
 
 Rate = Annotated[float, Meta(gt=0.0, lt=0.5)]
@@ -91,6 +92,10 @@ class Camera(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     max_megapixels: Annotated[float, Meta(gt=0, le=400)] = MAX_MEGAPIXELS
     # How many pixels of the frame a millimetre of the part is; 0: not known, areas are given in px^2.
     px_per_mm: Annotated[float, Meta(ge=0, le=100_000)] = 0.0
+    # From the trigger to the end of the exposure, and from there to the arrival: so much earlier than
+    # it came a picture was triggered, where the line does that. Milliseconds.
+    exposure_ms: Annotated[float, Meta(ge=0, le=60_000)] = 0.0
+    transfer_ms: Annotated[float, Meta(ge=0, le=60_000)] = 0.0
     # Absent: parts lie still.
     locate: Locate | None = None
 
@@ -227,8 +232,8 @@ class Evidence(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     queue: Annotated[int, Meta(ge=1, le=256)] = 8
 
 
-class Station(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A whole station file. `path` is where it was read from."""
+class Station(LocalFile, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A whole station file."""
 
     schema: Literal[1]
     station: Name
@@ -237,6 +242,8 @@ class Station(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     products: Annotated[tuple[Name, ...], Meta(max_length=64)] = ()
     # Bundles, backbones, kept calibration sets and sockets live here.
     state_dir: str = "state"
+    # The group whose members may use the ipc sockets (mode 0770). Empty: the group of the process.
+    group: Annotated[str, Meta(pattern=r"^([A-Za-z_][A-Za-z0-9_.-]{0,31})?$")] = ""
     # From trigger to verdict. A verdict that is later is FAULT. Milliseconds.
     deadline_ms: Annotated[float, Meta(gt=0, le=600_000)] = 500.0
     # How long a part waits for the frames of its other cameras. Milliseconds; less than the time
@@ -256,8 +263,8 @@ class Station(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     verdicts: Verdicts = msgspec.field(default_factory=Verdicts)
     scores: Scores = msgspec.field(default_factory=Scores)
     control: Control = msgspec.field(default_factory=Control)
+    curve: Curve = msgspec.field(default_factory=Curve)
     metrics: MetricsEndpoint = msgspec.field(default_factory=MetricsEndpoint)
-    path: str = ""
 
     @property
     def known_products(self) -> tuple[str, ...]:
@@ -295,6 +302,16 @@ class Station(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         return self.trigger.endpoint or f"ipc://{self.state_path / 'trigger.sock'}"
 
     @property
+    def curve_secret(self) -> Path | None:
+        """The file of the station's secret key, None without CURVE."""
+        return self.resolve(self.curve.secret) if self.curve.secret else None
+
+    @property
+    def curve_clients(self) -> Path | None:
+        """The directory of the clients' public keys, None where there are no clients."""
+        return self.resolve(self.curve.clients) if self.curve.clients else None
+
+    @property
     def backbone_path(self) -> Path:
         """The directory of the backbone named by the file, else of the one in the package."""
         if not self.engine.backbone:
@@ -305,8 +322,3 @@ class Station(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
                 "'edge-ad backbone export' wrote"
             )
         return self.resolve(self.engine.backbone)
-
-    def resolve(self, name: str) -> Path:
-        """`name` as a path, relative names being relative to the station file."""
-        base = Path(self.path).parent if self.path else Path()
-        return (base / Path(name).expanduser()).absolute()

@@ -4,7 +4,8 @@
     inspect            takes parts, judges them, hands verdicts over   inspection.py
     publish            encodes, sends, counts, journals                publishing.py
     evidence           pictures of parts that did not pass, to disk    evidence/writer.py
-    control, reload, metrics, collect, and the main thread             service.py, collecting.py
+    verdicts, control, trigger                                         channels.py
+    reload, metrics, collect, and the main thread                      service.py, collecting.py
 
 The inspection thread waits for parts and for nothing else: no consumer, disk, log or metric.
 """

@@ -10,12 +10,19 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 
+from edge_ad.capture.presence import Presence
 from edge_ad.capture.shots import MOST_LEFT_OUT, ShotDealer, too_close
-from edge_ad.capture.source import Source
+from edge_ad.capture.source import AskedSource, Source
 from edge_ad.config import Camera
-from edge_ad.daemon.parts import Lane, PartQueue
+from edge_ad.daemon.announced import TriggeredLane
+from edge_ad.daemon.lanes import Lane
+from edge_ad.daemon.parts import PartQueue
+from edge_ad.daemon.timing import TriggerTime
+from edge_ad.daemon.triggered import TriggeredParts
 from edge_ad.errors import EdgeAdError
+from edge_ad.frame import Frame
 
 BACKOFF_S = (0.5, 10.0)
 OPEN_LIMIT_S = 15.0  # an `open` may take this long before it counts as stuck
@@ -29,7 +36,9 @@ class CameraFeed:
     """Reads one camera into its lane of the part queue. Started, supervised and stopped by one thread.
 
     `make` builds a source that is not opened yet. `tell` takes one line per event and must not block.
-    `dealer` is there for a camera that takes several pictures of a part.
+    `dealer` is there for a camera that takes several pictures of a part, `presence` where its frames
+    tell whether there is one, `timing` where the line triggers it. With announced parts it is asked for
+    its pictures, where it can be.
     `state` is "opening", "up", "lost" or "ended".
     """
 
@@ -38,18 +47,22 @@ class CameraFeed:
         camera: Camera,
         make: Callable[[], Source],
         lane: Lane,
-        parts: PartQueue,
+        parts: PartQueue | TriggeredParts,
         tell: Tell,
         clock: Clock,
         wall: Clock,
         rng: random.Random,
         backoff_s: tuple[float, float] = BACKOFF_S,
         dealer: ShotDealer | None = None,
+        presence: Presence | None = None,
+        timing: TriggerTime | None = None,
     ) -> None:
         self.name = camera.name
         self.pictures = tuple(picture.name for picture in camera.pictures)
         self.state = "opening"
         self.frames = 0
+        self.empty = 0  # frames without a part
+        self.timing = timing
         self.reconnects = 0
         self.last_frame_ns = clock()
         self.last_frame_wall_ns = 0
@@ -65,6 +78,7 @@ class CameraFeed:
         self._rng = rng
         self._backoff_s = backoff_s
         self._dealer = dealer
+        self._presence = presence
         self._delay_s = backoff_s[0]
         self._opening = 0
         self._turn = 0  # of the thread that is in charge; older ones are abandoned
@@ -113,6 +127,11 @@ class CameraFeed:
         """Frames that came after their part had been judged without them, or have no place in one."""
         return self._lane.unmatched
 
+    @property
+    def lost(self) -> int:
+        """Pictures that the camera counted and did not deliver."""
+        return self._lane.lost
+
     def status(self) -> dict[str, object]:
         """For `status` on the control socket."""
         return {
@@ -120,6 +139,8 @@ class CameraFeed:
             "frames": self.frames,
             "skipped": self.skipped,
             "unmatched": self.unmatched,
+            "empty": self.empty,
+            "lost": self.lost,
             "reconnects": self.reconnects,
             "age_s": self.age_s(),
             "pixel_rule": self.pixel_rule,
@@ -188,7 +209,15 @@ class CameraFeed:
             self._waiting = None
             self._opening += 1
             self.pixel_rule = source.pixel_rule_name
+            if self.timing is not None:
+                self.timing.opened(getattr(source, "tick_ns", 0.0))
             self._go.wait()
+            lane, parts = self._lane, self._parts
+            if isinstance(parts, TriggeredParts) and isinstance(lane, TriggeredLane):
+                parts.set_down(lane, False)
+                if lane.asked:
+                    self._take_asked(source, turn, stale_s, parts, lane)
+                    return
             while self._in_charge(turn):
                 self._waiting = (self._clock(), stale_s)
                 frame = source.read()
@@ -197,23 +226,55 @@ class CameraFeed:
                 self._waiting = None
                 if frame is None:
                     return
-                self.frames += 1
-                self.last_frame_ns = self._clock()
-                self.last_frame_wall_ns = self._wall()
-                if frame.image is not None:
-                    height, width = frame.image.shape[:2]
-                    self.size = (width, height, 1 if frame.image.ndim == 2 else frame.image.shape[2])
-                if self.state != "up":
-                    self._up()
-                if self._dealer is None:
-                    self._parts.put(self._lane, frame, self._opening)
-                else:
-                    place = self._dealer.place(frame, self._opening, self._parts.join_ns)
-                    self._parts.put_shot(self._lane, frame, self._opening, place)
-                    if self._dealer.left_out == MOST_LEFT_OUT:  # said once, not for every frame
-                        self._tell("warning", too_close(self.name, self._parts.join_ns))
+                self._hand_over(self._note(frame))
         finally:
             source.close()
+
+    def _take_asked(
+        self, source: Source, turn: int, stale_s: float, parts: TriggeredParts, lane: TriggeredLane
+    ) -> None:
+        """Take a picture for each trigger until this thread is to stop; raises when the source fails."""
+        assert isinstance(source, AskedSource)
+        if self.state != "up":  # with no picture asked for, nothing else would say so
+            self._up()
+        while self._in_charge(turn):
+            asked = parts.next_request(lane, 0.1)
+            if asked is None:
+                continue
+            for shot in range(lane.shots):
+                self._waiting = (self._clock(), stale_s)
+                frame = source.take(asked.key, shot)
+                if turn != self._turn:
+                    return
+                self._waiting = None
+                if frame is not None:
+                    frame = replace(self._note(frame), trigger=asked.number, shot=shot)
+                    parts.put(lane, frame, self._opening)
+
+    def _note(self, frame: Frame) -> Frame:
+        """Count a frame, and say when it was triggered."""
+        self.frames += 1
+        self.last_frame_ns = self._clock()
+        self.last_frame_wall_ns = self._wall()
+        if frame.image is not None:
+            height, width = frame.image.shape[:2]
+            self.size = (width, height, 1 if frame.image.ndim == 2 else frame.image.shape[2])
+        if self.state != "up":
+            self._up()
+        return frame if self.timing is None else self.timing.of(frame)
+
+    def _hand_over(self, frame: Frame) -> None:
+        presence = self._presence
+        if presence is not None and frame.image is not None and not presence.begins(frame.image):
+            self.empty += 1
+            return
+        if self._dealer is None:
+            self._parts.put(self._lane, frame, self._opening)
+            return
+        place = self._dealer.place(frame, self._opening, self._parts.join_ns)
+        self._parts.put_shot(self._lane, frame, self._opening, place)
+        if self._dealer.left_out == MOST_LEFT_OUT:  # said once, not for every frame
+            self._tell("warning", too_close(self.name, self._parts.join_ns))
 
     def _up(self) -> None:
         if self._opening > 1 or self.state == "lost":

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 from edge_ad.config import load_station, with_product
+from edge_ad.daemon.active import Active, PartInspector
 from edge_ad.daemon.fallback import Failed
-from edge_ad.daemon.inspection import Active, PartInspector
 from edge_ad.daemon.loading import Build, check_reloadable, open_stand_in
+from edge_ad.daemon.parts import PartQueue
 from edge_ad.daemon.products import Stock
 from edge_ad.daemon.readings import describe
 from edge_ad.daemon.worker import Worker
@@ -38,6 +40,9 @@ class Changes:
         self._pause_s = pauses_s[0]
         self._retry_at = 0.0
         self._named = daemon.station.product  # by the station file
+        self._lock = threading.Lock()  # of what follows, and of `loop.announced`
+        self._announced = daemon.station.product  # that was asked for last
+        self._changing: set[Future[Answer]] = set()
         self._stock = Stock(build, daemon.feeds, daemon.tell)
         self._worker = Worker("reload")
 
@@ -49,9 +54,28 @@ class Changes:
         """See `Daemon.reload`."""
         return self._worker.submit(self._reload, self._daemon.clock())
 
-    def change_product(self, product: str) -> Future[Answer]:
+    def change_product(self, product: str, since_ns: int) -> Future[Answer]:
         """See `Daemon.change_product`."""
-        return self._worker.submit(self._change, product, self._daemon.clock())
+        loop = self._daemon.loop
+        with self._lock:
+            order, since_first_ns = loop.announced
+            changing = loop.active.order < order
+            if changing or loop.active.product != product:
+                order += 1
+                loop.announced = order, since_first_ns if changing else since_ns
+            self._announced = product
+            future = self._worker.submit(self._change, product, since_ns, order)
+            self._changing.add(future)
+        future.add_done_callback(self._changing.discard)
+        return future
+
+    def makes(self, product: str) -> bool:
+        """Whether the product is made, or being changed over to, so that nobody need ask for it. Any
+        thread."""
+        with self._lock:
+            if self._changing:
+                return self._announced == product
+        return self._daemon.loop.active.product == product
 
     def rebuild(self, failing: PartInspector, why: str) -> None:
         """Open the engine anew, unless `failing` is not what judges any more by then. Main thread."""
@@ -109,7 +133,10 @@ class Changes:
             # Parts that wait are of what was made when they were triggered.
             since_ns = before.since_ns if product == before.product else now_ns
             inspector = self._build(station) if known else None
-            active = Active(inspector, product, daemon.feeds, known, since_ns)
+            active = Active(inspector, product, daemon.feeds, known, since_ns, before.order)
+            with self._lock:
+                if not self._changing:  # whatever was announced and could not be made
+                    self._announced, active.order = product, daemon.loop.announced[0]
             old = self._swap(active)
         except Exception as error:
             self._refused(
@@ -121,7 +148,8 @@ class Changes:
         self._stock.clear()
         self.fill_stock()
         daemon.station = station
-        daemon.parts.join_ns = int(station.join_ms * 1e6)
+        if isinstance(daemon.parts, PartQueue):
+            daemon.parts.join_ns = int(station.join_ms * 1e6)
         daemon.evidence.configure(station.evidence)
         describe(daemon.metrics, active)
         log.info("reloaded: product %s, bundle %s", product, active.bundle[:12] or "none")
@@ -137,15 +165,16 @@ class Changes:
             return with_product(station, own.product)
         return station
 
-    def _change(self, product: str, now_ns: int) -> Answer:
+    def _change(self, product: str, now_ns: int, order: int) -> Answer:
         daemon = self._daemon
         current = daemon.loop.active
         if current.known and current.product == product:
+            current.order = order
             return {"state": daemon.state, "product": product, "bundle": current.bundle}
         known = product in daemon.station.known_products
         station = with_product(daemon.station, product) if known else daemon.station
         active = self._stock.take(daemon.station, product)
-        active.since_ns = now_ns
+        active.since_ns, active.order = now_ns, order
         old = daemon.loop.active
         if not daemon.loop.swap(active, timeout_s=SWAP_S):
             self._stock.put(active)
@@ -171,7 +200,7 @@ class Changes:
             if not isinstance(failing, Failed):
                 active = self._release(active, failing, why)
             inspector = self._open_anew(daemon.station)
-            active = Active(inspector, active.product, daemon.feeds, active.known, active.since_ns)
+            active = self._same(active, inspector)
             self._swap(active)
         except Exception as error:  # noqa: BLE001 - tried again, whatever it was
             pause = self._pause_s
@@ -192,11 +221,16 @@ class Changes:
         """Close every engine before another one is opened: a device that failed is free to be opened
         again only when nobody holds it. Parts are FAULT `engine` until then."""
         failed = Failed(failing.bundle, failing.identity, failing.cameras, why)
-        meanwhile = Active(failed, active.product, self._daemon.feeds, active.known, active.since_ns)
+        meanwhile = self._same(active, failed)
         self._swap(meanwhile)
         failing.close()
         self._stock.clear()
         return meanwhile
+
+    def _same(self, active: Active, inspector: PartInspector | None) -> Active:
+        """The same product, judged by another inspector."""
+        feeds = self._daemon.feeds
+        return Active(inspector, active.product, feeds, active.known, active.since_ns, active.order)
 
     def _open_anew(self, station: Station) -> PartInspector | None:
         """A file of the engine that is damaged or gone is no reason to stop a line that was running."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge_ad import __version__
 from edge_ad.daemon.collecting import Collector
+from edge_ad.daemon.triggering import ask
 from edge_ad.delivery.control import Answer
 from edge_ad.errors import DeliveryError
 
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 
 
 class Desk:
-    """Answers commands for a daemon: status, product, collect, collect_cancel, reload, sync, stop."""
+    """Answers commands for a daemon: status, product, trigger, collect, collect_cancel, reload, sync,
+    snapshot, missed, stop."""
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
@@ -36,9 +38,21 @@ class Desk:
             return daemon.reload()
         if command == "product":
             return self._product(args)
+        if command == "trigger":
+            reply = ask(daemon, str(args.get("part", "")), str(args.get("product", "")))
+            return {
+                "accepted": reply.accepted,
+                "reason": reply.reason,
+                "text": reply.text,
+                "count": reply.count,
+            }
         if command == "sync":
-            daemon.publisher.sync(str(args.get("token", "")))
+            daemon.channels.publisher.sync(str(args.get("token", "")))
             return {}
+        if command == "snapshot":
+            return {"epoch": daemon.epoch, "messages": daemon.channels.scores.snapshot()}
+        if command == "missed":
+            return self._missed(args)
         if command == "collect":
             return self._collect(args)
         if command == "collect_cancel":
@@ -51,7 +65,7 @@ class Desk:
 
     def status(self) -> Answer:
         """State, counts, cameras, addresses, and the collection if there is or was one."""
-        daemon = self._daemon
+        daemon, channels = self._daemon, self._daemon.channels
         answer: Answer = {
             "state": daemon.state,
             "station": daemon.station.station,
@@ -60,10 +74,17 @@ class Desk:
             "epoch": daemon.epoch,
             "pid": os.getpid(),
             "version": __version__,
-            "scores": daemon.scores.endpoint,
+            "scores": channels.scores.endpoint,
+            "stolen": channels.stolen(),
             "metrics": daemon.http.url,
             "cameras": {feed.name: feed.status() for feed in daemon.feeds},
+            "trigger": daemon.station.trigger.kind,
+            "triggers": None if daemon.triggers is None else dict(daemon.triggers.counts),
         }
+        if channels.verdicts is not None:
+            answer["verdicts"] = channels.verdicts.status()
+        if channels.trigger is not None:
+            answer["trigger_endpoint"] = channels.trigger.endpoint
         if daemon.state != "STARTING":
             answer |= {
                 "product": daemon.loop.active.product,
@@ -71,11 +92,22 @@ class Desk:
                 "engine": daemon.loop.active.engine,
                 "parts": daemon.loop.seq,
                 "rejects": daemon.loop.rejects,
-                "published": daemon.publisher.published,
-                "publish_dropped": daemon.publisher.dropped,
+                "missed": daemon.loop.missed,
+                "line_stop": daemon.loop.line_stop,
+                "progress": daemon.loop.progress,
+                "progress_age_s": daemon.loop.progress_age_s(),
+                "published": channels.publisher.published,
+                "publish_dropped": channels.publisher.dropped,
                 "collect": self._progress(),
             }
         return answer
+
+    def _missed(self, args: dict[str, Any]) -> Answer:
+        count, sent = args.get("count"), 2 * self._daemon.channels.publisher.published
+        if not isinstance(count, int) or not 0 < count <= sent:
+            raise DeliveryError(f"missed: needs a count of 1 to {sent}, got {args}")
+        self._daemon.channels.scores.report_missed(count)
+        return {}
 
     def _product(self, args: dict[str, Any]) -> Future[Answer]:
         name = args.get("name")

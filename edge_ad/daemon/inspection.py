@@ -7,105 +7,33 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Protocol
 
-from edge_ad.backbone.engine import EngineIdentity
-from edge_ad.bundle import Bundle
-from edge_ad.daemon.cameras import CameraFeed
+from edge_ad import failpoints
+from edge_ad.daemon.active import Active, PartInspector
 from edge_ad.daemon.collecting import Collector
-from edge_ad.daemon.parts import Part, PartQueue
+from edge_ad.daemon.part import Part, Parts
 from edge_ad.daemon.publishing import Publisher
 from edge_ad.delivery.outcome import Outcome
+from edge_ad.delivery.verdicts import VerdictServer
 from edge_ad.evidence.writer import EvidenceWriter
 from edge_ad.frame import Frame, Image
 from edge_ad.verdict import Decision, Reason, Verdict, fault
 
 ENGINE_FAILURES = 3  # in a row, then the inspector is built anew
-
-
-class PartInspector(Protocol):
-    """What the loop needs of an `Inspector`; a wrapper with these may stand in for it."""
-
-    @property
-    def bundle(self) -> Bundle:
-        """What it judges by."""
-        ...
-
-    @property
-    def identity(self) -> EngineIdentity:
-        """What scores."""
-        ...
-
-    @property
-    def stands_in_for(self) -> str:
-        """The engine that failed, where this one has its place; else empty."""
-        ...
-
-    @property
-    def cameras(self) -> Sequence[str]:
-        """Order of a part's images."""
-        ...
-
-    @property
-    def stamps(self) -> Sequence[int]:
-        """Times of the last part, ns: start, located, preprocessed, scored, judged."""
-        ...
-
-    def inspect_part(self, images: Sequence[Image]) -> Verdict:
-        """Judge one image per camera."""
-        ...
-
-    def warm_up(self) -> None:
-        """Make the first part as quick as the others."""
-        ...
-
-    def close(self) -> None:
-        """Release the engine."""
-        ...
-
-
-class Active:
-    """What parts are judged by, swapped as one: the inspector (None without a bundle), the product.
-    `known`: the station has such a product; `since_ns`: parts triggered earlier are another's."""
-
-    def __init__(
-        self,
-        inspector: PartInspector | None,
-        product: str,
-        feeds: Sequence[CameraFeed],
-        known: bool = True,
-        since_ns: int = 0,
-    ) -> None:
-        self.inspector = inspector
-        self.product = product
-        self.known = known
-        self.since_ns = since_ns
-        self.bundle = ""
-        self.engine = ""
-        self.degraded = False
-        self.cameras: tuple[str, ...] = ()  # of the bundle
-        self.views: list[tuple[int, CameraFeed, str]] = []  # place in Part.frames, feed, pixel rule
-        if inspector is not None:
-            places = [(picture, feed) for feed in feeds for picture in feed.pictures]
-            where = {picture: (place, feed) for place, (picture, feed) in enumerate(places)}
-            rules = inspector.bundle.manifest.preprocess.cameras
-            self.bundle = inspector.bundle.sha256
-            self.engine = inspector.identity.key
-            self.degraded = bool(inspector.stands_in_for)
-            self.cameras = tuple(inspector.cameras)
-            self.views = [(*where[c], rules[c].pixel_rule) for c in inspector.cameras]
+# Nothing that the line could be stopped for.
+_NOT_LEARNT = (Reason.UNCALIBRATED, Reason.CALIBRATING)
 
 
 class InspectionLoop:
-    """One thread runs `run`; others set `collector` and `evidence`, `swap` what judges, `abandon` or
-    `take_over`.
+    """One thread runs `run`; others set `collector`, `evidence`, `verdicts` and `announced`,
+    `swap` what judges, `abandon` or `take_over`.
 
     Whoever hands a part's verdict over holds `_turn`, so that there is one, whatever happens at the end.
     """
 
     def __init__(
         self,
-        parts: PartQueue,
+        parts: Parts,
         publisher: Publisher,
         active: Active,
         station: str,
@@ -116,9 +44,16 @@ class InspectionLoop:
     ) -> None:
         self.seq = 0
         self.rejects = 0
+        self.missed = 0  # parts whose verdict came after the deadline
+        self.faults = 0  # in a row
+        self.line_stop_after = 0  # of them; 0: never
+        self.progress = 0  # turns of the loop
+        self.progress_ns = clock()  # when the last one began
         self.active = active
+        self.announced = 0, 0  # products so far; since when what is in use may not be the last (ns)
         self.collector: Collector | None = None
         self.evidence: EvidenceWriter | None = None
+        self.verdicts: VerdictServer | None = None
         self._parts = parts
         self._publisher = publisher
         self._name = f"{station}-{epoch}"
@@ -131,6 +66,7 @@ class InspectionLoop:
         self._turn = threading.Lock()
         self._current: Part | None = None  # the part at hand
         self._offered: deque[tuple[Active, threading.Event]] = deque()
+        self._offer = threading.Event()
 
     def swap(self, active: Active, timeout_s: float) -> bool:
         """Put `active` in use before the next part; True once the old one is free to be closed.
@@ -139,6 +75,7 @@ class InspectionLoop:
         """
         swapped = threading.Event()
         self._offered.append((active, swapped))
+        self._offer.set()
         for _ in range(max(1, int(timeout_s / 0.1))):
             if swapped.wait(0.1):
                 return True
@@ -149,6 +86,15 @@ class InspectionLoop:
         except IndexError:  # taken in this very moment
             return swapped.wait()
         return False
+
+    @property
+    def line_stop(self) -> bool:
+        """Whether so many parts in a row were FAULT that the line should stop."""
+        return 0 < self.line_stop_after <= self.faults
+
+    def progress_age_s(self) -> float:
+        """Seconds since the thread last came by: more than a part takes means that it hangs."""
+        return (self._clock() - self.progress_ns) / 1e9
 
     def abandon(self) -> None:
         """From now on every part is FAULT `stopped`."""
@@ -164,13 +110,44 @@ class InspectionLoop:
     def _run(self) -> None:
         while True:
             part = self._parts.take(0.1)
-            if self._offered:
-                with suppress(IndexError):  # withdrawn in this very moment
-                    self._accept(*self._offered.pop())
+            self.progress += 1
+            self.progress_ns = self._clock()
+            if self._offered and not self._before_offer(part):
+                self._take_offer()
             if part is not None:
+                if part.product and part.product != self.active.product:
+                    self._change_over(part)
                 self.judge(part)
             elif self._parts.finished:
                 return
+
+    def _take_offer(self) -> None:
+        with suppress(IndexError):  # withdrawn in this very moment
+            self._accept(*self._offered.pop())
+
+    def _before_offer(self, part: Part | None) -> bool:
+        """Whether the part is still of the product of before, which judges it then."""
+        if part is None or part.product != self.active.product:
+            return False
+        with suppress(IndexError):
+            return self._offered[-1][0].product != part.product
+        return False
+
+    def _change_over(self, part: Part) -> None:
+        """The part is the first of a product that is being changed over to: wait for what judges it as
+        long as it may take. Behind it come only parts like it."""
+        if self.collector is not None and self.collector.active:
+            return
+        end = part.t_trigger_ns + self._deadline_ns // 2
+        while not self._abandoned and part.fault is Reason.NONE:
+            self._offer.clear()
+            if self._offered:
+                self._take_offer()
+            self.progress_ns = now = self._clock()
+            left_ns = end - now
+            if part.product == self.active.product or left_ns <= 0:
+                return
+            self._offer.wait(min(left_ns / 1e9, 0.1))
 
     def _accept(self, active: Active, swapped: threading.Event) -> None:
         self.active = active
@@ -181,12 +158,18 @@ class InspectionLoop:
         """Judge one part and hand its verdict over."""
         with self._turn:
             self._current = part
+        if failpoints.active:
+            failpoints.active.hit("inspect.captured")
         start = self._clock()
+        if failpoints.active:
+            failpoints.active.hit("inspect.before")
         active = self.active
         verdict, asked = self._verdict(part, active)
         now = self._clock()
-        if verdict.decision is not Decision.FAULT and now - part.t_trigger_ns > self._deadline_ns:
-            verdict = replace(verdict, decision=Decision.FAULT, reason=Reason.LATE)
+        if now - part.t_trigger_ns > self._deadline_ns:
+            self.missed += 1
+            if verdict.decision is not Decision.FAULT:
+                verdict = replace(verdict, decision=Decision.FAULT, reason=Reason.LATE)
         stages = (0, 0, 0, 0)
         if asked and active.inspector is not None and verdict.reason is not Reason.ENGINE:
             began, located, prepared, scored, judged = active.inspector.stamps
@@ -194,6 +177,10 @@ class InspectionLoop:
         with self._turn:
             if self._current is part:  # else it was answered by `take_over`
                 self._current = None
+                if part.number >= 0:
+                    reason, detail = self._parts.settle(part)
+                    if reason is not Reason.NONE and verdict.decision is not Decision.FAULT:
+                        verdict = replace(verdict, decision=Decision.FAULT, reason=reason, detail=detail)
                 self._hand_over(part, verdict, now, (start - part.t_queued_ns, *stages), asked)
 
     def take_over(self) -> None:
@@ -216,6 +203,10 @@ class InspectionLoop:
     ) -> None:
         self.seq += 1
         self.rejects += not verdict.passed
+        if verdict.decision is not Decision.FAULT:
+            self.faults = 0
+        elif verdict.reason not in _NOT_LEARNT:
+            self.faults += 1
         # A verdict that waits must not hold the features that its maps would be made of.
         verdict = replace(verdict, map_source=None)
         outcome = Outcome(
@@ -233,7 +224,14 @@ class InspectionLoop:
             self.active.engine,
             self.active.degraded,
             asked,
+            part.trigger,
+            part.count,
+            part.encoder,
+            part.advisory,
+            self.line_stop,
         )
+        if self.verdicts is not None:  # first: the gate waits for it
+            self.verdicts.offer(outcome)
         self._publisher.offer(outcome)
         if self.evidence is not None and not verdict.passed:
             self.evidence.offer(part.frames, outcome)
@@ -242,10 +240,15 @@ class InspectionLoop:
         """The verdict but for its lateness, and whether an inspector was asked."""
         if self._abandoned:
             return fault(Reason.STOPPED), False
+        if part.fault is not Reason.NONE:
+            return fault(part.fault, detail=part.detail), False
+        if part.product and part.product != active.product:
+            detail = f"of product {part.product!r}, while {active.product!r} is made"
+            return fault(Reason.CHANGEOVER, detail=detail), False
         if not active.known:
             return fault(Reason.UNKNOWN_PRODUCT, detail=f"product {active.product!r}"), False
-        if part.t_trigger_ns < active.since_ns:
-            return fault(Reason.CHANGEOVER, detail=f"now {active.product!r} is made"), False
+        if not part.product and self._between_products(part, active):
+            return fault(Reason.CHANGEOVER, detail=f"{active.product!r} judges"), False
         collector = self.collector
         collecting = collector is not None and collector.active
         if active.inspector is None and not collecting:
@@ -263,6 +266,14 @@ class InspectionLoop:
         assert active.inspector is not None
         return self._inspect(frames, active, active.inspector)
 
+    def _between_products(self, part: Part, active: Active) -> bool:
+        """Whether it was triggered before the product that is in use was announced, or after another
+        one was that is not in use yet."""
+        order, since_ns = self.announced
+        if active.order < order and part.t_trigger_ns >= since_ns:
+            return True
+        return part.t_trigger_ns < active.since_ns
+
     def _inspect(
         self, frames: Sequence[Frame], active: Active, inspector: PartInspector
     ) -> tuple[Verdict, bool]:
@@ -275,6 +286,8 @@ class InspectionLoop:
             assert image is not None
             images.append(image)
         try:
+            if failpoints.active:
+                failpoints.active.hit("inspect.raise")
             verdict = inspector.inspect_part(images)
         except Exception as error:  # noqa: BLE001 - the thread's top: a failing engine is FAULT
             self._failures += 1

@@ -23,12 +23,15 @@ from edge_ad.locate.regions import within_reach
 from edge_ad.preprocess.views import ViewGeometry
 
 if TYPE_CHECKING:
-    from edge_ad.daemon.inspection import PartInspector
+    from edge_ad.daemon.active import PartInspector
 
 Build = Callable[[Station], "PartInspector | None"]
 
 # Bound to sockets, threads, histograms and the epoch; everything else is taken over by a reload.
-FIXED_KEYS = ("station", "state_dir", "deadline_ms", "join_by", "camera", "scores", "control", "metrics")
+FIXED_KEYS = (
+    "station", "state_dir", "deadline_ms", "join_by", "camera", "trigger", "verdicts", "scores",
+    "control", "curve", "group", "metrics",
+)  # fmt: skip
 
 
 def build_inspector(station: Station) -> PartInspector | None:

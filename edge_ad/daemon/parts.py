@@ -10,80 +10,27 @@ frames of one key within `join_ms` are one part, whatever else was missed.
 
 A camera that takes several pictures of a part has one entry for them in its queue. The part is taken
 once all of them are there, another part has begun, or `join_ms` is over.
+
+Where the line triggers the cameras, every frame is of a part that has a verdict: one that finds its
+queue full waits without its picture, as FAULT `overflow`, and what the camera's counter says was lost is
+FAULT `no_frame`.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 from edge_ad.capture.shots import Place
+from edge_ad.daemon.lanes import Entry, Lane
+from edge_ad.daemon.part import Part
 from edge_ad.frame import Frame
+from edge_ad.verdict import Reason
 
 _LONG = 3600.0  # seconds
 REMEMBERED = 256  # parts whose late frames are known as such
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One frame per picture, None where it is missing, in the order of the station's pictures."""
-
-    frames: tuple[Frame | None, ...]
-    key: str | None
-    t_trigger_ns: int
-    t_wall_ns: int
-    t_queued_ns: int  # when its last frame was queued
-
-
-@dataclass(slots=True)
-class _Entry:
-    frame: Frame  # the first of them that came
-    opening: int  # how often the camera had been opened
-    t_queued_ns: int  # when the last of them was queued
-    part: int  # what the camera counts it as
-    frames: list[Frame | None]
-    missing: int  # of them
-    closed: bool = False  # another part has begun
-
-
-class Lane:
-    """One camera's queue, guarded by the PartQueue's lock; counters may be read without it."""
-
-    def __init__(self, limit: int, skip: bool, shots: int = 1) -> None:
-        self.limit = limit
-        self.skip = skip
-        self.shots = shots
-        self.entries: deque[_Entry] = deque()
-        self.down = False  # nothing is to be expected now
-        self.ended = False  # nothing will ever come again
-        self.skipped = 0  # dropped because a newer frame came
-        self.unmatched = 0  # dropped because their part had been judged without them
-        self.opening = -1
-        self.offset = 0  # part number = what the camera counts + offset
-
-    def number(self) -> int:
-        """The part number of the oldest waiting entry."""
-        return self.entries[0].part + self.offset
-
-    def whole(self) -> bool:
-        """Whether nothing more will come of the part of the oldest entry."""
-        head = self.entries[0]
-        return not head.missing or head.closed or self.down or self.ended
-
-    def silent(self) -> bool:
-        """Whether nothing has come yet, but may."""
-        return not (self.entries or self.down or self.ended)
-
-    def drop(self) -> None:
-        """Let the oldest entry go, which comes too late for its part."""
-        entry = self.entries.popleft()
-        self.unmatched += len(entry.frames) - entry.missing
-
-    def take(self) -> list[Frame | None]:
-        """The pictures of the oldest entry."""
-        return self.entries.popleft().frames
+MOST_WAITING = 4096  # entries of a lane, with and without pictures, where every part has a verdict
 
 
 class PartQueue:
@@ -103,6 +50,8 @@ class PartQueue:
     ) -> None:
         self.lanes = lanes
         self.join_ns = join_ns
+        self.trigger = "free"  # what makes a part
+        self.advisory = False  # nothing proves that it is one
         self._by_key = by_key
         self._missed: dict[str, set[int]] = {}  # by key of the last parts, lanes that they lacked
         self._timed = timed
@@ -113,31 +62,77 @@ class PartQueue:
         self._closing = False
         self._next = 0  # number of the part being assembled
         self._last_trigger_ns = 0
+        self._ahead: int | None = None  # the first camera's counter, of the part number
 
     def put(self, lane: Lane, frame: Frame, opening: int) -> None:
         """Queue a frame that is all its camera takes of a part. A full lane makes room by its policy:
         the caller waits, or the oldest goes."""
         with self._lock:
+            if lane.every:
+                self._put_every(lane, frame, opening)
+                return
             self._make_room(lane)
-            entry = _Entry(frame, opening, self._clock(), frame.index, [frame], 0)
+            entry = Entry(frame, opening, self._clock(), frame.index, [frame], 0)
             lane.entries.append(entry)
             self._ready.notify()
+
+    def _put_every(self, lane: Lane, frame: Frame, opening: int) -> None:
+        """Lock must be held by caller."""
+        missed = lane.missed(frame, opening)
+        lane.lost += missed
+        begin = (frame.counter or 0) - missed
+        room = min(missed, max(0, MOST_WAITING - len(lane.entries)))
+        for counter in range(begin, begin + room):
+            lost = _without(frame, Reason.NO_FRAME, "the camera counted it, and its frame was lost")
+            self._append(lane, replace(lost, counter=counter, part_key=None), opening, lost=True)
+        lane.numbered += missed - room
+        if frame.counter is None and lane.counter is not None:
+            frame = replace(frame, counter=lane.counter)
+        self._append(lane, frame, opening)
+        self._ready.notify()
+
+    def _append(self, lane: Lane, frame: Frame, opening: int, lost: bool = False) -> None:
+        """Lock must be held by caller."""
+        lane.down = False
+        number = lane.numbered
+        lane.numbered += 1
+        if len(lane.entries) >= MOST_WAITING:
+            lane.skipped += 1
+            return
+        frame = self._in_bounds(lane, frame)
+        held = frame.image is not None
+        lane.held += held
+        entry = Entry(frame, opening, self._clock(), number, [frame], 0, held=held, lost=lost)
+        lane.entries.append(entry)
+
+    def _in_bounds(self, lane: Lane, frame: Frame) -> Frame:
+        """The frame, without its picture where so many wait. Lock must be held by caller."""
+        if lane.held < lane.limit or frame.image is None:
+            return frame
+        return _without(frame, Reason.OVERFLOW, f"{lane.limit} parts were waiting (trigger.queue)")
 
     def put_shot(self, lane: Lane, frame: Frame, opening: int, place: Place | None) -> None:
         """Queue one of the pictures that a camera takes of a part; `place` None: one too many."""
         with self._lock:
+            if lane.every:
+                lane.lost += lane.missed(frame, opening)
             if place is not None and place.begins:
                 if lane.entries:
                     lane.entries[-1].closed = True
                     self._ready.notify()
                 self._make_room(lane)
                 frames: list[Frame | None] = [None] * lane.shots
-                entry = _Entry(frame, opening, self._clock(), place.part, frames, lane.shots)
+                held = lane.held < lane.limit
+                lane.held += held
+                entry = Entry(frame, opening, self._clock(), place.part, frames, lane.shots, held=held)
                 lane.entries.append(entry)
             if place is None or not lane.entries or lane.entries[-1].part != place.part:
                 lane.unmatched += 1
                 return
             entry = lane.entries[-1]
+            if lane.every and not entry.held:
+                frame = _without(frame, Reason.OVERFLOW, f"{lane.limit} parts were waiting")
+                entry.frame = frame if place.begins else entry.frame
             entry.frames[place.shot] = frame
             entry.missing -= 1
             entry.t_queued_ns = self._clock()
@@ -145,9 +140,15 @@ class PartQueue:
 
     def _make_room(self, lane: Lane) -> None:
         """Lock must be held by caller."""
-        if lane.skip:
+        if lane.every:
+            while len(lane.entries) >= MOST_WAITING:
+                gone = lane.entries.popleft()
+                lane.held -= gone.held
+                lane.skipped += len(gone.frames) - gone.missing
+        elif lane.skip:
             while len(lane.entries) >= lane.limit:
                 gone = lane.entries.popleft()
+                lane.held -= gone.held
                 lane.skipped += len(gone.frames) - gone.missing
         else:
             while len(lane.entries) >= lane.limit and not self._closing:
@@ -207,25 +208,31 @@ class PartQueue:
             return None, _LONG
         number = min(lane.number() for lane in waiting)
         members = [lane for lane in waiting if lane.number() == number]
-        first_ns = min(lane.entries[0].frame.t_trigger_ns for lane in members)
+        # The counter alone says which part a lost frame is of.
+        known = [lane for lane in members if not lane.entries[0].lost]
+        first_ns = min(lane.entries[0].frame.t_trigger_ns for lane in known or members)
         if self._timed:
             for lane in list(members):
-                if lane.entries[0].frame.t_trigger_ns - first_ns > self.join_ns:
+                head = lane.entries[0]
+                if not head.lost and head.frame.t_trigger_ns - first_ns > self.join_ns:
                     lane.offset += 1
                     members.remove(lane)
-        part, wait_s = self._joined(members, now - first_ns)
+        part, wait_s = self._joined(members, now - first_ns, number)
         if part is not None:
             self._next = number + 1
-            self._last_trigger_ns = first_ns
+            if known:
+                self._last_trigger_ns = first_ns
         return part, wait_s
 
-    def _joined(self, members: Sequence[Lane], age_ns: int) -> tuple[Part | None, float]:
+    def _joined(
+        self, members: Sequence[Lane], age_ns: int, number: int | None = None
+    ) -> tuple[Part | None, float]:
         """The part that the oldest entries of `members` are of, triggered so long ago, unless more is to
         be waited for. A lane that shows another part has missed this one."""
         waits = any(not lane.whole() for lane in members) or any(lane.silent() for lane in self.lanes)
         if waits and not (self._timed and age_ns >= self.join_ns):
             return None, (self.join_ns - age_ns) / 1e9 if self._timed else _LONG
-        return _part(self.lanes, members), 0.0
+        return self._part(members, number), 0.0
 
     def _assemble_key(self, now: int) -> tuple[Part | None, float]:
         """The same by the parts' keys. A frame without one is a part that the other views miss."""
@@ -297,7 +304,7 @@ class PartQueue:
                 lane.offset = self._next - late - entry.part
             if lane.number() >= self._next:
                 return True
-            if self._timed and self._after_last(entry.frame):
+            if self._timed and not entry.lost and self._after_last(entry.frame):
                 lane.offset = self._next - entry.part
                 return True
             lane.drop()
@@ -308,18 +315,40 @@ class PartQueue:
         """Whether the frame was triggered too late to be of the part that was judged last."""
         return frame.t_trigger_ns - self._last_trigger_ns > self.join_ns
 
+    def settle(self, part: Part) -> tuple[Reason, str]:
+        """Nothing becomes known of a part once it was taken."""
+        return Reason.NONE, ""
 
-def _part(lanes: Sequence[Lane], members: Sequence[Lane]) -> Part:
-    """Of the oldest entries of `members`, which are taken. Lock must be held by caller."""
-    entries = [lane.entries[0] for lane in members]
-    first = min(entries, key=lambda entry: entry.frame.t_trigger_ns).frame
-    frames: list[Frame | None] = []
-    for lane in lanes:
-        frames += lane.take() if lane in members else [None] * lane.shots
-    return Part(
-        tuple(frames),
-        next((e.frame.part_key for e in entries if e.frame.part_key is not None), None),
-        first.t_trigger_ns,
-        first.t_wall_ns,
-        max(entry.t_queued_ns for entry in entries),
-    )
+    def _count(self, members: Sequence[Lane], number: int | None) -> int | None:
+        """As the first camera counts the part, or would have: each camera counts from somewhere else."""
+        lane = self.lanes[0]
+        counter = lane.entries[0].frame.counter if lane in members else None
+        if counter is None:
+            return None if number is None or self._ahead is None else number + self._ahead
+        self._ahead = counter - (number or 0)
+        return counter
+
+    def _part(self, members: Sequence[Lane], number: int | None) -> Part:
+        """Of the oldest entries of `members`, which are taken. Lock must be held by caller."""
+        count = self._count(members, number)
+        entries = [lane.entries[0] for lane in members]
+        first = min(entries, key=lambda entry: entry.frame.t_trigger_ns).frame
+        frames: list[Frame | None] = []
+        for lane in self.lanes:
+            frames += lane.take() if lane in members else [None] * lane.shots
+        return Part(
+            tuple(frames),
+            next((e.frame.part_key for e in entries if e.frame.part_key is not None), None),
+            first.t_trigger_ns,
+            first.t_wall_ns,
+            max(entry.t_queued_ns for entry in entries),
+            self.trigger,
+            count,
+            None,
+            self.advisory,
+        )
+
+
+def _without(frame: Frame, reason: Reason, detail: str) -> Frame:
+    """The frame without its picture."""
+    return replace(frame, image=None, fault=reason.value, detail=detail)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from edge_ad.config import Station, with_product
+from edge_ad.daemon.active import Active
 from edge_ad.daemon.cameras import CameraFeed
-from edge_ad.daemon.inspection import Active
 from edge_ad.daemon.loading import Build
 
 

@@ -136,7 +136,8 @@ class Publisher:
         latency_ns = outcome.t_verdict_ns - outcome.t_trigger_ns
         about, said = messages(outcome, self._station, self._epoch)
         header, body = wire.encode(about), wire.encode(said)
-        self._scores.send(header, body, rejected=verdict.decision is not Decision.PASS)
+        rejected = verdict.decision is not Decision.PASS
+        self._scores.send(header, body, rejected, outcome.product)
         published_s = (self._clock() - outcome.t_verdict_ns) / 1e9
         self._metrics.part(
             verdict.decision,

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from prometheus_client import ProcessCollector
 
 from edge_ad import __version__
+from edge_ad.daemon.active import Active
 from edge_ad.daemon.cameras import CameraFeed
-from edge_ad.daemon.inspection import Active
 from edge_ad.daemon.publishing import Publisher
+from edge_ad.daemon.triggered import TriggeredParts
+from edge_ad.delivery.trigger import BAD_REQUEST
 from edge_ad.evidence.writer import EvidenceWriter
 from edge_ad.metrics import STATES, Metrics
+
+if TYPE_CHECKING:
+    from edge_ad.daemon.service import Daemon
 
 
 def describe(metrics: Metrics, active: Active) -> None:
@@ -47,6 +55,16 @@ def watch(
     camera(
         "counter", "frames_unmatched", "Frames that came too late for their part.", lambda f: f.unmatched
     )
+    camera("counter", "frames_empty", "Frames that showed no part.", lambda f: f.empty)
+    camera(
+        "counter", "frames_lost", "Frames that the camera counted and did not deliver.", lambda f: f.lost
+    )
+    camera(
+        "gauge",
+        "trigger_time_uncertainty_seconds",
+        "How far the time of a trigger may be off; NaN where the camera has no clock that tells it.",
+        lambda f: float("nan") if f.timing is None else f.timing.uncertainty_s,
+    )
     camera("counter", "camera_reconnects", "Times a lost camera came back.", lambda f: f.reconnects)
     camera("gauge", "camera_up", "1 while the camera delivers.", lambda f: f.state == "up")
     camera("gauge", "camera_frame_age_seconds", "Time since the last frame.", lambda f: f.age_s())
@@ -70,7 +88,42 @@ def watch(
         "state",
         lambda: dict.fromkeys(STATES, 0) | {state(): 1},
     )
+    # One descriptor too many, and ZeroMQ ends the process: an alarm needs to know before.
+    ProcessCollector(registry=metrics.registry)
     _watch_evidence(metrics, evidence)
+
+
+def watch_triggers(metrics: Metrics, daemon: Daemon) -> None:
+    """Export what became of triggers, and whether the inspection goes on."""
+    loop, parts, server = daemon.loop, daemon.parts, daemon.channels.trigger
+
+    def number(kind: str, name: str, text: str, read: Callable[[], float]) -> None:
+        metrics.watch(kind, f"edge_ad_{name}", text, "", lambda: {"": read()})
+
+    number("counter", "deadline_missed", "Verdicts later than the deadline.", lambda: loop.missed)
+    number(
+        "gauge",
+        "progress_age_seconds",
+        "Time since the inspection thread came by; it does ten times a second, or after each part.",
+        loop.progress_age_s,
+    )
+    number("gauge", "line_stop_request", "1 after too many FAULT in a row.", lambda: loop.line_stop)
+    if daemon.triggers is None or not isinstance(parts, TriggeredParts):
+        return
+    counts = daemon.triggers.counts
+    metrics.watch(
+        "counter",
+        "edge_ad_triggers",
+        "Triggers, by what became of them.",
+        "result",
+        lambda: counts | {BAD_REQUEST: 0 if server is None else server.refused},
+    )
+    number(
+        "counter",
+        "frames_ambiguous",
+        "Frames that could be of several parts, or were one too many for theirs.",
+        lambda: parts.ambiguous,
+    )
 
 
 def _watch_evidence(metrics: Metrics, evidence: EvidenceWriter) -> None:

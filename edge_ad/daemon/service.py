@@ -20,18 +20,19 @@ from edge_ad.capture.shots import make_dealer
 from edge_ad.capture.source import Source, open_source
 from edge_ad.config import Camera, Station
 from edge_ad.daemon import process
+from edge_ad.daemon.active import Active, PartInspector
 from edge_ad.daemon.cameras import BACKOFF_S, CameraFeed
 from edge_ad.daemon.changing import Changes
+from edge_ad.daemon.channels import Channels
 from edge_ad.daemon.commands import Desk
 from edge_ad.daemon.fallback import Failed
-from edge_ad.daemon.inspection import Active, InspectionLoop, PartInspector
+from edge_ad.daemon.inspection import InspectionLoop
 from edge_ad.daemon.loading import Build, build_inspector
-from edge_ad.daemon.parts import Lane, PartQueue
-from edge_ad.daemon.publishing import Journal, Publisher
-from edge_ad.daemon.readings import describe, watch
-from edge_ad.delivery.control import Answer, ControlServer
+from edge_ad.daemon.readings import describe, watch, watch_triggers
+from edge_ad.daemon.triggered import TriggeredParts
+from edge_ad.daemon.triggering import TriggerDesk, make_parts, make_period, make_presence, make_timing
+from edge_ad.delivery.control import Answer
 from edge_ad.delivery.lock import StateLock
-from edge_ad.delivery.scores import ScorePublisher
 from edge_ad.evidence.writer import EvidenceWriter
 from edge_ad.metrics import Metrics, MetricsServer
 
@@ -74,6 +75,7 @@ class Daemon:
         self._build = build
         self._make_loop = make_loop
         self.clock = clock
+        self._wall = wall
         self._drain_s = drain_s
         self._own_process = own_process
         self._started = self.stopping = False
@@ -83,23 +85,21 @@ class Daemon:
         self._inbox: SimpleQueue[tuple[str, str]] = SimpleQueue()  # put is safe in signal handlers
         self._closing = ExitStack()
         base = Path(station.path).parent if station.path else Path()
-        live = [make_source(camera, base).live for camera in station.camera]
-        lanes = [
-            _lane(camera, alive, len(live)) for camera, alive in zip(station.camera, live, strict=True)
-        ]
-        self.parts = PartQueue(
-            lanes, int(station.join_ms * 1e6), any(live), clock, station.join_by == "key"
-        )
+        sources = [make_source(camera, base) for camera in station.camera]
+        self.parts, lanes = make_parts(station, sources, clock)
         rng = rng or random.Random()
         self.feeds = [
             CameraFeed(
                 camera,
                 lambda camera=camera: make_source(camera, base),  # type: ignore[misc]
                 lane, self.parts, self.tell, clock, wall, rng, backoff_s,
-                make_dealer(camera, alive, station),
+                make_dealer(camera, source.live, station), make_presence(station),
+                make_timing(station, camera),
             )
-            for camera, lane, alive in zip(station.camera, lanes, live, strict=True)
+            for camera, lane, source in zip(station.camera, lanes, sources, strict=True)
         ]  # fmt: skip
+        announced = isinstance(self.parts, TriggeredParts)
+        self.triggers = TriggerDesk(self, clock, wall) if announced else None
         self.changes = Changes(self, build, backoff_s)
 
     def start(self) -> None:
@@ -124,6 +124,7 @@ class Daemon:
                 feed.supervise()
             self.changes.supervise()
             self._say_state()
+            self.channels.say_stolen()
             if self._own_process and time.monotonic() >= collect_at:
                 process.collect()
                 collect_at = time.monotonic() + COLLECT_PERIOD_S
@@ -144,13 +145,14 @@ class Daemon:
         """
         return self.changes.reload()
 
-    def change_product(self, product: str) -> Future[Answer]:
+    def change_product(self, product: str, since_ns: int | None = None) -> Future[Answer]:
         """Make another product from now on: swap its bundle in between two parts, and say which.
 
-        Parts triggered before this call are FAULT `changeover`. The future fails for a product that the
-        station does not know; its parts are FAULT `unknown_product` then.
+        Parts triggered before `since_ns` (None: this call) are FAULT `changeover`, but for those that
+        named their product. The future fails for a product that the station does not know; its parts
+        are FAULT `unknown_product` then.
         """
-        return self.changes.change_product(product)
+        return self.changes.change_product(product, self.clock() if since_ns is None else since_ns)
 
     @property
     def state(self) -> str:
@@ -184,50 +186,52 @@ class Daemon:
             station.state_path, station.evidence, station.station, self.epoch, pictures, self.tell
         )
         stack.callback(self.evidence.close)  # last but for the lock: no other daemon may write there
-        journal = None
-        if self._journal is not None:
-            journal = Journal(self._journal)
-            stack.callback(journal.close)
-        self.scores = ScorePublisher(station.scores.endpoint, station.scores.high_water_mark)
-        self.publisher = Publisher(
-            self.scores, self.metrics, station.station, self.epoch, station.scores.backlog, journal,
-            self.tell, self.clock,
+        self.channels = channels = Channels(
+            self, stack, self._desk, self._journal, self._product, self._wall,
+            lambda why: self._inbox.put(("outbox", why)),
         )  # fmt: skip
-        stack.callback(self.publisher.close)
-        watch(self.metrics, self.feeds, self.publisher, self.evidence, lambda: self.state)
+        watch(self.metrics, self.feeds, channels.publisher, self.evidence, lambda: self.state)
         self.http = MetricsServer(self.metrics.registry, station.metrics.host, station.metrics.port)
         stack.callback(self.http.close)
-        control = ControlServer(station.control_endpoint, self._desk)
-        stack.callback(control.close)
         self._say_state()
-        control.start()
+        channels.start()
         for feed in self.feeds:
             feed.start()
             stack.callback(feed.stop)
         active = Active(self._build(station), station.product, self.feeds)
         self.loop = self._make_loop(
-            self.parts, self.publisher, active, station.station, self.epoch,
+            self.parts, channels.publisher, active, station.station, self.epoch,
             int(station.deadline_ms * 1e6), self.clock,
             self._ask_rebuild,
         )  # fmt: skip
         self.loop.evidence = self.evidence
+        self.loop.verdicts = channels.verdicts
+        self.loop.line_stop_after = station.trigger.line_stop_after
+        watch_triggers(self.metrics, self)
         describe(self.metrics, active)
         if self._own_process:
             cv2.setNumThreads(1)
             process.settle()
         self._inspection = threading.Thread(target=self._inspect, name="inspect", daemon=True)
         self._started = True
-        self.publisher.start()
+        channels.start_giving()
         self.evidence.start()
         self._inspection.start()
         for feed in self.feeds:
             feed.go()
+        if (period := make_period(station, self.triggers)) is not None:
+            stack.callback(period.stop)
+            period.start(self.clock)
         self.changes.fill_stock()
         log.info(
             "%s: scores %s, control %s, metrics %s",
-            station.station, self.scores.endpoint, control.endpoint, self.http.url,
+            station.station, channels.scores.endpoint, channels.control.endpoint, self.http.url,
         )  # fmt: skip
         self._say_state()
+
+    def _product(self) -> str:
+        """What is made now. Any thread."""
+        return self.loop.active.product if self._started else self.station.product
 
     def _inspect(self) -> None:
         try:
@@ -255,6 +259,9 @@ class Daemon:
         elif order == "ended":
             log.info("every camera has ended")
             return 0
+        elif order == "outbox":
+            log.critical("%s; no verdict would reach its consumers, so the daemon ends", text)
+            return 5
         elif order == "fatal":
             log.critical("the inspection thread died: %s", text)
             return 1
@@ -288,6 +295,10 @@ class Daemon:
         self.changes.close()
         if not self._inspection.is_alive() and self.loop.active.inspector is not None:
             self.loop.active.inspector.close()
+        verdicts = self.channels.verdicts
+        if verdicts is not None and verdicts.failed:
+            log.critical("%s; verdicts were not kept", verdicts.failed)
+            code = 5
         while not self._inbox.empty():  # it is too late for orders
             order, text = self._inbox.get()
             if order in _LEVELS:
@@ -304,9 +315,3 @@ class Daemon:
         if state != self._state:
             self._state = state
             log.info("%s: %s", self.station.station, state)
-
-
-def _lane(camera: Camera, live: bool, cameras: int) -> Lane:
-    """Free-running cameras skip, the others wait; several cameras never skip, lest parts are mixed."""
-    skip = camera.overflow == "skip" or (camera.overflow == "auto" and live and cameras == 1)
-    return Lane(camera.queue, skip, len(camera.pictures))

@@ -1,4 +1,5 @@
-"""One state directory has one daemon: a lock file that dies with its process sees to that."""
+"""One state directory has one daemon, or one station at the gate: a lock file that dies with its process
+sees to that."""
 
 from __future__ import annotations
 
@@ -11,13 +12,13 @@ from edge_ad.errors import DeliveryError, DeviceError
 
 
 class StateLock:
-    """Holds a state directory for this process: a second daemon is refused with the first one's pid.
+    """Holds a state directory for this process: a second one is refused with the first one's pid.
 
-    The lock is the kernel's (flock), so a killed daemon leaves none behind.
+    The lock is the kernel's (flock), so a killed process leaves none behind. `who` is what runs.
     """
 
-    def __init__(self, state: Path) -> None:
-        path = state / "daemon.lock"
+    def __init__(self, state: Path, who: str = "daemon") -> None:
+        path = state / f"{who}.lock"
         try:
             state.mkdir(parents=True, exist_ok=True)
             self._file = path.open("a+", encoding="ascii")
@@ -29,7 +30,7 @@ class StateLock:
             pid = _read_pid(path)
             self._file.close()
             raise DeliveryError(
-                f"state_dir: {state} belongs to the running daemon with pid {pid or '?'}; "
+                f"state_dir: {state} belongs to the running {who} with pid {pid or '?'}; "
                 "stop it or set another state_dir"
             )
         try:

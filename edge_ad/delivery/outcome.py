@@ -27,6 +27,11 @@ class Outcome:
     engine: str = ""  # of the bundle's section
     degraded: bool = False  # it stands in for the station's engine, which failed
     asked: bool = False  # about this part, also where it failed; else the part is FAULT without it
+    trigger: str = "free"
+    count: int | None = None
+    encoder: int | None = None
+    advisory: bool = False
+    line_stop: bool = False
 
 
 def _poses(verdict: Verdict) -> list[PoseBody | None] | None:
@@ -60,6 +65,10 @@ def messages(outcome: Outcome, station: str, epoch: str) -> tuple[Header, ScoreB
         outcome.t_wall_ns,
         outcome.product,
         outcome.bundle,
+        outcome.trigger,
+        outcome.count,
+        outcome.encoder,
+        outcome.advisory,
     )
     body = ScoreBody(
         verdict.decision.value,
@@ -76,5 +85,6 @@ def messages(outcome: Outcome, station: str, epoch: str) -> tuple[Header, ScoreB
         _findings(verdict),
         outcome.engine,
         outcome.degraded,
+        outcome.line_stop,
     )
     return header, body

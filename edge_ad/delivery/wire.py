@@ -7,7 +7,7 @@ daemon may add fields without breaking an older reader.
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
@@ -18,6 +18,8 @@ VERSION = "1.1"
 SCORES = "scores"  # every part
 REJECTS = "rejects"  # REJECT and FAULT
 SYNC = "sync"  # the echo of a control `sync`; the header frame is the token
+# What MessagePack and SQLite can hold, with room to count on: more is no message.
+Integer = Annotated[int, msgspec.Meta(ge=-(2**62), le=2**62)]
 
 
 class Header(msgspec.Struct, frozen=True):
@@ -26,15 +28,15 @@ class Header(msgspec.Struct, frozen=True):
     v: str
     station: str
     epoch: str  # new at every start of the daemon; orders by start time
-    seq: int  # counts the parts of this epoch from 1: a gap is a lost message
+    seq: Integer  # counts the parts of this epoch from 1: a gap is a lost message
     part: str
-    t_trigger_ns: int  # the daemon machine's monotonic clock
-    t_wall_ns: int  # a label, never a deadline
+    t_trigger_ns: Integer  # the daemon machine's monotonic clock
+    t_wall_ns: Integer  # a label, never a deadline
     product: str
     bundle: str  # sha256 of the bundle's manifest; "" without a bundle
     trigger: str = "free"  # what made the part: free, line, message or software
-    count: int | None = None  # triggers counted so far by the camera, or by the source of messages
-    encoder: int | None = None  # counts of the line's encoder at the trigger
+    count: Integer | None = None  # triggers counted so far by the camera, or by the source of messages
+    encoder: Integer | None = None  # counts of the line's encoder at the trigger
     advisory: bool = False  # no trigger proves that this frame is a part: nothing may act on it
 
 
@@ -81,13 +83,14 @@ class ScoreBody(msgspec.Struct, frozen=True):
     findings: list[FindingBody] | None = None  # of a part above the threshold
     engine: str = ""  # "openvino-f32"; "" without a bundle
     degraded: bool = False  # another engine than the station's, which failed
+    line_stop: bool = False  # so many parts in a row were FAULT that the line should stop
 
 
 class Request(msgspec.Struct, frozen=True):
     """A question to the daemon over the control socket."""
 
     v: str
-    id: int
+    id: Annotated[int, msgspec.Meta(ge=0, le=2**53)]
     command: str
     args: dict[str, Any] = {}
 
@@ -117,27 +120,27 @@ def encode(message: Header | ScoreBody | Request | Reply) -> bytes:
 
 def decode_header(data: bytes) -> Header:
     """Raises DeliveryError for bytes that are no header and for another major version."""
-    header = _decode(_headers, data, "header")
-    _check_version(header.v, "message")
+    header = decode(_headers, data, "header")
+    check_version(header.v, "message")
     return header
 
 
 def decode_body(data: bytes) -> ScoreBody:
     """Raises DeliveryError for bytes that are no score body."""
-    return _decode(_bodies, data, "body")
+    return decode(_bodies, data, "body")
 
 
 def decode_request(data: bytes) -> Request:
     """Raises DeliveryError for garbage and for another major version."""
-    request = _decode(_requests, data, "request")
-    _check_version(request.v, "request")
+    request = decode(_requests, data, "request")
+    check_version(request.v, "request")
     return request
 
 
 def decode_reply(data: bytes) -> Reply:
     """Raises DeliveryError for garbage and for another major version."""
-    reply = _decode(_replies, data, "reply")
-    _check_version(reply.v, "reply")
+    reply = decode(_replies, data, "reply")
+    check_version(reply.v, "reply")
     return reply
 
 
@@ -148,21 +151,23 @@ def journal_line(header: bytes, body: bytes) -> bytes:
 
 def read_journal_line(line: bytes) -> tuple[Header, ScoreBody]:
     """The inverse of `journal_line`. Raises DeliveryError."""
-    parts = _decode(_lines, line, "journal line")
+    parts = decode(_lines, line, "journal line")
     try:
         return decode_header(bytes(parts["header"])), decode_body(bytes(parts["body"]))
     except KeyError as error:
         raise DeliveryError(f"journal line without {error}; is the file an edge_ad journal?") from error
 
 
-def _decode(decoder: msgspec.json.Decoder[T], data: bytes, what: str) -> T:
+def decode(decoder: msgspec.json.Decoder[T], data: bytes, what: str) -> T:
+    """Raises DeliveryError for bytes that are no `what`."""
     try:
         return decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DeliveryError(f"{what} is not understood ({error}); the sender is no edge_ad") from error
 
 
-def _check_version(version: str, what: str) -> None:
+def check_version(version: str, what: str) -> None:
+    """Raises DeliveryError for another major version than this program's."""
     if version.partition(".")[0] != VERSION.partition(".")[0]:
         raise DeliveryError(
             f"{what} has protocol version {version!r}, this program speaks {VERSION!r}; "

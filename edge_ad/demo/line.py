@@ -45,6 +45,14 @@ endpoint = "tcp://127.0.0.1:0"
 port = 0
 """
 
+_ANNOUNCED = """
+[trigger]
+kind = "message"
+
+[verdicts]
+consumers = ["plc"]
+"""
+
 _ENGINES: dict[EngineKind, str] = {
     "openvino": 'kind = "openvino"',
     "tensorrt": 'kind = "tensorrt"\nprecision = "f16"',
@@ -53,7 +61,8 @@ _ENGINES: dict[EngineKind, str] = {
 
 
 class Line:
-    """A station in `directory`. As a context it leaves no process behind."""
+    """A station in `directory`. As a context it leaves no process behind. `announced`: parts come by
+    message, and verdicts go to the consumer "plc"; its files have other names then."""
 
     def __init__(
         self,
@@ -63,18 +72,20 @@ class Line:
         rate: float,
         deadline_ms: float,
         engine: EngineKind = "openvino",
+        announced: bool = False,
     ) -> None:
-        self.config = directory / "demo.toml"
+        prefix = "plc-" if announced else ""
+        self.config = directory / f"{prefix}demo.toml"
         # A JSON string is a TOML string, whatever quotes a path holds.
         quoted = {"uri": json.dumps(uri), "backbone": json.dumps(str(backbone))}
         text = _STATION.format(**quoted, engine=_ENGINES[engine], rate=rate, deadline_ms=deadline_ms)
-        self.config.write_text(text, encoding="utf-8")
+        self.config.write_text(text + announced * _ANNOUNCED, encoding="utf-8")
         self.station: Station = load_station(self.config)
         self._engine_key = chosen_engine(self.station).key
-        self.journal = directory / "journal.jsonl"
+        self.journal = directory / f"{prefix}journal.jsonl"
         self.control = ControlClient(self.station.control_endpoint, timeout_s=10.0)
         self.directory = directory
-        self._daemon_log = directory / "daemon.log"
+        self._daemon_log = directory / f"{prefix}daemon.log"
         self._daemon: subprocess.Popen[bytes] | None = None
         self._command: subprocess.Popen[bytes] | None = None  # beside the daemon: calibrate, qualify
         self._name = ""  # of the command
@@ -94,7 +105,7 @@ class Line:
     def start(self, patience_s: float = 60.0) -> dict[str, Any]:
         """Start `edge-ad run` and wait until it answers; returns its status."""
         arguments = ["run", "-c", str(self.config), "--journal", str(self.journal)]
-        self._daemon = _spawn(arguments, self._daemon_log)
+        self._daemon = spawn(arguments, self._daemon_log)
         end = time.monotonic() + patience_s
         while time.monotonic() < end:
             self.check()
@@ -105,14 +116,16 @@ class Line:
             if status["state"] != "STARTING":
                 return status
             time.sleep(0.02)
-        raise DeviceError(f"the daemon did not start within {patience_s:g} s: {_last(self._daemon_log)}")
+        raise DeviceError(
+            f"the daemon did not start within {patience_s:g} s: {last_line(self._daemon_log)}"
+        )
 
     def check(self) -> None:
         """Raise DeviceError when the daemon has ended."""
         if self._daemon is not None and self._daemon.poll() is not None:
             raise DeviceError(
                 f"'edge-ad run' ended with exit code {self._daemon.returncode}: "
-                f"{_last(self._daemon_log)}"
+                f"{last_line(self._daemon_log)}"
             )
 
     def status(self) -> dict[str, Any]:
@@ -133,7 +146,7 @@ class Line:
 
     def _begin(self, name: str, *options: str) -> None:
         self._name = name
-        self._command = _spawn([*name.split(), "-c", str(self.config), *options], self._log)
+        self._command = spawn([*name.split(), "-c", str(self.config), *options], self._log)
 
     @property
     def _log(self) -> Path:
@@ -144,7 +157,9 @@ class Line:
         assert self._command is not None
         code = self._command.poll()
         if code:
-            raise CheckFailed(f"'edge-ad {self._name}' ended with exit code {code}: {_last(self._log)}")
+            raise CheckFailed(
+                f"'edge-ad {self._name}' ended with exit code {code}: {last_line(self._log)}"
+            )
         return code == 0
 
     def section(self) -> Section:
@@ -177,16 +192,17 @@ class Line:
         return [read_journal_line(line) for line in self.journal.read_bytes().splitlines()]
 
 
-def _spawn(arguments: list[str], log: Path) -> subprocess.Popen[bytes]:
+def spawn(arguments: list[str], log: Path, module: str = "edge_ad") -> subprocess.Popen[bytes]:
+    """Start `python -m MODULE ARGUMENTS`; what it says goes to `log`."""
     with log.open("wb") as stream:
-        return _popen([sys.executable, "-m", "edge_ad", *arguments], stream)
+        return _popen([sys.executable, "-m", module, *arguments], stream)
 
 
 def _popen(command: list[str], stream: IO[bytes]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT)
 
 
-def _last(log: Path) -> str:
+def last_line(log: Path) -> str:
     """The last line that a process wrote."""
     lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
     return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")

@@ -20,7 +20,8 @@ SLACK_S = 6.0
 @dataclass(frozen=True)
 class Options:
     """What to do: `parts` to inspect once defects may come, `good_parts` to calibrate with, `fps` parts
-    per second; `engine`: openvino, or on a GPU tensorrt or torch."""
+    per second; `engine`: openvino, or on a GPU tensorrt or torch; `plc`: so many parts through a
+    simulated PLC at the end."""
 
     parts: int = 1500
     good_parts: int = 300
@@ -30,6 +31,7 @@ class Options:
     backbone: Path | None = None
     keep: Path | None = None
     engine: EngineKind = "openvino"
+    plc: int = 0
 
     @property
     def good_first(self) -> int:

@@ -226,6 +226,13 @@ def _facts(result: Result) -> Table:
         "calibration", "", f"{result.calibration_parts} parts, threshold {result.threshold:.1f}"
     )
     facts.add_row("backbone", "", ", ".join([result.backbone, *result.judged_by]))
+    if result.plc is not None:
+        trip, gate = result.plc.round_trip_ms, result.plc.gate
+        facts.add_row(
+            "PLC",
+            _tick(sum(gate.values()) == sum(result.plc.results.values()) == result.plc.triggers),
+            f"{gate['passed']} passed, {gate['rejected']} not; {trip.get('p50', 0):.0f} ms",
+        )
     facts.add_row("metrics", "", result.metrics_url)
     facts.add_row("scraped", "", f"edge_ad_parts_total = {result.metrics_parts}")
     return facts

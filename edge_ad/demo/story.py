@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -19,8 +20,18 @@ from edge_ad.capture.parts import part_key, part_number, plate
 from edge_ad.config import EMBEDDED_BACKBONE
 from edge_ad.delivery.scores import ScoreSubscriber
 from edge_ad.demo.line import Line
+from edge_ad.demo.plc import run_plc
 from edge_ad.demo.progress import DEADLINE_MS, HEIGHT, RATE, WIDTH, Options, Progress
-from edge_ad.demo.tally import Record, Result, Tally, agree, judged_by, promised_interval, wrong_engine
+from edge_ad.demo.tally import (
+    PlcResult,
+    Record,
+    Result,
+    Tally,
+    agree,
+    judged_by,
+    promised_interval,
+    wrong_engine,
+)
 from edge_ad.errors import CheckFailed, ConfigError, DeviceError
 from edge_ad.gaussian.threshold import Promise, percent
 
@@ -38,6 +49,8 @@ def run_demo(
     Raises ArtifactError for the backbone, CheckFailed or DeviceError when a step fails; a story that
     ends badly is a `Result` with `problems`.
     """
+    if options.plc and find_spec("pymodbus") is None:
+        raise ConfigError("--plc: needs pymodbus; pip install 'edge_ad[modbus]'")
     backbone = load_backbone(options.backbone or EMBEDDED_BACKBONE)
     with ExitStack() as stack:
         if options.keep is None:
@@ -76,6 +89,8 @@ class _Story:
         self._clock = clock
         self._inspected = 0  # parts judged where defects may come
         self._detection: Detected | None = None
+        self._plc: PlcResult | None = None
+        self._plc_problems: list[str] = []
 
     def tell(self) -> Result:
         started = self._clock()
@@ -97,6 +112,8 @@ class _Story:
             self._qualify(consumer)
             url, counted = self._scrape()
             self._drain(consumer)
+        if self._options.plc:
+            self._plc, self._plc_problems = run_plc(self._line, self._progress, self._show, self._clock)
         return self._result(synced_at, url, counted, self._clock() - started)
 
     def _build(self) -> None:
@@ -227,6 +244,7 @@ class _Story:
             problems.append(f"{wrong}; try again with --keep DIR and see why in its daemon.log")
         if false_rejects > high:  # fewer break no promise
             problems.append(f"{false_rejects} of {good} good parts rejected, promised at most {high}")
+        problems += self._plc_problems
         assert self._detection is not None
         missed = sum(row["PASS"] for kind, row in tally.confusion.items() if kind != "good")
         return Result(
@@ -253,4 +271,5 @@ class _Story:
             judged_by=judged_by(journal),
             calibration_parts=promise.parts,
             seconds=seconds,
+            plc=self._plc,
         )

@@ -28,6 +28,16 @@ class Agreement(msgspec.Struct, frozen=True):
     difference: str
 
 
+class PlcResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of the parts that a simulated PLC announced, as it counted itself."""
+
+    triggers: int
+    results: dict[str, int]  # by verdict
+    gate: dict[str, int]  # passed, rejected: one action for each trigger
+    round_trip_ms: dict[str, float]  # trigger to result at the PLC, in scans of 10 ms: p50, p99, max
+    bridge_ms: dict[str, float]  # mean of the same in the bridge
+
+
 class Result(msgspec.Struct, frozen=True, kw_only=True):
     """The demo's outcome, as `--json` writes it. Counts are of the parts that the bundle judged."""
 
@@ -54,6 +64,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     judged_by: dict[str, int]  # engine -> verdicts that it gave, by the journal
     calibration_parts: int
     seconds: float
+    plc: PlcResult | None = None  # with --plc
 
 
 @dataclass

@@ -168,6 +168,6 @@ def _tell_daemon(station: Station, path: Path) -> tuple[str, bool]:
     if path != current_path(station.state_path, station.product):
         return "does not use this bundle", True
     try:
-        return reload_daemon(station.state_path, station.control_endpoint), True
+        return reload_daemon(station.state_path, station.control_endpoint, station.curve_secret), True
     except DeliveryError as error:
         return str(error), False

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -230,3 +232,84 @@ def test_a_bundle_of_another_backbone_than_the_one_named_fails(tmp_path: Path) -
     state, text = check(path)[1]["bundle"]
     assert state == "fail"
     assert used[:12] in text and named[:12] in text and "--refit" in text
+
+
+GATE = '[verdicts]\nconsumers = ["gate"]\n'
+
+
+def test_an_outbox_that_can_be_kept_is_timed_and_one_that_is_damaged_is_named(tmp_path: Path) -> None:
+    path = write_line(tmp_path, more=GATE)
+    _, found = check(path)
+    assert found["verdicts"][0] == "ok"
+    assert "commit of a PASS" in found["verdicts"][1]
+    assert not (tmp_path / "state").exists()
+    assert not list(tmp_path.glob(".outbox-check-*"))
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "outbox.db").write_bytes(b"no database" * 1000)
+    done, found = check(path)
+    assert isinstance(done.exception, CheckFailed)
+    assert found["verdicts"][0] == "fail"
+    assert "sets it aside" in found["verdicts"][1]
+    path.write_text(path.read_text().replace("[[camera]]", "deadline_ms = 0.001\n[[camera]]", 1))
+    (tmp_path / "state" / "outbox.db").unlink()
+    _, found = check(path)
+    assert found["verdicts"][0] == "warn"
+    assert "faster disk" in found["verdicts"][1]
+
+
+def test_an_outbox_of_another_version_is_named(tmp_path: Path) -> None:
+    path = write_line(tmp_path, more=GATE)
+    (tmp_path / "state").mkdir()
+    with contextlib.closing(sqlite3.connect(tmp_path / "state" / "outbox.db")) as database:
+        database.execute("PRAGMA user_version=9")
+    done, found = check(path)
+    assert isinstance(done.exception, CheckFailed)
+    assert "schema version 9, this program knows 1" in found["verdicts"][1]
+
+
+def test_consumers_of_a_running_daemon_are_asked_after(tmp_path: Path) -> None:
+    path = write_line(tmp_path, "v4l2:///dev/video96", more=GATE)
+    consumers = {"gate": {"state": "up", "depth": 3}}
+    answer = {
+        "pid": 7, "state": "RUNNING", "product": "default", "scores": "tcp://127.0.0.1:5570",
+        "metrics": "http://127.0.0.1:9570/metrics", "cameras": {"top": {"state": "up", "age_s": 0.1}},
+        "verdicts": {"consumers": consumers},
+    }  # fmt: skip
+    lock = StateLock(tmp_path / "state")
+    server = ControlServer(f"ipc://{tmp_path}/state/control.sock", lambda command, args: dict(answer))
+    server.start()
+    try:
+        _, found = check(path)
+        consumers["gate"] = {"state": "down", "depth": 70}
+        _, found_down = check(path)
+    finally:
+        server.close()
+        lock.release()
+    assert found["verdicts"] == ("ok", "gate up, 3 verdicts wait")
+    assert found_down["verdicts"][0] == "warn"
+    assert "start gate: its gate rejects everything" in found_down["verdicts"][1]
+
+
+@pytest.mark.parametrize(
+    ("camera", "trigger", "state", "words"),
+    [
+        ("synthetic://?width=64&height=48", "", "ok", "advisory"),
+        ("synthetic://?width=64&height=48", 'kind = "message"', "ok", "trigger.sock"),
+        ("synthetic://?width=64&height=48", 'kind = "line"', "ok", "16 may wait"),
+        ("v4l2:///dev/video96", 'kind = "line"', "warn", "counter"),
+        ("v4l2:///dev/video96", 'kind = "message"', "warn", "hardware trigger"),
+        ("v4l2:///dev/video96", 'kind = "software"', "fail", "cannot be triggered"),
+        (
+            "synthetic://?width=64&height=48",
+            'kind = "message"\nframe_ms = 900.0',
+            "warn",
+            "deadline_ms = 500",
+        ),
+    ],
+)
+def test_what_the_kind_of_trigger_asks_of_the_cameras(
+    camera: str, trigger: str, state: str, words: str, tmp_path: Path
+) -> None:
+    _, found = check(write_line(tmp_path, camera, f"[trigger]\n{trigger}"))
+    assert found["trigger"][0] == state
+    assert words in found["trigger"][1]

@@ -10,7 +10,7 @@ from edge_ad import config
 from edge_ad.cli import init
 from edge_ad.cli.init import TEMPLATE
 from edge_ad.config import load_station, parse_station
-from edge_ad.config.load import tomllib
+from edge_ad.config.local import tomllib
 from edge_ad.errors import ConfigError, DeviceError
 
 # Without a default, or with one that TOML cannot write: the template has an example instead.
@@ -29,6 +29,8 @@ EXAMPLES = {
     "zone.polygon",
     "zone.file",
     "zone.label",
+    "trigger.present.camera",
+    "trigger.present.roi",
 }
 
 
@@ -59,9 +61,11 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "calibration": config.Calibration,
     "evidence": config.Evidence,
     "trigger": config.Trigger,
+    "trigger.present": config.Present,
     "verdicts": config.Verdicts,
     "scores": config.Scores,
     "control": config.Control,
+    "curve": config.Curve,
     "metrics": config.MetricsEndpoint,
 }
 

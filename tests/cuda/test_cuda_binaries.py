@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from built_binaries import Built
 
-from edge_ad.config.load import tomllib
+from edge_ad.config.local import tomllib
 from edge_ad.cuda.binaries import (
     CUDA_12,
     CUDA_13,

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from made_up_gaussians import good_features, local_head, plan_for, tile
 from numpy.typing import NDArray
 
-from edge_ad.config.load import tomllib
+from edge_ad.config.local import tomllib
 from edge_ad.cuda.bandwidth import floor_us
 from edge_ad.gaussian.cuda import floor
 from edge_ad.gaussian.cuda.cells import TileShape, pack_cells, plan_cells, tile_shapes

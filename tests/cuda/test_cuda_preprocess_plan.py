@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from preprocess_emulator import SOURCES, PreprocessEmulator, View
 
-from edge_ad.config.load import tomllib
+from edge_ad.config.local import tomllib
 from edge_ad.errors import ConfigError
 from edge_ad.preprocess.cuda import floor, layout
 from edge_ad.preprocess.cuda.cameras import CameraPixels

@@ -16,7 +16,8 @@ from daemon_line import BLACK, LOST, ScriptedSource, wait_for
 from edge_ad.capture.shots import MOST_LEFT_OUT, ShotDealer
 from edge_ad.config import Camera
 from edge_ad.daemon.cameras import MAX_STUCK, CameraFeed
-from edge_ad.daemon.parts import Lane, PartQueue
+from edge_ad.daemon.lanes import Lane
+from edge_ad.daemon.parts import PartQueue
 from edge_ad.errors import CaptureError
 from edge_ad.frame import Frame
 

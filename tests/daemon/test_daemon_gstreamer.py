@@ -14,7 +14,8 @@ from edge_ad.capture.gst.library import gstreamer
 from edge_ad.capture.source import open_source
 from edge_ad.config import Camera
 from edge_ad.daemon.cameras import CameraFeed
-from edge_ad.daemon.parts import Lane, PartQueue
+from edge_ad.daemon.lanes import Lane
+from edge_ad.daemon.parts import PartQueue
 from edge_ad.delivery.wire import read_journal_line
 from edge_ad.errors import CaptureError
 

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from edge_ad.daemon.inspection import Active, InspectionLoop
-from edge_ad.daemon.parts import Lane, PartQueue
+from edge_ad.daemon.active import Active
+from edge_ad.daemon.inspection import InspectionLoop
+from edge_ad.daemon.lanes import Lane
+from edge_ad.daemon.parts import PartQueue
 from edge_ad.daemon.publishing import Outcome
 from edge_ad.frame import Frame
 from edge_ad.verdict import Decision, Reason, Verdict

@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_ad.capture.shots import ShotDealer
-from edge_ad.daemon.parts import Lane, Part, PartQueue
+from edge_ad.daemon.lanes import Lane
+from edge_ad.daemon.part import Part
+from edge_ad.daemon.parts import PartQueue
 from edge_ad.frame import Frame
 
 MS = 1_000_000

@@ -22,9 +22,11 @@ import pytest
 from daemon_line import good, wait_for
 from tiny_bundle import HEIGHT, WIDTH, make_bundle
 
+from edge_ad.capture.parts import part_key
 from edge_ad.delivery import wire
 from edge_ad.delivery.control import ControlClient
 from edge_ad.delivery.scores import ScoreSubscriber
+from edge_ad.delivery.trigger import TriggerClient
 from edge_ad.delivery.wire import Header, ScoreBody
 
 RUN = [sys.executable, "-c", "from edge_ad.cli.main import main; main()", "run"]
@@ -287,3 +289,55 @@ def test_blas_threads_are_limited_before_numpy_is_imported() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
     )
     assert done.stdout.split() == ["False", "1", "1"]
+
+
+def triggered(kind: str, more: str = "") -> dict[str, str]:
+    ports = f'[trigger]\nkind = "{kind}"\nframe_ms = 20000.0\n{more}\n'
+    ports += '[scores]\nendpoint = "tcp://127.0.0.1:0"\n[metrics]\nport = 0\n'
+    return {"extra": "deadline_ms = 60000.0", "ports": ports}
+
+
+def test_stop_gives_every_accepted_trigger_its_verdict(start: Any, tmp_path: Path) -> None:
+    make_bundle(tmp_path / "state")
+    daemon = start(synthetic(), **triggered("message", "queue = 8"))
+    daemon.wait_for_log("RUNNING")
+    judged: list[str] = []
+    with TriggerClient(f"ipc://{tmp_path / 'state' / 'trigger.sock'}", 5.0) as client:
+        for i in range(400):
+            reply = client.send(part_key(i))
+            if reply.accepted or reply.reason == "overflow":
+                judged.append(part_key(i))
+            else:
+                break
+            if i == 60:
+                daemon.process.send_signal(signal.SIGTERM)
+        assert reply.reason in ("not_ready", "no_answer")
+    assert daemon.end() == 0
+    verdicts = daemon.verdicts()
+    assert [h.part for h, _ in verdicts] == judged
+    assert [h.count for h, _ in verdicts] == list(range(1, len(judged) + 1))
+    assert sum(b.verdict == "PASS" for _, b in verdicts) > 0
+
+
+def test_trigger_command_has_a_part_judged_under_keys_that_never_come_again(
+    start: Any, tmp_path: Path
+) -> None:
+    make_bundle(tmp_path / "state")
+    parts = []
+    for _ in range(2):
+        daemon = start(synthetic(), **triggered("software"))
+        wait_for(lambda daemon=daemon: "RUNNING" in daemon.log, 30)  # type: ignore[misc]
+        for options in ([], ["--part", "mine"], ["--part", "mine"]):
+            done = subprocess.run(
+                [*RUN[:-1], "trigger", "-c", str(tmp_path / "line.toml"), *options],
+                capture_output=True, text=True, timeout=60, check=False,
+            )  # fmt: skip
+            parts.append((done.returncode, done.stdout.strip() or done.stderr.strip()))
+        daemon.process.kill()
+        daemon.end()
+    said = [(0, "accepted, trigger 1"), (0, "accepted, trigger 2")]
+    again = (5, "edge-ad: trigger: key_reused: key 'mine' was announced twice")
+    assert parts == [*said, again] * 2
+    keys = [h.part for h, _ in daemon.verdicts()]
+    own = [key for key in keys if key != "mine"]
+    assert len(own) == len(set(own)) == 2

@@ -67,7 +67,7 @@ def test_every_part_is_judged_and_named_in_full(tmp_path: Path) -> None:
     path = make_bundle(tmp_path / "s", product="valve")
     journal = tmp_path / "verdicts.jsonl"
     with Line(tmp_path / "s", options={"product": "valve"}, journal=journal) as line:
-        rejects = ScoreSubscriber(line.daemon.scores.endpoint, ["rejects"])
+        rejects = ScoreSubscriber(line.daemon.channels.scores.endpoint, ["rejects"])
         rejects.sync(line.control)
         line.feed(good(0), BLACK, good(1))
         seen = [line.verdict() for _ in range(3)]
@@ -294,11 +294,13 @@ def test_disk_that_fails_ends_the_collection_and_says_why(tmp_path: Path) -> Non
 def test_full_backlog_drops_the_oldest_and_counts(tmp_path: Path) -> None:
     options = {"scores": {"endpoint": "tcp://127.0.0.1:0", "backlog": 16}}
     with Line(tmp_path, options=options) as line:
-        release = line.daemon.publisher._journal = Stuck()
+        release = line.daemon.channels.publisher._journal = Stuck()
         line.feed(BLACK)
         assert line.verdict()[0].seq == 1  # sent, and now the publisher is stuck in the journal
         line.feed(*[BLACK] * 39)
-        wait_for(lambda: line.daemon.publisher.dropped == 39 - 16)  # the inspection did not wait
+        wait_for(
+            lambda: line.daemon.channels.publisher.dropped == 39 - 16
+        )  # the inspection did not wait
         assert line.metric("edge_ad_publish_dropped_total") == 23
         release.go = True
         assert [line.verdict()[0].seq for _ in range(16)] == list(range(25, 41))
@@ -342,14 +344,14 @@ def test_engine_that_never_returns_is_left_behind_and_its_parts_are_answered(tmp
 
 def test_message_that_cannot_be_sent_is_counted_and_the_others_go_out(tmp_path: Path) -> None:
     with Line(tmp_path) as line:
-        send, failures = line.daemon.scores.send, [zmq.ZMQError(zmq.EAGAIN)]
+        send, failures = line.daemon.channels.scores.send, [zmq.ZMQError(zmq.EAGAIN)]
 
-        def fail_first(header: bytes, body: bytes, rejected: bool) -> None:
+        def fail_first(header: bytes, body: bytes, rejected: bool, product: str) -> None:
             if failures:
                 raise failures.pop()
-            send(header, body, rejected)
+            send(header, body, rejected, product)
 
-        line.daemon.scores.send = fail_first  # type: ignore[method-assign]
+        line.daemon.channels.scores.send = fail_first  # type: ignore[method-assign]
         line.feed(BLACK, BLACK)
         assert line.verdict()[0].seq == 2
         assert line.metric("edge_ad_publish_dropped_total") == 1

@@ -128,7 +128,7 @@ def test_nobody_there_is_said_within_the_timeout(tmp_path: Path) -> None:
 
 
 def test_ipc_socket_is_for_owner_and_group_only(tmp_path: Path, desk: tuple[Desk, str]) -> None:
-    assert stat.S_IMODE((tmp_path / "c.sock").stat().st_mode) == 0o660
+    assert stat.S_IMODE((tmp_path / "c.sock").stat().st_mode) == 0o770
 
 
 def test_occupied_endpoints_are_refused_with_the_key(tmp_path: Path, desk: tuple[Desk, str]) -> None:

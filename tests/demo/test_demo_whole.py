@@ -39,7 +39,8 @@ def test_the_whole_line_end_to_end(tmp_path: Path, short: Path) -> None:
     out, svg, keep = tmp_path / "out.json", tmp_path / "demo.svg", tmp_path / "keep"
     done = demo(
         tmp_path / "net", short, "--parts", "120", "--good-parts", "60", "--fps", "60",
-        "--defect-rate", "0.3", "--json", str(out), "--svg", str(svg), "--keep", str(keep),
+        "--defect-rate", "0.3", "--plc", "25", "--json", str(out), "--svg", str(svg),
+        "--keep", str(keep),
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     result = json.loads(out.read_text())
@@ -62,6 +63,10 @@ def test_the_whole_line_end_to_end(tmp_path: Path, short: Path) -> None:
     assert result["calibration_parts"] == 60
     assert result["engine"] == "openvino-f32"
     assert set(result["judged_by"]) == {"openvino-f32"}
+    plc = result["plc"]
+    assert plc["triggers"] == sum(plc["results"].values()) == sum(plc["gate"].values()) == 25
+    assert plc["gate"]["passed"] <= plc["results"]["PASS"] and plc["results"]["NONE"] == 0
+    assert "25 triggers, each one result" in done.stdout
     assert "Daemon and consumer agree part by part" in done.stdout
     assert "Traceback" not in done.stderr
     picture = svg.read_text()

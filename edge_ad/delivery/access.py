@@ -1,0 +1,41 @@
+"""Who may talk to a station, as its file says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from edge_ad.config import Station
+from edge_ad.delivery.curve import read_directory, read_pair
+from edge_ad.delivery.endpoint import Access, check_address, find_group
+from edge_ad.delivery.guard import Guard
+
+
+def open_access(station: Station, tell: Callable[[str, str], None]) -> Access:
+    """The group and the guard of a station's sockets. `tell` logs a line, from other threads. Raises
+    ConfigError for keys that are missing, damaged or readable by others."""
+    guard = None
+    if station.curve_secret is not None:
+        guard = Guard(read_pair(station.curve_secret), station.curve_clients, tell)
+    return Access(station.group, guard)
+
+
+def describe_access(station: Station) -> str:
+    """Who may talk to it, in words. Raises ConfigError for what the daemon would refuse."""
+    find_group(station.group)
+    text = f"ipc: group {station.group or 'of the process'}"
+    if station.curve_secret is None:
+        for key, endpoint in _endpoints(station).items():
+            check_address(endpoint, key)
+        return f"{text}; TCP: this machine, without keys"
+    read_pair(station.curve_secret)
+    clients = [] if station.curve_clients is None else sorted(read_directory(station.curve_clients))
+    return f"{text}; TCP: the station's own key and {len(clients)} clients' {clients}"
+
+
+def _endpoints(station: Station) -> dict[str, str]:
+    return {
+        "scores.endpoint": station.scores.endpoint,
+        "control.endpoint": station.control_endpoint,
+        "verdicts.endpoint": station.verdicts_endpoint,
+        "trigger.endpoint": station.trigger_endpoint,
+    }
