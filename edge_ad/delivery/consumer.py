@@ -13,6 +13,7 @@ import zmq
 from edge_ad.delivery import channel
 from edge_ad.delivery.channel import Ack, Beat, Bye, Denied, Gone, Hello, Told, Welcome
 from edge_ad.delivery.curve import Keys, apply_client
+from edge_ad.delivery.endpoint import notice_loss
 from edge_ad.delivery.wire import Header, ScoreBody
 from edge_ad.errors import DeliveryError
 
@@ -118,10 +119,10 @@ class VerdictConsumer:
         self._events: list[Event] = []
         self.socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
         try:
+            notice_loss(self.socket)
             for option, value in (
                 (zmq.LINGER, 100), (zmq.SNDHWM, _UNSENT), (zmq.RECONNECT_IVL, 50),
                 (zmq.RECONNECT_IVL_MAX, 500), (zmq.RCVHWM, 2 * max(credit, 500)),
-                (zmq.HEARTBEAT_IVL, int(heartbeat_ms)), (zmq.HEARTBEAT_TIMEOUT, int(lost_ms)),
             ):  # fmt: skip
                 self.socket.setsockopt(option, value)
             apply_client(self.socket, keys, endpoint)

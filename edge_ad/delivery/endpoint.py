@@ -91,8 +91,9 @@ def notice_loss(socket: zmq.Socket[bytes]) -> None:
     """Have a socket, before it connects, notice within seconds that its peer or the network between is
     gone, and connect again.
 
-    The kernel asks the other one's kernel. ZeroMQ's own heartbeats would take a subscriber that reads
-    slowly for dead, since their answers wait behind what it has not read.
+    The kernel asks the other one's kernel. ZeroMQ's own heartbeats would take a peer that reads slowly
+    for dead, since their answers wait behind what it has not read, and giving up such a connection may
+    end the process (libzmq issues 3937 and 4767).
     """
     for option, value in _CLIENT:
         socket.setsockopt(option, value)

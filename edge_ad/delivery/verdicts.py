@@ -74,8 +74,7 @@ class VerdictServer:
         self._socket = self._context.socket(zmq.ROUTER)
         for option, value in (
             (zmq.ROUTER_MANDATORY, 1), (zmq.SNDHWM, _QUEUED), (zmq.RCVHWM, 256), (zmq.LINGER, 500),
-            (zmq.MAXMSGSIZE, channel.LARGEST), (zmq.HEARTBEAT_IVL, int(heartbeat_ms)),
-            (zmq.HEARTBEAT_TIMEOUT, int(lost_ms)),
+            (zmq.MAXMSGSIZE, channel.LARGEST),
         ):  # fmt: skip
             self._socket.setsockopt(option, value)
         try:

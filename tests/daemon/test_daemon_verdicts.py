@@ -168,7 +168,7 @@ def test_killed_daemon_loses_nothing_that_it_committed(
     link = max(i for i, event in enumerate(gate.events) if isinstance(event, LinkUp))
     again = [e for e in gate.events[link:] if isinstance(e, Delivered)]
     assert not any(e.live for e in again if e.header.epoch == committed[0][0])
-    assert again[-1].live
+    assert any(e.live for e in again)
 
 
 CONSUMER = """
