@@ -63,7 +63,9 @@ def test_the_floor_is_what_the_kernels_read(net: Path, tmp_path: Path) -> None:
         at += width
     kernels = result["kernels"]["distances"]
     assert kernels["bytes"] == plan_levels([shapes] * 6, at).bytes_per_frame
-    assert kernels["floor_us"] == pytest.approx(kernels["bytes"] / result["copy_gbs"] / 1e3, abs=6e-3)
+    floor = kernels["bytes"] / result["copy_gbs"] / 1e3
+    rounding = 6e-3 + floor * 0.051 / result["copy_gbs"]  # of the one and of the other
+    assert kernels["floor_us"] == pytest.approx(floor, abs=rounding)
     assert kernels["us"] > 0
 
 
