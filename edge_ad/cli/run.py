@@ -46,8 +46,10 @@ def command(config: Path, journal: Path | None, failing: tuple[str, ...]) -> Non
     build = early_build(station)
     import_module("edge_ad.backbone.openvino")
     from edge_ad.daemon import Daemon
+    from edge_ad.daemon.supervisor import Supervisor
 
-    daemon = Daemon(station, journal, build=build, own_process=True)
+    supervisor = Supervisor.of(os.environ)
+    daemon = Daemon(station, journal, build=build, own_process=True, supervisor=supervisor)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: daemon.stop())
     signal.signal(signal.SIGHUP, lambda *_: daemon.request_reload())

@@ -29,6 +29,7 @@ from edge_ad.daemon.fallback import Failed
 from edge_ad.daemon.inspection import InspectionLoop
 from edge_ad.daemon.loading import Build, build_inspector
 from edge_ad.daemon.readings import describe, watch, watch_triggers
+from edge_ad.daemon.supervisor import Supervisor
 from edge_ad.daemon.triggered import TriggeredParts
 from edge_ad.daemon.triggering import TriggerDesk, make_parts, make_period, make_presence, make_timing
 from edge_ad.delivery.control import Answer
@@ -48,8 +49,9 @@ class Daemon:
 
     `build` makes the inspector of a configuration (None: no bundle yet), `make_source` a camera's
     source, `make_loop` what the inspection thread runs. With `own_process` the interpreter is tuned for
-    this one purpose; `backoff_s` are the first and the longest pause before a camera or an engine that
-    failed is opened again. Raises ConfigError for a camera's URI that is wrong.
+    this one purpose; `supervisor` is told what the daemon does; `backoff_s` are the first and the
+    longest pause before a camera or an engine that failed is opened again. Raises ConfigError for a
+    camera's URI that is wrong.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Daemon:
         backoff_s: tuple[float, float] = BACKOFF_S,
         drain_s: float = DRAIN_S,
         own_process: bool = False,
+        supervisor: Supervisor | None = None,
     ) -> None:
         self.station = station
         self.epoch = f"{wall():016x}-{secrets.token_hex(2)}"
@@ -78,6 +81,7 @@ class Daemon:
         self._wall = wall
         self._drain_s = drain_s
         self._own_process = own_process
+        self._supervisor = supervisor or Supervisor()
         self._started = self.stopping = False
         self._failing: PartInspector | None = None  # what asked to be built anew last
         self._state = ""
@@ -125,6 +129,7 @@ class Daemon:
             self.changes.supervise()
             self._say_state()
             self.channels.say_stolen()
+            self._supervisor.alive(self.loop.progress_age_s())
             if self._own_process and time.monotonic() >= collect_at:
                 process.collect()
                 collect_at = time.monotonic() + COLLECT_PERIOD_S
@@ -315,3 +320,5 @@ class Daemon:
         if state != self._state:
             self._state = state
             log.info("%s: %s", self.station.station, state)
+            said = "STOPPING=1" if self.stopping else "READY=1" if self._started else ""
+            self._supervisor.say(*filter(None, (said, f"STATUS={state}")))
