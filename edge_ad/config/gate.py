@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from edge_ad.config.delivery import Control, MetricsEndpoint, Name, OwnKey
-from edge_ad.config.local import LocalFile, parse_file, read_toml
+from edge_ad.config.delivery import MetricsEndpoint, Name, OwnKey
+from edge_ad.config.local import CompanionFile, parse_file, read_toml
 from edge_ad.errors import ConfigError
 
 _Ms = Annotated[float, Meta(ge=0, le=600_000)]
@@ -116,7 +116,7 @@ class GateMetrics(MetricsEndpoint, frozen=True, forbid_unknown_fields=True, kw_o
     port: Annotated[int, Meta(ge=0, le=65535)] = 9571
 
 
-class Gate(LocalFile, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Gate(CompanionFile, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A whole gate.toml."""
 
     schema: Literal[1]
@@ -133,19 +133,8 @@ class Gate(LocalFile, frozen=True, forbid_unknown_fields=True, kw_only=True):
     confirm: Confirm = msgspec.field(default_factory=Confirm)
     output: Output
     log: StationLog = msgspec.field(default_factory=StationLog)
-    control: Control = msgspec.field(default_factory=Control)
     curve: OwnKey = msgspec.field(default_factory=OwnKey)
     metrics: GateMetrics = msgspec.field(default_factory=GateMetrics)
-
-    @property
-    def state_path(self) -> Path:
-        """The state directory as an absolute path."""
-        return self.resolve(self.state_dir)
-
-    @property
-    def control_endpoint(self) -> str:
-        """The station's own control socket."""
-        return self.endpoint(self.control.endpoint or f"ipc://{self.state_path / 'control.sock'}")
 
 
 def load_gate(path: str | Path) -> Gate:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from edge_ad.config.delivery import Control
 from edge_ad.errors import ConfigError
 
 if sys.version_info >= (3, 11):
@@ -21,6 +22,12 @@ class LocalFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """A program's TOML file. `path` is where it was read from, which relative paths in it start from."""
 
     path: str = ""
+    state_dir: str = "state"
+
+    @property
+    def state_path(self) -> Path:
+        """The state directory as an absolute path."""
+        return self.resolve(self.state_dir)
 
     @property
     def where(self) -> str:
@@ -41,6 +48,17 @@ class LocalFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         if not text.startswith("ipc://"):
             return text
         return f"ipc://{self.resolve(text.removeprefix('ipc://'))}"
+
+
+class CompanionFile(LocalFile, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The file of a program beside the daemon, with a control socket of its own."""
+
+    control: Control = msgspec.field(default_factory=Control)
+
+    @property
+    def control_endpoint(self) -> str:
+        """Its control socket; empty in the file: one in the state directory."""
+        return self.endpoint(self.control.endpoint or f"ipc://{self.state_path / 'control.sock'}")
 
 
 F = TypeVar("F", bound=LocalFile)

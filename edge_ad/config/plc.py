@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
-from edge_ad.config.delivery import Control, MetricsEndpoint, Name, OwnKey
-from edge_ad.config.local import LocalFile, parse_file, parse_table, read_toml
+from edge_ad.config.delivery import MetricsEndpoint, Name, OwnKey
+from edge_ad.config.local import CompanionFile, parse_file, parse_table, read_toml
 from edge_ad.errors import ConfigError
 
 T = TypeVar("T")
@@ -92,7 +92,7 @@ class PlcMetrics(MetricsEndpoint, frozen=True, forbid_unknown_fields=True, kw_on
     port: Annotated[int, Meta(ge=0, le=65535)] = 9572
 
 
-class Plc(LocalFile, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Plc(CompanionFile, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A whole plc.toml."""
 
     schema: Literal[1]
@@ -103,19 +103,8 @@ class Plc(LocalFile, frozen=True, forbid_unknown_fields=True, kw_only=True):
     fieldbus: Fieldbus = msgspec.field(default_factory=Fieldbus)
     handshake: Times = msgspec.field(default_factory=Times)
     records: Records = msgspec.field(default_factory=Records)
-    control: Control = msgspec.field(default_factory=Control)
     curve: OwnKey = msgspec.field(default_factory=OwnKey)
     metrics: PlcMetrics = msgspec.field(default_factory=PlcMetrics)
-
-    @property
-    def state_path(self) -> Path:
-        """The state directory as an absolute path."""
-        return self.resolve(self.state_dir)
-
-    @property
-    def control_endpoint(self) -> str:
-        """The bridge's own control socket."""
-        return self.endpoint(self.control.endpoint or f"ipc://{self.state_path / 'control.sock'}")
 
 
 def load_plc(path: str | Path) -> Plc:

@@ -282,11 +282,6 @@ class Station(LocalFile, frozen=True, forbid_unknown_fields=True, kw_only=True):
         return self.view or tuple(View(name=c.name, camera=c.name) for c in self.pictures)
 
     @property
-    def state_path(self) -> Path:
-        """The state directory as an absolute path."""
-        return self.resolve(self.state_dir)
-
-    @property
     def control_endpoint(self) -> str:
         """The control socket's ZeroMQ endpoint."""
         return self.control.endpoint or f"ipc://{self.state_path / 'control.sock'}"
