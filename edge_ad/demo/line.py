@@ -20,6 +20,7 @@ from edge_ad.delivery.control import ControlClient
 from edge_ad.delivery.wire import Header, ScoreBody, read_journal_line
 from edge_ad.engines import chosen_engine
 from edge_ad.errors import CheckFailed, DeliveryError, DeviceError
+from edge_ad.programs import last_line
 
 _STATION = """\
 schema = 1
@@ -200,9 +201,3 @@ def spawn(arguments: list[str], log: Path, module: str = "edge_ad") -> subproces
 
 def _popen(command: list[str], stream: IO[bytes]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT)
-
-
-def last_line(log: Path) -> str:
-    """The last line that a process wrote."""
-    lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
-    return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")

@@ -15,11 +15,12 @@ import numpy as np
 
 from edge_ad.config.plc import load_plc
 from edge_ad.delivery.control import ControlClient
-from edge_ad.demo.line import Line, last_line, spawn
+from edge_ad.demo.line import Line, spawn
 from edge_ad.demo.plc_program import Counts
 from edge_ad.demo.progress import DEADLINE_MS, RATE, Progress
 from edge_ad.demo.tally import PlcResult
 from edge_ad.errors import CheckFailed, DeliveryError, DeviceError
+from edge_ad.programs import last_line
 
 FIRST = 20_000_000  # number before that of the first part: no other step's parts come there
 GATE_MS = 1500.0

@@ -12,6 +12,7 @@ from typing import Any
 from edge_ad.bench.trial import Trial
 from edge_ad.delivery.control import ControlClient
 from edge_ad.errors import DeliveryError, DeviceError
+from edge_ad.programs import last_line
 
 CONSUMER = "bench"
 _DAEMON = """schema = 1
@@ -92,9 +93,9 @@ class Program:
         while not condition():
             ended = self._process.poll()
             if ended is not None:
-                raise DeviceError(f"'{self._name}' ended with exit code {ended}: {self._last()}")
+                raise DeviceError(f"'{self._name}' ended with exit code {ended}: {last_line(self._log)}")
             if time.monotonic() > end:
-                raise DeviceError(f"'{self._name}' {what} after {timeout_s:g} s: {self._last()}")
+                raise DeviceError(f"'{self._name}' {what} after {timeout_s:g} s: {last_line(self._log)}")
             time.sleep(0.02)
 
     def close(self) -> None:
@@ -106,10 +107,6 @@ class Program:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-
-    def _last(self) -> str:
-        lines = self._log.read_text(encoding="utf-8", errors="replace").split("\n")
-        return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
 
 
 class BenchLine:
