@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from queue import SimpleQueue
 
-import cv2
-
+from edge_ad.calibration_set import encode_frame
 from edge_ad.errors import DeviceError
 from edge_ad.frame import Frame, Image
 
@@ -106,7 +105,6 @@ class Collector:
 
 def _write(path: Path, image: Image) -> None:
     """Lossless, quickly, and never half a file under its own name."""
-    _, data = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
     temporary = path.with_suffix(".tmp")
-    temporary.write_bytes(data.tobytes())
+    temporary.write_bytes(encode_frame(image))
     temporary.replace(path)

@@ -126,7 +126,6 @@ class Outbox:
             self._synchronous(durability.upper())
             with _Transaction(self._database):
                 self._database.executemany("INSERT INTO verdicts VALUES (?,?,?,?,?,?,?,?)", rows)
-                self._save_positions()
         except (sqlite3.Error, OSError) as error:
             raise self._failed(error) from error
         first = self._ranges.get(epoch, (records[0].seq, 0))[0]
@@ -184,7 +183,7 @@ class Outbox:
         return found
 
     def acknowledge(self, consumer: str, position: Position) -> None:
-        """The consumer has committed everything up to here. Written down with the next commit."""
+        """The consumer has committed everything up to here. Written down by `tidy`."""
         self._seen_ns[consumer] = self._wall()
         if position > self.consumers[consumer]:
             self.consumers[consumer] = position

@@ -138,6 +138,20 @@ def test_positions_survive(tmp_path: Path) -> None:
     outbox.close()
 
 
+def test_an_acknowledgement_that_was_not_written_down_costs_a_repetition_and_no_verdict(
+    tmp_path: Path,
+) -> None:
+    outbox = open_box(tmp_path, "e1", retention_ns=HOUR_NS)
+    outbox.add([record(1), record(2)])
+    outbox.acknowledge("gate", (outbox.epoch_id, 2))
+    outbox.add([record(3)])
+    outbox.close()  # as a killed process: without `tidy`
+    outbox = open_box(tmp_path, "e2", retention_ns=HOUR_NS)
+    kept = outbox.read(outbox.consumers["gate"], 10)
+    assert [one.position[1] for one in kept] == [1, 2, 3]
+    outbox.close()
+
+
 @pytest.mark.parametrize("damage", ["header", "page", "empty header"])
 def test_damaged_outbox_is_set_aside_and_a_new_one_begun(tmp_path: Path, damage: str) -> None:
     outbox = open_box(tmp_path, "e1")

@@ -312,8 +312,13 @@ def test_the_product_is_changed_before_ready_comes_back(make: Callable[..., Stat
         read = plc.until(1)
         assert decode_text(read[16:32], "high_first") == "plate"
         plc.say(product="bolt")
-        read = plc.until(1)
-        assert decode_text(read[16:32], "high_first") == "bolt" and station.daemon.product == "bolt"
+
+        def ready_for() -> str:
+            read = plc.say()
+            return decode_text(read[16:32], "high_first") if read[PLACE["status"]] & 1 else ""
+
+        until(lambda: ready_for() == "bolt")  # until the bridge has read the register, Ready is plate's
+        assert station.daemon.product == "bolt"
         read = plc.until(8, product="unheard-of")
         assert read[PLACE["error_code"]] == 102 and not read[PLACE["status"]] & 1
         plc.until(1, product="bolt")
