@@ -29,9 +29,9 @@ from edge_ad.errors import ArtifactError, CaptureError, CheckFailed, ConfigError
 from edge_ad.frame import Image
 
 # Huffman codes alone over averaging filters: 30 ms for 1920 x 1200 grey pixels of a rendered part where
-# level 1 takes 60 to 80, and a tenth smaller. A burst of rejects took a core from the line for so long.
+# level 1 takes 60 to 80, and a tenth smaller. Evidence of a burst of rejects takes a core for so long.
 _PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY]
-if hasattr(cv2, "IMWRITE_PNG_FILTER"):  # OpenCV of 2025 and later
+if hasattr(cv2, "IMWRITE_PNG_FILTER"):  # older OpenCV gives no choice
     _PNG += [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_AVG]
 SCREENING = "screening"  # the person of a drop that no person decided
 EVIDENCE: Literal["evidence"] = "evidence"  # where a part came from that the daemon had rejected

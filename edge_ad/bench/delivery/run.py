@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -64,7 +63,6 @@ def run_delivery_bench(
         quiet, rejected = _quiet(line, trial, pool, options.frames)
         path_ms = quiet.wire_pass.p50
         say(f"loaded: {options.frames} parts to the gate")
-        os.sync()  # writing back the rendered pictures took a core from the line
         daemon = line.daemon(evidence=True, deadline_ms=DEADLINE_MS)
         stack.callback(daemon.close)
         loaded = measure_loaded(line, daemon, pool, rejected, options.frames, path_ms)

@@ -312,13 +312,16 @@ def test_the_product_is_changed_before_ready_comes_back(make: Callable[..., Stat
         read = plc.until(1)
         assert decode_text(read[16:32], "high_first") == "plate"
         plc.say(product="bolt")
+        ready_for = ["plate"]  # until the bridge has read the register, Ready is plate's
 
-        def ready_for() -> str:
+        def ready_for_another() -> bool:
             read = plc.say()
-            return decode_text(read[16:32], "high_first") if read[PLACE["status"]] & 1 else ""
+            ready = bool(read[PLACE["status"]] & 1)
+            ready_for.append(decode_text(read[16:32], "high_first") if ready else "")
+            return ready_for[-1] not in ("plate", "") or (ready and "" in ready_for)
 
-        until(lambda: ready_for() == "bolt")  # until the bridge has read the register, Ready is plate's
-        assert station.daemon.product == "bolt"
+        until(ready_for_another)
+        assert ready_for[-1] == "bolt" and station.daemon.product == "bolt"
         read = plc.until(8, product="unheard-of")
         assert read[PLACE["error_code"]] == 102 and not read[PLACE["status"]] & 1
         plc.until(1, product="bolt")
