@@ -12,6 +12,8 @@ from edge_ad.delivery.outcome import Outcome
 from edge_ad.frame import Frame, Image
 from edge_ad.verdict import Decision, Finding, Reason, Verdict, fault
 
+PATIENCE_S = 60.0  # for a writer to close: an entry is three syncs, on a loaded disk 0.1 s each
+
 REJECT = Verdict(
     Decision.REJECT, Reason.SCORE, 3.0, 2.0, "top", np.ones((1, 2), np.float32), box=(0, 0, 8, 6),
     findings=(Finding("seal", "top", 4.0, 3.0, 16.0, None, 1.5),),

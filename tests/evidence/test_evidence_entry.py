@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from made_up_evidence import frames, outcome, picture, settings
+from made_up_evidence import PATIENCE_S, frames, outcome, picture, settings
 
 from edge_ad.errors import ConfigError
 from edge_ad.evidence.entry import find_entries, read_entries
@@ -24,7 +24,7 @@ def state(tmp_path: Path) -> Path:
     for i, key in enumerate(KEYS):
         writer.offer(frames(picture(i)), outcome(key=key))
     writer.start()
-    writer.close()
+    writer.close(PATIENCE_S)
     return tmp_path
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from made_up_evidence import PASS, REJECT, frames, outcome, picture, settings
+from made_up_evidence import PASS, PATIENCE_S, REJECT, frames, outcome, picture, settings
 
 from edge_ad.config import Evidence
 from edge_ad.evidence.archive import Archive
@@ -48,7 +48,7 @@ def test_an_entry_is_the_pictures_and_the_verdict(tmp_path: Path) -> None:
     one.start()
     grey, colour = picture(1), picture(2, colour=True)
     one.offer(frames(grey, colour), outcome(key="a/b 7"))
-    one.close()
+    one.close(PATIENCE_S)
     (entry,), _ = read_entries(tmp_path, "disc")
     assert entry.path == tmp_path / "evidence" / "disc" / "000001-a_b_7"
     record = entry.record
@@ -72,18 +72,16 @@ def test_an_entry_is_the_pictures_and_the_verdict(tmp_path: Path) -> None:
 
 
 def test_only_parts_that_were_looked_at_and_did_not_pass_are_kept(tmp_path: Path) -> None:
-    one = writer(tmp_path)
+    one = writer(tmp_path, settings(queue=len(Reason) + 2))
     one.start()
     one.offer(frames(picture(0)), outcome(PASS, "good"))
     for reason in Reason:
         if reason not in (Reason.NONE, Reason.SCORE):
             one.offer(frames(picture(0)), outcome(reason, reason.value))
-            one._queue.put(one._settings)  # room for the next
-            time.sleep(0.02)
     one.offer(frames(None, picture(1)), outcome(Reason.MISSING_VIEW, "side only"))
     unreadable = Frame("top", 0, None, 1, 2, fault="unreadable")
     one.offer([unreadable], outcome(Reason.UNREADABLE, "nothing to see"))
-    one.close()
+    one.close(PATIENCE_S)
     never = {"uncalibrated", "calibrating", "unknown_product", "changeover", "stopped", "overflow"}
     every = {reason.value for reason in Reason} - {"", "score"}
     assert set(keys(tmp_path)) == (every - never) | {"side only"}
@@ -96,7 +94,7 @@ def test_a_full_queue_drops_and_counts(tmp_path: Path) -> None:
         one.offer(frames(picture(i)), outcome(key=f"P{i}"))
     assert one.dropped == {"queue": 2, "disk": 0, "space": 0}
     one.start()
-    one.close()
+    one.close(PATIENCE_S)
     assert keys(tmp_path) == ["P0", "P1", "P2"]
 
 
@@ -113,7 +111,7 @@ def test_a_disk_that_refuses_is_counted_and_told_once(tmp_path: Path) -> None:
     assert "parts are judged as before" in told[0]
     (tmp_path / "evidence").unlink()
     one.offer(frames(picture(4)), outcome(key="P4"))
-    one.close()
+    one.close(PATIENCE_S)
     assert keys(tmp_path) == ["P4"]
     assert one.kept == 1
 
@@ -124,7 +122,7 @@ def test_what_has_no_room_is_shed_and_counted(tmp_path: Path) -> None:
     one.start()
     for i in range(2):
         one.offer(frames(picture(i)), outcome(key=f"P{i}"))
-    one.close()
+    one.close(PATIENCE_S)
     assert one.dropped == {"queue": 0, "disk": 0, "space": 2}
     assert keys(tmp_path) == []
     assert len(told) == 1
@@ -141,7 +139,7 @@ def test_other_settings_hold_at_once(tmp_path: Path) -> None:
     wait_until(lambda: one.archive.evicted == 2)
     one.configure(settings(keep="none"))
     one.offer(frames(picture(9)), outcome(key="P9"))
-    one.close()
+    one.close(PATIENCE_S)
     assert keys(tmp_path) == ["P2", "P3"]
 
 
