@@ -239,6 +239,8 @@ GATE = '[verdicts]\nconsumers = ["gate"]\n'
 
 def test_an_outbox_that_can_be_kept_is_timed_and_one_that_is_damaged_is_named(tmp_path: Path) -> None:
     path = write_line(tmp_path, more=GATE)
+    text = path.read_text()
+    path.write_text(text.replace("[[camera]]", "deadline_ms = 60_000\n[[camera]]", 1))  # any disk
     _, found = check(path)
     assert found["verdicts"][0] == "ok"
     assert "commit of a PASS" in found["verdicts"][1]
@@ -250,7 +252,7 @@ def test_an_outbox_that_can_be_kept_is_timed_and_one_that_is_damaged_is_named(tm
     assert isinstance(done.exception, CheckFailed)
     assert found["verdicts"][0] == "fail"
     assert "sets it aside" in found["verdicts"][1]
-    path.write_text(path.read_text().replace("[[camera]]", "deadline_ms = 0.001\n[[camera]]", 1))
+    path.write_text(text.replace("[[camera]]", "deadline_ms = 0.001\n[[camera]]", 1))
     (tmp_path / "state" / "outbox.db").unlink()
     _, found = check(path)
     assert found["verdicts"][0] == "warn"
