@@ -72,15 +72,13 @@ def _guard(name: str, check: Check) -> Finding:
 
 def _daemon(station: Station) -> dict[str, Any] | None:
     """The running daemon's status, {} when it runs but does not answer, None when none runs."""
-    from edge_ad.delivery.control import ControlClient
-    from edge_ad.delivery.curve import station_keys
+    from edge_ad.delivery.access import open_control
     from edge_ad.delivery.lock import running_pid
 
     if running_pid(station.state_path) is None:
         return None
     try:
-        keys = station_keys(station.curve_secret, station.control_endpoint)
-        with ControlClient(station.control_endpoint, timeout_s=2.0, keys=keys) as client:
+        with open_control(station, timeout_s=2.0) as client:
             return client.request("status")
     except EdgeAdError:
         return {}

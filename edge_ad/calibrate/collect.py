@@ -16,8 +16,8 @@ from edge_ad.capture.images import list_images, printable
 from edge_ad.capture.shots import make_dealer, read_part
 from edge_ad.capture.source import open_source
 from edge_ad.config import Station
+from edge_ad.delivery.access import open_control
 from edge_ad.delivery.control import ControlClient
-from edge_ad.delivery.curve import station_keys
 from edge_ad.delivery.lock import StateLock, running_pid
 from edge_ad.errors import CaptureError, ConfigError, DeliveryError, DeviceError
 from edge_ad.frame import Frame
@@ -77,8 +77,7 @@ def _by_daemon(
     progress: Progress,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
-    keys = station_keys(station.curve_secret, station.control_endpoint)
-    with ControlClient(station.control_endpoint, keys=keys) as client:
+    with open_control(station) as client:
         made = client.request("status").get("product", station.product)
         if made != station.product:
             raise ConfigError(

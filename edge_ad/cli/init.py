@@ -8,6 +8,7 @@ import click
 
 from edge_ad.cli.init_gate import GATE_TEMPLATE
 from edge_ad.cli.init_plc import PLC_TEMPLATE
+from edge_ad.cli.init_service import CONFIGURATION, service_text
 from edge_ad.errors import ConfigError, DeviceError
 
 # Lines that begin with "#" and no space are keys at their defaults; a test reads them back.
@@ -259,25 +260,41 @@ uri = "v4l2:///dev/video0"
 #port = 9570
 """
 
+# kind -> template, systemd's unit, what to do then
+_KINDS = {
+    "line": (TEMPLATE, "edge-ad", "set camera.uri, then 'edge-ad check -c {file}'"),
+    "gate": (
+        GATE_TEMPLATE, "edge-ad-station",
+        "set source.endpoint and belt, then 'edge-ad station -c {file}'",
+    ),
+    "plc": (PLC_TEMPLATE, "edge-ad-plc", "set fieldbus.options, then 'edge-ad plc -c {file}'"),
+}  # fmt: skip
+
 
 @click.command()
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Default: line.toml")
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
 @click.option("--gate", is_flag=True, help="The file of 'edge-ad station' instead, gate.toml.")
 @click.option("--plc", is_flag=True, help="The file of 'edge-ad plc' instead, plc.toml.")
-def command(output: Path | None, force: bool, gate: bool, plc: bool) -> None:
+@click.option(
+    "--service",
+    metavar="NAME",
+    help="For systemd's edge-ad@NAME: with its directories and sockets, in /etc/edge-ad/NAME.",
+)
+def command(output: Path | None, force: bool, gate: bool, plc: bool, service: str | None) -> None:
     """Write a commented station file."""
     if gate and plc:
         raise ConfigError("--gate and --plc are two files; give one of them")
-    name, template = (
-        ("gate.toml", GATE_TEMPLATE)
-        if gate
-        else ("plc.toml", PLC_TEMPLATE)
-        if plc
-        else ("line.toml", TEMPLATE)
-    )
-    output = output or Path(name)
+    kind = "gate" if gate else "plc" if plc else "line"
+    template, unit, then = _KINDS[kind]
+    name, directory = f"{kind}.toml", Path()
+    if service is not None:
+        template = service_text(template, name, service)
+        directory = CONFIGURATION / service
+    output = output or directory / name
     try:
+        if service is not None:
+            output.parent.mkdir(parents=True, exist_ok=True)
         with output.open("w" if force else "x", encoding="utf-8") as file:
             file.write(template)
     except FileExistsError as error:
@@ -285,12 +302,8 @@ def command(output: Path | None, force: bool, gate: bool, plc: bool) -> None:
             f"{output}: exists already; give another -o, or --force to overwrite"
         ) from error
     except OSError as error:
-        raise DeviceError(
-            f"{output}: cannot be written ({error.strerror}); give another path"
-        ) from error
-    if gate:
-        click.echo(f"{output}: set source.endpoint and belt, then 'edge-ad station -c {output}'")
-    elif plc:
-        click.echo(f"{output}: set fieldbus.options, then 'edge-ad plc -c {output}'")
-    else:
-        click.echo(f"{output}: set camera.uri, then 'edge-ad check -c {output}'")
+        remedy = "give another path" if service is None else "be root, or give another path with -o"
+        raise DeviceError(f"{output}: cannot be written ({error.strerror}); {remedy}") from error
+    click.echo(f"{output}: {then.format(file=output)}")
+    if service is not None:
+        click.echo(f"as a service: 'systemctl enable --now {unit}@{service}'")

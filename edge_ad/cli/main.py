@@ -20,6 +20,8 @@ COMMANDS = {
     "demo": ("demo", "A rendered production line, end to end."),
     "camera": ("camera", "List cameras, take a picture."),
     "run": ("run", "The inspection daemon."),
+    "status": ("status", "What the running daemon says of itself."),
+    "reload": ("reload", "Have the running daemon read its file and bundle again."),
     "station": ("station", "The station at the reject gate."),
     "plc": ("plc", "The bridge between a PLC and the daemon."),
     "trigger": ("trigger", "Announce one part to the running daemon."),

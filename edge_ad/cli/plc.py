@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 from pathlib import Path
 
 import click
+
+from edge_ad.cli.log import log_to_stderr
 
 
 @click.command()
@@ -23,14 +26,13 @@ def command(config: Path, failing: tuple[str, ...]) -> None:
     from edge_ad.config.plc import load_plc
     from edge_ad.daemon.process import SWITCH_INTERVAL_S
     from edge_ad.delivery.plc.run import Bridge
+    from edge_ad.supervisor import Supervisor
 
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
-    )
+    log_to_stderr()
     logging.getLogger("pymodbus").setLevel(logging.CRITICAL)  # what matters is said here
     failpoints.activate(failing)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    bridge = Bridge(load_plc(config))
+    bridge = Bridge(load_plc(config), supervisor=Supervisor.of(os.environ))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: bridge.stop())
     bridge.start()

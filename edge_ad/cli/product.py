@@ -18,12 +18,9 @@ def command(config: Path, name: str | None) -> None:
     After a restart the daemon makes the station file's `product`.
     """
     from edge_ad.config import load_station
-    from edge_ad.delivery.control import ControlClient
-    from edge_ad.delivery.curve import station_keys
+    from edge_ad.delivery.access import open_control
 
-    station = load_station(config)
-    keys = station_keys(station.curve_secret, station.control_endpoint)
-    with ControlClient(station.control_endpoint, timeout_s=60.0, keys=keys) as client:
+    with open_control(load_station(config), timeout_s=60.0) as client:
         answer = client.request("status") if name is None else client.request("product", name=name)
     bundle = answer["bundle"] or "none yet: every part is FAULT uncalibrated"
     click.echo(f"product  {answer['product']}\nbundle   {bundle}")

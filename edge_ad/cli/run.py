@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import sys
@@ -10,6 +9,8 @@ from importlib import import_module
 from pathlib import Path
 
 import click
+
+from edge_ad.cli.log import log_to_stderr
 
 # Before NumPy is imported: with one thread, BLAS does not fight the engine's pool for the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -37,16 +38,14 @@ def command(config: Path, journal: Path | None, failing: tuple[str, ...]) -> Non
     from edge_ad.config import load_station
     from edge_ad.daemon.loading import early_build
 
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
-    )
+    log_to_stderr()
     failpoints.activate(failing)
     station = load_station(config)
     # The bundle is verified and compiled in a thread while this one imports what compiling needs first.
     build = early_build(station)
     import_module("edge_ad.backbone.openvino")
     from edge_ad.daemon import Daemon
-    from edge_ad.daemon.supervisor import Supervisor
+    from edge_ad.supervisor import Supervisor
 
     supervisor = Supervisor.of(os.environ)
     daemon = Daemon(station, journal, build=build, own_process=True, supervisor=supervisor)

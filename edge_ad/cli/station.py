@@ -5,14 +5,15 @@ from __future__ import annotations
 import gc
 import logging
 import logging.handlers
+import os
 import queue
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
+from edge_ad.cli.log import log_handler
 from edge_ad.cli.output import json_option, write_json
 
 _WHY = "nothing heard of {endpoint}: is 'edge-ad run' up, with this consumer, and are the keys right?"
@@ -38,11 +39,12 @@ def command(context: click.Context, config: Path | None, failing: tuple[str, ...
     from edge_ad import failpoints
     from edge_ad.config.gate import load_gate
     from edge_ad.delivery.station.run import Station
+    from edge_ad.supervisor import Supervisor
 
     listener = _log_beside()
     failpoints.activate(failing)
     try:
-        station = Station(load_gate(config))
+        station = Station(load_gate(config), supervisor=Supervisor.of(os.environ))
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: station.stop())
         station.start()
@@ -96,11 +98,9 @@ def _ask(config: Path, what: str) -> dict[str, Any]:
 def _log_beside() -> logging.handlers.QueueListener:
     """The log is written by a thread of its own: a full pipe must not hold the gate up."""
     waiting: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     handing = logging.handlers.QueueHandler(waiting)
     handing.setFormatter(logging.Formatter("%(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handing])
-    listener = logging.handlers.QueueListener(waiting, handler)
+    listener = logging.handlers.QueueListener(waiting, log_handler())
     listener.start()
     return listener

@@ -19,12 +19,9 @@ def command(config: Path, part: str, product: str) -> None:
     Prints how many triggers there were. A trigger that is refused says why (exit code 5).
     """
     from edge_ad.config import load_station
-    from edge_ad.delivery.control import ControlClient
-    from edge_ad.delivery.curve import station_keys
+    from edge_ad.delivery.access import open_control
 
-    station = load_station(config)
-    keys = station_keys(station.curve_secret, station.control_endpoint)
-    with ControlClient(station.control_endpoint, keys=keys) as client:
+    with open_control(load_station(config)) as client:
         answer = client.request("trigger", part=part, product=product)
     if not answer["accepted"]:
         raise DeliveryError(f"trigger: {answer['reason']}: {answer['text']}")

@@ -29,13 +29,13 @@ from edge_ad.daemon.fallback import Failed
 from edge_ad.daemon.inspection import InspectionLoop
 from edge_ad.daemon.loading import Build, build_inspector
 from edge_ad.daemon.readings import describe, watch, watch_triggers
-from edge_ad.daemon.supervisor import Supervisor
 from edge_ad.daemon.triggered import TriggeredParts
 from edge_ad.daemon.triggering import TriggerDesk, make_parts, make_period, make_presence, make_timing
 from edge_ad.delivery.control import Answer
 from edge_ad.delivery.lock import StateLock
 from edge_ad.evidence.writer import EvidenceWriter
 from edge_ad.metrics import Metrics, MetricsServer
+from edge_ad.supervisor import Supervisor
 
 log = logging.getLogger("edge_ad")
 _LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
@@ -256,7 +256,10 @@ class Daemon:
         if order in _LEVELS:
             log.log(_LEVELS[order], "%s", text)
         elif order == "reload":
-            self.reload()
+            self._supervisor.reloading()
+            self.reload().add_done_callback(lambda _: self._inbox.put(("reloaded", "")))
+        elif order == "reloaded":
+            self._supervisor.say("READY=1")
         elif order == "rebuild" and self._failing is not None:
             self.changes.rebuild(self._failing, text)
         elif order == "stop":

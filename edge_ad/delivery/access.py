@@ -1,11 +1,12 @@
-"""Who may talk to a station, as its file says."""
+"""Who may talk to a station, as its file says, and how its own commands do."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from edge_ad.config import Station
-from edge_ad.delivery.curve import read_directory, read_pair
+from edge_ad.delivery.control import ControlClient
+from edge_ad.delivery.curve import read_directory, read_pair, station_keys
 from edge_ad.delivery.endpoint import Access, check_address, find_group
 from edge_ad.delivery.guard import Guard
 
@@ -30,6 +31,13 @@ def describe_access(station: Station) -> str:
     read_pair(station.curve_secret)
     clients = [] if station.curve_clients is None else sorted(read_directory(station.curve_clients))
     return f"{text}; TCP: the station's own key and {len(clients)} clients' {clients}"
+
+
+def open_control(station: Station, timeout_s: float = 5.0) -> ControlClient:
+    """What a command of the station asks its daemon by. Raises ConfigError for the station's key, and
+    DeliveryError."""
+    keys = station_keys(station.curve_secret, station.control_endpoint)
+    return ControlClient(station.control_endpoint, timeout_s, keys=keys)
 
 
 def _endpoints(station: Station) -> dict[str, str]:

@@ -23,8 +23,13 @@ class StateLock:
             state.mkdir(parents=True, exist_ok=True)
             self._file = path.open("a+", encoding="ascii")
         except OSError as error:
+            # A service may write to nothing else, whatever the directory's owner and mode are.
+            own = os.environ.get("STATE_DIRECTORY", "")
+            remedy = (
+                f"set {own}, which this service may write to" if own else "make it so or set another"
+            )
             raise DeviceError(
-                f"state_dir: {state} is not writable ({error.strerror}); make it so or set another"
+                f"state_dir: {state} is not writable ({error.strerror}); {remedy}"
             ) from error
         if not _try_lock(self._file.fileno(), patience_s=0.5):
             pid = _read_pid(path)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -79,6 +82,20 @@ def _score(backbone: Backbone, heads: list[list[Head]], pictures: NDArray[np.uin
     engine = open_scorer(backbone, heads)
     engine.input[:] = pictures
     return engine.infer().copy()
+
+
+def test_nobody_is_told_that_it_is_used(tmp_path: Path) -> None:
+    code = (
+        "import edge_ad.backbone.openvino, sys, threading\n"
+        "assert not sys.modules['openvino_telemetry']\n"
+        "assert threading.active_count() == 1"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "HOME": str(tmp_path)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert list(tmp_path.iterdir()) == []  # no number of this machine's own either
 
 
 @pytest.mark.parametrize("reduced", [False, True], ids=["whole", "trapezoidal"])

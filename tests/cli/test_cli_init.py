@@ -4,13 +4,17 @@ import re
 from pathlib import Path
 
 import msgspec
+import pytest
 from click.testing import CliRunner
 
 from edge_ad import config
 from edge_ad.cli import init
 from edge_ad.cli.init import TEMPLATE
+from edge_ad.cli.init_service import service_text
 from edge_ad.config import load_station, parse_station
+from edge_ad.config.gate import load_gate
 from edge_ad.config.local import tomllib
+from edge_ad.config.plc import load_plc
 from edge_ad.errors import ConfigError, DeviceError
 
 # Without a default, or with one that TOML cannot write: the template has an example instead.
@@ -119,3 +123,46 @@ def test_an_existing_file_is_kept_unless_forced(tmp_path: Path) -> None:
 def test_a_path_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     refused = CliRunner().invoke(init.command, ["-o", str(tmp_path / "none" / "line.toml")])
     assert isinstance(refused.exception, DeviceError) and "none/line.toml" in str(refused.exception)
+
+
+@pytest.mark.parametrize("kind", ["line", "gate", "plc"])
+def test_files_of_a_service_have_its_directories_and_fit_together(tmp_path: Path, kind: str) -> None:
+    flags = [] if kind == "line" else [f"--{kind}"]
+    file = tmp_path / f"{kind}.toml"
+    done = CliRunner().invoke(init.command, [*flags, "--service", "line-7", "-o", str(file)])
+    unit = {"line": "edge-ad", "gate": "edge-ad-station", "plc": "edge-ad-plc"}[kind]
+    assert f"'systemctl enable --now {unit}@line-7'" in done.output
+    line = parse_station(uncommented_service("line-7"))
+    if kind == "line":
+        station = load_station(file)
+        assert station.station == "line-7"
+        assert station.state_path == Path("/var/lib/edge-ad/line-7")
+        assert station.control_endpoint == "ipc:///run/edge-ad/line-7/control.sock"
+        return
+    if kind == "gate":
+        gate = load_gate(file)
+        assert gate.station == "line-7"
+        assert gate.endpoint(gate.source[0].endpoint) == line.verdicts_endpoint
+        paths = [gate.control_endpoint, gate.present.uri, gate.output.uri]
+        assert gate.state_path == Path("/var/lib/edge-ad/line-7/gate")
+    else:
+        plc = load_plc(file)
+        assert plc.daemon.verdicts == line.verdicts_endpoint
+        assert plc.daemon.trigger == line.trigger_endpoint
+        assert plc.daemon.control == line.control_endpoint
+        paths = [plc.control_endpoint]
+        assert plc.state_path == Path("/var/lib/edge-ad/line-7/plc")
+    assert all(path.startswith("ipc:///run/edge-ad/line-7/") for path in paths)
+
+
+def uncommented_service(name: str) -> dict[str, object]:
+    """The service's line.toml as it is written."""
+    data: dict[str, object] = tomllib.loads(service_text(TEMPLATE, "line.toml", name))
+    return data
+
+
+def test_a_service_that_no_station_can_be_called_is_refused(tmp_path: Path) -> None:
+    done = CliRunner().invoke(init.command, ["--service", "a/b", "-o", str(tmp_path / "line.toml")])
+    assert isinstance(done.exception, ConfigError)
+    assert str(done.exception).startswith("--service a/b: ")
+    assert not (tmp_path / "line.toml").exists()

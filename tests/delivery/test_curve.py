@@ -114,6 +114,19 @@ def test_a_secret_that_others_may_read_is_refused_with_its_mode(tmp_path: Path, 
         read_pair(secret)
 
 
+def test_a_credential_of_the_service_is_its_own_whatever_the_mode_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_pair(tmp_path, "station")
+    secret = tmp_path / "station.key_secret"
+    secret.chmod(0o440)  # as where an access list lets the service's user read it
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert read_pair(secret).public == read_public(tmp_path / "station.key")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "other"))
+    with pytest.raises(ConfigError, match="mode 0440"):
+        read_pair(secret)
+
+
 def test_files_that_are_no_keys_are_named(tmp_path: Path) -> None:
     public, secret = write_pair(tmp_path, "a")
     other, _ = write_pair(tmp_path, "b")

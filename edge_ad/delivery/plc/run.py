@@ -39,6 +39,7 @@ from edge_ad.delivery.plc.store import Heard, Recorder, Told
 from edge_ad.delivery.trigger import TriggerClient, TriggerReply
 from edge_ad.errors import DeliveryError
 from edge_ad.metrics import MetricsServer
+from edge_ad.supervisor import Supervisor
 
 log = logging.getLogger("edge_ad")
 _ROUNDS = 4  # exchanges in a row, while what is said changes what is told
@@ -70,8 +71,10 @@ class Bridge:
         registry: CollectorRegistry | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
         wall: Callable[[], int] = time.time_ns,
+        supervisor: Supervisor | None = None,
     ) -> None:
         self.plc = plc
+        self._supervisor = supervisor or Supervisor()
         self._clock, self._wall = clock, wall
         self._fieldbus = fieldbus or make_fieldbus(plc.fieldbus.kind, plc.fieldbus.options, plc.where)
         self.metrics = PlcMetrics(registry or CollectorRegistry())
@@ -100,8 +103,11 @@ class Bridge:
     def run(self) -> int:
         """Until `stop`; the exit code."""
         try:
+            self._supervisor.say("READY=1")
             while not self._stop.is_set():
                 self.turn()
+                self._supervisor.alive(0.0)
+            self._supervisor.say("STOPPING=1")
             # The PLC sees at once that nobody is ready, not only when the heartbeat stands still.
             self._fieldbus.exchange(Outputs(heartbeat=self._outputs.heartbeat))
             time.sleep(2 * self.plc.handshake.poll_ms / 1000)

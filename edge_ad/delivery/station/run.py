@@ -54,6 +54,7 @@ from edge_ad.delivery.station.rules import rules_of
 from edge_ad.delivery.station.tracker import GateTracker
 from edge_ad.errors import DeliveryError, DeviceError
 from edge_ad.metrics import MetricsServer
+from edge_ad.supervisor import Supervisor
 
 log = logging.getLogger("edge_ad.station")
 _LONGEST_MS = 100.0  # between two looks at everything
@@ -104,8 +105,11 @@ class Station:
         connect: Callable[[Gate, VerdictSource, tuple[str, int] | None], Consumer] = connect,
         clock: Callable[[], int] = time.monotonic_ns,
         wall: Callable[[], int] = time.time_ns,
+        supervisor: Supervisor | None = None,
     ) -> None:
         self.gate = gate
+        self._supervisor = supervisor or Supervisor()
+        self._said = ""
         self.run_id = f"{wall():016x}-{secrets.token_hex(2)}"
         self.metrics = StationMetrics(registry or CollectorRegistry(), [s.name for s in gate.source])
         self._connect = connect
@@ -138,6 +142,8 @@ class Station:
             self._looked_ns = self._clock()
             while not self._stopping:
                 self._turn()
+                self._supervisor.alive(0.0)
+            self._supervisor.say("STOPPING=1")
         finally:
             with contextlib.suppress(DeviceError):  # it is what ends this, perhaps
                 self.output.shut(self._clock())  # before the log waits for its disk
@@ -264,6 +270,9 @@ class Station:
             self._beat_ns = now + int(self.gate.output.heartbeat_ms * 1e6)
             state = self.state
             self.output.beat(now, state != "LINK_DOWN", state)
+            if state != self._said:
+                self._said = state
+                self._supervisor.say("READY=1", f"STATUS={state}")
         self._look_at_log(now)
         self._obey(now)
         self._looked_ns = self._clock()

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from tiny_bundle import HEIGHT, WIDTH, make_bundle
 
-from edge_ad.daemon.supervisor import Supervisor
+from edge_ad.supervisor import Supervisor
 
 RUN = [sys.executable, "-c", "from edge_ad.cli.main import main; main()", "run"]
 WATCHDOG_S = 4.0

@@ -1,5 +1,5 @@
-"""What the supervisor that started the daemon is told, by the protocol of systemd's sd_notify: that it
-is ready, what it does, and, while parts can be judged, that it is alive."""
+"""What the supervisor that started a program is told, by the protocol of systemd's sd_notify: that it is
+ready, what it does, and, while it does its work, that it is alive."""
 
 from __future__ import annotations
 
@@ -46,9 +46,14 @@ class Supervisor:
         except OSError:
             self.untold += 1
 
+    def reloading(self) -> None:
+        """That the configuration is being read again; READY=1 ends it. The time is for units with
+        Type=notify-reload."""
+        self.say("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+
     def alive(self, progress_age_s: float) -> None:
-        """Say so, twice in the time that it is waited for, but only where the inspection went on within
-        half of it: a process whose pipeline hangs is to be started again."""
+        """Say so, several times in the time that it is waited for, but only where the work went on
+        within half of it: a process whose pipeline hangs is to be started again."""
         if self._watchdog_s <= 0 or self._clock() < self._due_s:
             return
         if progress_age_s < self._watchdog_s / 2:

@@ -1,0 +1,157 @@
+"""A real systemd, booted in a container from this machine's own file system as it is, with the units of
+this repository installed as systemd/README.md says."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+UNITS = ROOT / "systemd"
+PROGRAM = "/opt/edge-ad/bin/edge-ad"
+# On a private /run, so that neither the container nor what it leaves is the machine's.
+_BOOT = """
+set -eu
+mount --make-rprivate /
+mount -t tmpfs tmpfs /run
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+mkdir -p /run/over/up /run/over/work /run/over/root
+cp -a "$1"/. /run/over/up
+mount -t overlay overlay -o lowerdir=/,upperdir=/run/over/up,workdir=/run/over/work /run/over/root
+shift
+exec systemd-nspawn -q -D /run/over/root -b --keep-unit --register=no --private-network \\
+    --link-journal=no --console=pipe "$@" systemd.unit=basic.target
+"""
+
+
+def why_not() -> str:
+    """What is missing for a boot; empty: nothing."""
+    if os.geteuid() != 0:
+        return "a container takes root"
+    missing = [name for name in ("unshare", "nsenter", "systemd-nspawn") if not shutil.which(name)]
+    if missing or not Path("/usr/lib/systemd/systemd").exists():
+        return f"no {', '.join(missing) or 'systemd'}: apt-get install systemd-container systemd-sysv"
+    return ""
+
+
+class Machine:
+    """Context manager. `base` holds what is put over the file system, and the console's log."""
+
+    def __init__(self, base: Path) -> None:
+        self._base = base
+        self._up = base / "up"
+        self.leader = 0
+
+    def put(self, path: str, text: str, mode: int = 0o644) -> None:
+        """A file of the machine, before it boots."""
+        file = self._up / path.lstrip("/")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+        file.chmod(mode)
+
+    def __enter__(self) -> Machine:
+        self._up.mkdir(parents=True, exist_ok=True)
+        self._install()
+        binds = {
+            sys.base_prefix: "/opt/python",
+            sysconfig.get_path("purelib"): "/opt/edge-ad/packages",
+            str(ROOT): "/opt/edge-ad/source",
+        }
+        with (self._base / "console").open("w") as console:
+            self._process = subprocess.Popen(
+                ["unshare", "--mount", "bash", "-c", _BOOT, "boot", str(self._up),
+                 *(f"--bind-ro={here}:{there}" for here, there in binds.items())],
+                stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT,
+                env={**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
+            )  # fmt: skip
+        try:
+            self.wait(lambda: self._find_leader() and self._state() in ("running", "degraded"), 60)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()  # nspawn has the machine power off
+        try:
+            self._process.wait(20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def run(self, *command: str, check: bool = True, timeout_s: float = 90) -> str:
+        """A command in the machine, as root; what it says."""
+        done = subprocess.run(
+            ["nsenter", "-t", str(self.leader), "-m", "-u", "-i", "-n", "-p", "-C", "--", *command],
+            capture_output=True, text=True, timeout=timeout_s, check=False,
+            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"},
+        )  # fmt: skip
+        if check and done.returncode:
+            pytest.fail(
+                f"{' '.join(command)}: {done.returncode}\n{done.stdout}{done.stderr}{self.journal()}"
+            )
+        return (done.stdout + done.stderr).strip()
+
+    def path(self, path: str) -> Path:
+        """A file of the machine while it runs, as this process reaches it."""
+        return Path(f"/proc/{self.leader}/root") / path.lstrip("/")
+
+    def show(self, unit: str, what: str) -> str:
+        """A property of a unit."""
+        return self.run("systemctl", "show", "-P", what, unit)
+
+    def journal(self, *options: str) -> str:
+        """What the units of edge_ad wrote."""
+        if not self.leader:
+            return ""
+        return self.run(
+            "journalctl",
+            "--no-pager",
+            "-o",
+            "short-monotonic",
+            *(options or ("-u", "edge-ad*")),
+            check=False,
+        )
+
+    def wait(self, condition: Callable[[], object], timeout_s: float = 60) -> None:
+        """Poll until it is so."""
+        end = time.monotonic() + timeout_s
+        while not condition():
+            assert self._process.poll() is None, (self._base / "console").read_text()
+            assert time.monotonic() < end, f"it did not happen\n{self.journal()}"
+            time.sleep(0.05)
+
+    def _install(self) -> None:
+        """As systemd/README.md says, but for the virtual environment: this process's Python with its
+        packages and this source stand in for it."""
+        for unit in UNITS.glob("*.service"):
+            self.put(f"/etc/systemd/system/{unit.name}", unit.read_text())
+        for kind in ("sysusers.d", "tmpfiles.d"):
+            self.put(f"/etc/{kind}/edge-ad.conf", (UNITS / kind / "edge-ad.conf").read_text())
+        self.put(
+            PROGRAM,
+            "#!/bin/sh\nexport PYTHONPATH=/opt/edge-ad/source:/opt/edge-ad/packages\n"
+            "export LD_LIBRARY_PATH=/opt/python/lib PYTHONDONTWRITEBYTECODE=1\n"
+            f'exec /opt/python/bin/{Path(sys.executable).resolve().name} -m edge_ad "$@"\n',
+            0o755,
+        )
+        (self._up / "opt").chmod(0o755)
+
+    def _find_leader(self) -> int:
+        """The container's first process, as this machine numbers it."""
+        children = subprocess.run(
+            ["pgrep", "-P", str(self._process.pid)], capture_output=True, text=True, check=False
+        ).stdout.split()
+        self.leader = int(children[0]) if children else 0
+        return self.leader
+
+    def _state(self) -> str:
+        return self.run("systemctl", "is-system-running", check=False)
