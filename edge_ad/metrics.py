@@ -10,9 +10,12 @@ from __future__ import annotations
 import math
 import socket
 import sys
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from socketserver import TCPServer, ThreadingMixIn
-from threading import Thread
+from threading import Lock, Thread
+from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics, make_wsgi_app
@@ -39,6 +42,8 @@ SHIFT_BUCKETS = (0.5, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 ANGLE_BUCKETS = (0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64)
 QUALITY_BUCKETS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.925, 0.95, 0.975, 1.0)
 
+MOST_CLIENTS = 8  # of a metrics endpoint at once
+
 Reading = Callable[[], Mapping[str, float]]
 
 
@@ -58,6 +63,10 @@ class Metrics:
         self._part_seconds = Histogram(
             "edge_ad_part_seconds", "Trigger to verdict.", buckets=buckets, registry=registry
         )
+        Gauge(
+            "edge_ad_deadline_seconds", "From trigger to verdict at most; later is FAULT.",
+            registry=registry,
+        ).set(deadline_ms / 1000)  # fmt: skip
         self._ratio = Histogram(
             "edge_ad_score_ratio", "Score over threshold; above 1 is a reject.", buckets=RATIO_BUCKETS,
             registry=registry,
@@ -246,7 +255,31 @@ class MetricsServer:
 
 
 class _Server(ThreadingMixIn, WSGIServer):
+    """A thread for each client, of which only so many may stay: who hangs makes room for who comes."""
+
     daemon_threads = True
+    request_queue_size = 16
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self._open: deque[socket.socket] = deque()  # oldest first
+        self._changing = Lock()
+        super().__init__(*args, **options)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """A thread and a descriptor that each client kept would be all that there are, one day."""
+        with self._changing:
+            self._open.append(request)
+            oldest = self._open.popleft() if len(self._open) > MOST_CLIENTS else None
+        if oldest is not None:
+            with suppress(OSError):
+                oldest.shutdown(socket.SHUT_RDWR)  # its thread closes it
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """At the end of each."""
+        with self._changing, suppress(ValueError):
+            self._open.remove(request)
+        super().shutdown_request(request)
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that says nothing, or goes away, is not an event."""

@@ -10,7 +10,7 @@ usage: install.sh [--wheelhouse DIR] [--prefix DIR] [--dry-run]
 
   --wheelhouse DIR  install from DIR alone, as deploy/wheelhouse makes it; without it from this checkout
                     and the package index
-  --prefix DIR      the virtual environment (/opt/edge_ad)
+  --prefix DIR      the virtual environment (/opt/edge-ad)
   --dry-run         print the commands instead of running them
 
 NV_TEGRA_RELEASE=FILE is read instead of /etc/nv_tegra_release.
@@ -26,7 +26,7 @@ fail() {
 
 dry_run=0
 wheelhouse=""
-prefix="/opt/edge_ad"
+prefix="/opt/edge-ad"
 while [ $# -gt 0 ]; do
     case "$1" in
         --dry-run) dry_run=1 ;;

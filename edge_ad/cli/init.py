@@ -8,7 +8,7 @@ import click
 
 from edge_ad.cli.init_gate import GATE_TEMPLATE
 from edge_ad.cli.init_plc import PLC_TEMPLATE
-from edge_ad.cli.init_service import CONFIGURATION, service_text
+from edge_ad.cli.init_service import CONFIGURATION, make_directories, service_text
 from edge_ad.errors import ConfigError, DeviceError
 
 # Lines that begin with "#" and no space are keys at their defaults; a test reads them back.
@@ -287,23 +287,26 @@ def command(output: Path | None, force: bool, gate: bool, plc: bool, service: st
         raise ConfigError("--gate and --plc are two files; give one of them")
     kind = "gate" if gate else "plc" if plc else "line"
     template, unit, then = _KINDS[kind]
-    name, directory = f"{kind}.toml", Path()
+    name = f"{kind}.toml"
     if service is not None:
         template = service_text(template, name, service)
-        directory = CONFIGURATION / service
-    output = output or directory / name
     try:
-        if service is not None:
-            output.parent.mkdir(parents=True, exist_ok=True)
+        if service is not None and output is None:
+            make_directories(service)
+            output = CONFIGURATION / service / name
+        output = output or Path(name)
         with output.open("w" if force else "x", encoding="utf-8") as file:
             file.write(template)
+        if service is not None:
+            output.chmod(0o644)
     except FileExistsError as error:
         raise ConfigError(
             f"{output}: exists already; give another -o, or --force to overwrite"
         ) from error
     except OSError as error:
         remedy = "give another path" if service is None else "be root, or give another path with -o"
-        raise DeviceError(f"{output}: cannot be written ({error.strerror}); {remedy}") from error
+        where = output or error.filename
+        raise DeviceError(f"{where}: cannot be written ({error.strerror}); {remedy}") from error
     click.echo(f"{output}: {then.format(file=output)}")
     if service is not None:
         click.echo(f"as a service: 'systemctl enable --now {unit}@{service}'")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -55,4 +57,19 @@ def _set(template: str, key: str, value: str) -> str:
     table, _, last = key.rpartition(".")
     start = template.index(f"[{table}]") if table else 0
     line = re.compile(rf"^#?{last} = .*$", re.MULTILINE)
-    return template[:start] + line.sub(f'{last} = "{value}"', template[start:], count=1)
+    text, found = line.subn(f'{last} = "{value}"', template[start:], count=1)
+    if not found:
+        raise LookupError(f"the template has no {key}")
+    return template[:start] + text
+
+
+def make_directories(name: str) -> None:
+    """For root: what the service reads and writes, before it was ever started. Raises OSError."""
+    directory = CONFIGURATION / name
+    directory.mkdir(parents=True, exist_ok=True)
+    directory.chmod(0o755)  # whatever root's umask is; /etc/edge-ad above it is closed
+    state = STATE / name
+    with suppress(LookupError):  # no such user: the units are not installed yet, and make it themselves
+        if not state.exists():
+            state.mkdir(mode=0o750, parents=True)
+            shutil.chown(state, "edge-ad", "edge-ad")

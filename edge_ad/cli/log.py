@@ -8,6 +8,8 @@ import os
 import sys
 from collections.abc import Mapping
 
+import click
+
 # What syslog and the journal call them.
 _PRIORITIES = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6}
 
@@ -26,9 +28,11 @@ class _ForTheJournal(logging.Formatter):
 def log_handler(environment: Mapping[str, str] = os.environ) -> logging.Handler:
     """What writes the lines. From now on a process that crashes, or is ended by the watchdog (SIGABRT),
     writes where each of its threads is."""
+    if sys.stderr is None:  # closed by who started this
+        return logging.NullHandler()
     faulthandler.enable(sys.stderr)
     handler = logging.StreamHandler(sys.stderr)
-    if _is_journal(environment):
+    if is_journal(environment):
         handler.setFormatter(_ForTheJournal())
     else:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
@@ -40,10 +44,15 @@ def log_to_stderr() -> None:
     logging.basicConfig(level=logging.INFO, handlers=[log_handler()])
 
 
-def _is_journal(environment: Mapping[str, str]) -> bool:
+def say_error(text: str) -> None:
+    """Why a program ends, for the person who called it or for the journal."""
+    click.echo(f"<{_PRIORITIES[logging.ERROR]}>{text}" if is_journal() else text, err=True)
+
+
+def is_journal(environment: Mapping[str, str] = os.environ) -> bool:
     """Whether standard error is what systemd connected to the journal, and not sent elsewhere since."""
     try:
         there = os.fstat(sys.stderr.fileno())
-    except (OSError, ValueError):
+    except (OSError, ValueError, AttributeError):
         return False
     return environment.get("JOURNAL_STREAM") == f"{there.st_dev}:{there.st_ino}"

@@ -12,6 +12,7 @@ from importlib import import_module
 import click
 
 from edge_ad import __version__
+from edge_ad.cli.log import say_error
 from edge_ad.errors import EdgeAdError
 
 # name -> (module under edge_ad.cli, one line of help)
@@ -79,9 +80,9 @@ def main() -> None:
         sys.stderr.close()
         sys.exit(1)
     except EdgeAdError as error:
-        click.echo(f"edge-ad: {error}", err=True)
+        say_error(f"edge-ad: {error}")
         sys.exit(error.exit_code)
     except OSError as error:
         # A full or read-only disk, a missing directory: the system's own words name the path.
-        click.echo(f"edge-ad: {error}; free space or give a writable path", err=True)
+        say_error(f"edge-ad: {error}; free space or give a writable path")
         sys.exit(5)

@@ -24,6 +24,8 @@ def command(config: Path, json_to: str | None) -> None:
         return
     stop = ", asks for a LINE STOP" if answer.get("line_stop") else ""
     click.echo(f"{answer['station']}: {answer['state']}{stop}, pid {answer['pid']}")
+    if answer.get("why"):
+        click.echo(f"no engine {answer['why']}")
     bundle = (answer.get("bundle") or "none yet")[:12]
     engine = f", {answer['engine']}" if answer.get("engine") else ""
     click.echo(f"product  {answer['product']}, bundle {bundle}{engine}")
@@ -36,4 +38,6 @@ def command(config: Path, json_to: str | None) -> None:
     for name, consumer in answer.get("verdicts", {}).get("consumers", {}).items():
         waiting = f", {consumer['depth']} not acknowledged" if consumer["depth"] else ""
         click.echo(f"consumer {name}: {consumer['state']}{waiting}")
+    if answer.get("evidence_dropped"):
+        click.echo(f"evidence of {answer['evidence_dropped']} parts was not kept; the log says why")
     click.echo(f"metrics  {answer['metrics']}")

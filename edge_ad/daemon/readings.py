@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import platform
+import shutil
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prometheus_client import ProcessCollector
@@ -88,9 +90,26 @@ def watch(
         "state",
         lambda: dict.fromkeys(STATES, 0) | {state(): 1},
     )
+    metrics.watch(
+        "gauge", "edge_ad_disk_free_bytes", "Left on the disk of state_dir.", "",
+        lambda: {"": _disk(evidence.archive.state)[1]},
+    )  # fmt: skip
+    metrics.watch(
+        "gauge", "edge_ad_disk_size_bytes", "What the disk of state_dir holds.", "",
+        lambda: {"": _disk(evidence.archive.state)[0]},
+    )  # fmt: skip
     # One descriptor too many, and ZeroMQ ends the process: an alarm needs to know before.
     ProcessCollector(registry=metrics.registry)
     _watch_evidence(metrics, evidence)
+
+
+def _disk(state: Path) -> tuple[float, float]:
+    """All of it and what is free, bytes; NaN where the disk does not say."""
+    try:
+        usage = shutil.disk_usage(state)
+    except OSError:
+        return float("nan"), float("nan")
+    return usage.total, usage.free
 
 
 def watch_triggers(metrics: Metrics, daemon: Daemon) -> None:

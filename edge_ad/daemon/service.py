@@ -85,6 +85,7 @@ class Daemon:
         self._started = self.stopping = False
         self._failing: PartInspector | None = None  # what asked to be built anew last
         self._state = ""
+        self._reloads = 0  # asked for by a signal, and not done
         self._desk = Desk(self)
         self._inbox: SimpleQueue[tuple[str, str]] = SimpleQueue()  # put is safe in signal handlers
         self._closing = ExitStack()
@@ -256,10 +257,13 @@ class Daemon:
         if order in _LEVELS:
             log.log(_LEVELS[order], "%s", text)
         elif order == "reload":
+            self._reloads += 1
             self._supervisor.reloading()
             self.reload().add_done_callback(lambda _: self._inbox.put(("reloaded", "")))
         elif order == "reloaded":
-            self._supervisor.say("READY=1")
+            self._reloads -= 1
+            if not self._reloads:
+                self._supervisor.say("READY=1")
         elif order == "rebuild" and self._failing is not None:
             self.changes.rebuild(self._failing, text)
         elif order == "stop":
@@ -323,5 +327,6 @@ class Daemon:
         if state != self._state:
             self._state = state
             log.info("%s: %s", self.station.station, state)
-            said = "STOPPING=1" if self.stopping else "READY=1" if self._started else ""
+            ready = self._started and not self._reloads
+            said = "STOPPING=1" if self.stopping else "READY=1" if ready else ""
             self._supervisor.say(*filter(None, (said, f"STATUS={state}")))

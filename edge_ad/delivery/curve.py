@@ -16,6 +16,7 @@ import zmq
 
 from edge_ad.errors import ConfigError, DeliveryError
 
+CREDENTIALS = Path("/run/credentials")
 PUBLIC, SECRET = ".key", ".key_secret"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _LINE = re.compile(rb"""^\s*(public|secret)-key\s*=\s*(?:"([^"]*)"|'([^']*)')\s*$""", re.M)
@@ -64,10 +65,9 @@ def read_pair(path: Path) -> KeyPair:
 
 
 def _is_credential(path: Path) -> bool:
-    """Whether systemd gave it to this service (LoadCredential=). Nobody else may read it; where that is
+    """Whether systemd gave it to a service (LoadCredential=). Nobody else may read it; where that is
     held by an access list, the list's mask looks like a right of the group."""
-    given = os.environ.get("CREDENTIALS_DIRECTORY", "")
-    return bool(given) and path.parent == Path(given)
+    return path.parent.parent == CREDENTIALS
 
 
 def read_public(path: Path) -> bytes:

@@ -142,6 +142,11 @@ def _check_ipc(endpoint: str, key: str) -> None:
         raise DeliveryError(
             f"{key}: the path of {endpoint} is longer than {_IPC_LIMIT} bytes; set a shorter {key}"
         )
+    if not path.parent.is_dir():
+        raise DeliveryError(
+            f"{key}: there is no directory {path.parent}; make it (in a unit RuntimeDirectory= does) or "
+            f"set another {key}"
+        )
     with unix.socket(unix.AF_UNIX, unix.SOCK_STREAM) as probe:
         probe.settimeout(1.0)
         try:

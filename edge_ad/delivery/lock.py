@@ -3,6 +3,7 @@ sees to that."""
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
@@ -23,13 +24,8 @@ class StateLock:
             state.mkdir(parents=True, exist_ok=True)
             self._file = path.open("a+", encoding="ascii")
         except OSError as error:
-            # A service may write to nothing else, whatever the directory's owner and mode are.
-            own = os.environ.get("STATE_DIRECTORY", "")
-            remedy = (
-                f"set {own}, which this service may write to" if own else "make it so or set another"
-            )
             raise DeviceError(
-                f"state_dir: {state} is not writable ({error.strerror}); {remedy}"
+                f"state_dir: {state} is not writable ({error.strerror}); {_remedy(state, error)}"
             ) from error
         if not _try_lock(self._file.fileno(), patience_s=0.5):
             pid = _read_pid(path)
@@ -64,6 +60,18 @@ def running_pid(state: Path) -> int | None:
     except OSError:
         return None
     return _read_pid(path)
+
+
+def _remedy(state: Path, error: OSError) -> str:
+    given = [Path(one) for one in os.environ.get("STATE_DIRECTORY", "").split(":") if one]
+    if given and not any(state.is_relative_to(one) for one in given):
+        # A service may write to nothing else, whatever the directory's owner and mode are.
+        return f"set {given[0]}, or give the unit ReadWritePaths={state}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "free some space"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f"'chown -R {os.geteuid()}: {state}' where another user wrote there, or set another"
+    return "make it so or set another"
 
 
 def _try_lock(descriptor: int, patience_s: float, kind: int = fcntl.LOCK_EX) -> bool:

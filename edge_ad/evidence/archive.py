@@ -45,6 +45,7 @@ class Archive:
     counters may be read by others."""
 
     def __init__(self, state: Path, usage: Callable[[Path], Usage] = shutil.disk_usage) -> None:
+        self.state = state
         self.root = state / DIRECTORY
         self.bytes = 0
         self.evicted = 0

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import subprocess
 import sys
-
-import pytest
-
-from edge_ad.cli.log import log_handler
 
 SAYS = (
     "import logging, os, sys; from edge_ad.cli.log import log_to_stderr\n"
@@ -38,16 +32,22 @@ def test_who_is_not_the_journal_gets_times() -> None:
     ]  # fmt: skip
 
 
-def test_a_standard_error_that_is_no_file_is_not_the_journal(monkeypatch: pytest.MonkeyPatch) -> None:
-    class NoFile:
-        def fileno(self) -> int:
-            raise ValueError("closed")
+def test_a_standard_error_that_is_closed_is_no_reason_to_end() -> None:
+    code = "import logging; from edge_ad.cli.log import log_to_stderr, say_error\nlog_to_stderr()"
+    code += "\nlogging.getLogger('edge_ad').error('x'); say_error('y'); print('well')"
+    done = subprocess.run(
+        ["sh", "-c", f'{sys.executable} -c "$1" 2>&-', "sh", code],
+        stdout=subprocess.PIPE, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "well\n")
 
-        def write(self, _: str) -> int:
-            return 0
 
-    monkeypatch.setattr(sys, "stderr", NoFile())
-    monkeypatch.setattr("faulthandler.enable", lambda _: None)
-    handler = log_handler({"JOURNAL_STREAM": "1:2"})
-    record = logging.LogRecord("edge_ad", logging.INFO, os.devnull, 1, "x", None, None)
-    assert handler.format(record).endswith(" INFO x")
+def test_why_a_command_ends_has_a_priority_in_the_journal_alone() -> None:
+    code = (
+        SAYS[: SAYS.index("log_to_stderr();")].replace("log_to_stderr", "say_error") + "say_error('why')"
+    )
+    for moved, expected in (("0", "<3>why\n"), ("1", "why\n")):
+        done = subprocess.run(
+            [sys.executable, "-c", code, moved], capture_output=True, text=True, check=True
+        )
+        assert done.stderr == expected

@@ -14,6 +14,7 @@ import zmq
 from daemon_line import wait_for
 from zmq.auth import load_certificate
 
+from edge_ad.delivery import curve
 from edge_ad.delivery.control import ControlClient, ControlServer
 from edge_ad.delivery.curve import (
     Keys,
@@ -117,12 +118,12 @@ def test_a_secret_that_others_may_read_is_refused_with_its_mode(tmp_path: Path, 
 def test_a_credential_of_the_service_is_its_own_whatever_the_mode_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_pair(tmp_path, "station")
-    secret = tmp_path / "station.key_secret"
+    write_pair(tmp_path / "edge-ad@line1.service", "station")
+    secret = tmp_path / "edge-ad@line1.service" / "station.key_secret"
     secret.chmod(0o440)  # as where an access list lets the service's user read it
-    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
-    assert read_pair(secret).public == read_public(tmp_path / "station.key")
-    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "other"))
+    with monkeypatch.context() as given:
+        given.setattr(curve, "CREDENTIALS", tmp_path)
+        assert read_pair(secret).public == read_public(secret.with_suffix(".key"))
     with pytest.raises(ConfigError, match="mode 0440"):
         read_pair(secret)
 

@@ -10,6 +10,7 @@ import sys
 import sysconfig
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -34,12 +35,14 @@ exec systemd-nspawn -q -D /run/over/root -b --keep-unit --register=no --private-
 
 def why_not() -> str:
     """What is missing for a boot; empty: nothing."""
-    if os.geteuid() != 0:
-        return "a container takes root"
     missing = [name for name in ("unshare", "nsenter", "systemd-nspawn") if not shutil.which(name)]
     if missing or not Path("/usr/lib/systemd/systemd").exists():
-        return f"no {', '.join(missing) or 'systemd'}: apt-get install systemd-container systemd-sysv"
-    return ""
+        return f"no {', '.join(missing) or 'systemd'}: apt-get install systemd-container"
+    tried = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", "mount --make-rprivate / && mount -t tmpfs tmpfs /run"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return f"no container: {tried.stderr.strip()}; be root" if tried.returncode else ""
 
 
 class Machine:
@@ -60,10 +63,13 @@ class Machine:
     def __enter__(self) -> Machine:
         self._up.mkdir(parents=True, exist_ok=True)
         self._install()
+        for path in (self._up, *self._up.rglob("*")):
+            if path.is_dir():  # they become the machine's own, whatever the umask is here
+                path.chmod(0o755)
         binds = {
             sys.base_prefix: "/opt/python",
             sysconfig.get_path("purelib"): "/opt/edge-ad/packages",
-            str(ROOT): "/opt/edge-ad/source",
+            str(ROOT / "edge_ad"): "/opt/edge-ad/source/edge_ad",
         }
         with (self._base / "console").open("w") as console:
             self._process = subprocess.Popen(
@@ -74,6 +80,8 @@ class Machine:
             )  # fmt: skip
         try:
             self.wait(lambda: self._find_leader() and self._state() in ("running", "degraded"), 60)
+            self.run("systemd-sysusers")
+            self.run("systemd-tmpfiles", "--create")
         except BaseException:
             self.__exit__()
             raise
@@ -112,14 +120,15 @@ class Machine:
         """What the units of edge_ad wrote."""
         if not self.leader:
             return ""
-        return self.run(
-            "journalctl",
-            "--no-pager",
-            "-o",
-            "short-monotonic",
-            *(options or ("-u", "edge-ad*")),
-            check=False,
-        )
+        self.run("journalctl", "--sync", check=False)
+        chosen = options or ("-u", "edge-ad*")
+        return self.run("journalctl", "--no-pager", "-o", "short-monotonic", *chosen, check=False)
+
+    def cursor(self) -> str:
+        """The journal's end: with `--after-cursor` there is what comes from now on."""
+        self.run("journalctl", "--sync")
+        said = self.run("journalctl", "-n", "1", "--show-cursor", "-o", "cat")
+        return said.splitlines()[-1].removeprefix("-- cursor: ")
 
     def wait(self, condition: Callable[[], object], timeout_s: float = 60) -> None:
         """Poll until it is so."""
@@ -143,14 +152,16 @@ class Machine:
             f'exec /opt/python/bin/{Path(sys.executable).resolve().name} -m edge_ad "$@"\n',
             0o755,
         )
-        (self._up / "opt").chmod(0o755)
 
     def _find_leader(self) -> int:
-        """The container's first process, as this machine numbers it."""
-        children = subprocess.run(
-            ["pgrep", "-P", str(self._process.pid)], capture_output=True, text=True, check=False
-        ).stdout.split()
-        self.leader = int(children[0]) if children else 0
+        """The container's first process, as this machine numbers it; 0 until there is one."""
+        process = Path(f"/proc/{self._process.pid}")
+        for child in (process / "task" / process.name / "children").read_text().split():
+            with suppress(OSError):  # what makes its file system may be gone again
+                status = Path(f"/proc/{child}/status").read_text()
+                numbers = next(line for line in status.splitlines() if line.startswith("NSpid:"))
+                if len(numbers.split()) > 2:  # it has another number in the container
+                    self.leader = int(child)
         return self.leader
 
     def _state(self) -> str:
