@@ -202,7 +202,7 @@ def render(board: dict[str, Any], source: Prometheus, output: Path, width: float
                       color="black" if axes.get_facecolor() == (1, 1, 1, 1) else "white")  # fmt: skip
         else:
             axes.set_title(panel["title"], size=9, loc="left", pad=4)
-    figure.savefig(output, dpi=80)
+    figure.savefig(output, dpi=64)
 
 
 def main() -> None:
@@ -211,7 +211,7 @@ def main() -> None:
     parser.add_argument("--prometheus", default="http://127.0.0.1:9090")
     parser.add_argument("--station", default="line1")
     parser.add_argument("--minutes", type=float, default=15)
-    parser.add_argument("--width", type=float, default=16, help="inches of 80 pixels")
+    parser.add_argument("--width", type=float, default=16, help="inches of 64 pixels")
     parser.add_argument("-o", "--output", type=Path, required=True)
     words = parser.parse_args()
     text = (
