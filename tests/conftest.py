@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Deselect (not skip) the slow tier unless it was asked for; it has its own, longer time limit."""
     slow = [item for item in items if item.get_closest_marker("slow")]
     if SLOW:
-        for item in slow:
-            if not item.get_closest_marker("timeout"):
-                item.add_marker(pytest.mark.timeout(3600))
+        for item in items:  # any may have to wait for one that wants the machine for itself
+            item.add_marker(pytest.mark.timeout(3600), append=False)
         return
     if slow:
         config.hook.pytest_deselected(items=slow)
@@ -35,6 +35,21 @@ def pytest_runtest_makereport(
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid}: skipped under CI: {report.longrepr}"
     return report
+
+
+@pytest.fixture(autouse=True)
+def machine_is_shared(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """In the slow tier nothing runs beside a test that is marked `alone`: it is about time, and its
+    processes need all cores."""
+    if not SLOW:
+        yield
+        return
+    alone = request.node.get_closest_marker("alone") is not None
+    with (tmp_path_factory.getbasetemp().parent / "machine.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        yield
 
 
 @pytest.fixture(scope="session")
