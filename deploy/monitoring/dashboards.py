@@ -23,9 +23,8 @@ SOURCE = common.DataSourceRef(type_val="prometheus", uid="${datasource}")
 
 def build(panel: Panel) -> Any:
     """The panel as Grafana's own."""
-    made: Any = {
-        "stat": stat.Panel, "lines": timeseries.Panel, "bars": timeseries.Panel, "table": table.Panel,
-    }[panel.kind]()  # fmt: skip
+    kind, finish = _KINDS[panel.kind]
+    made: Any = kind()
     made.title(panel.title).datasource(SOURCE).unit(panel.unit).span(panel.width).height(panel.height)
     if panel.text:
         made.description(panel.text)
@@ -40,17 +39,14 @@ def build(panel: Panel) -> Any:
         else:
             target.legend_format(query.legend)
         made.with_target(target)
-    steps = [models.Threshold(value=None, color=GREEN)]
-    steps += [models.Threshold(value=value, color=colour) for value, colour in panel.steps if value]
-    made.thresholds(
-        dashboards.ThresholdsConfig()
-        .mode(models.ThresholdsMode.ABSOLUTE)
-        .steps(steps if panel.steps else steps[:1])
-    )
+    steps = [
+        models.Threshold(value=value, color=colour) for value, colour in ((None, GREEN), *panel.steps)
+    ]
+    made.thresholds(dashboards.ThresholdsConfig().mode(models.ThresholdsMode.ABSOLUTE).steps(steps))
     for name, colour in panel.colours.items():
         fixed = models.DynamicConfigValue(id_val="color", value={"mode": "fixed", "fixedColor": colour})
         made.override_by_name(name, [fixed])
-    {"stat": _stat, "lines": _lines, "bars": _bars, "table": _table}[panel.kind](made, panel)
+    finish(made, panel)
     return made
 
 
@@ -108,6 +104,14 @@ def _table(made: Any, panel: Panel) -> None:
         )
     link = {"title": "this line", "url": "/d/edge-ad-line?var-station=${__data.fields.station}"}
     made.override_by_name("station", [models.DynamicConfigValue(id_val="links", value=[link])])
+
+
+_KINDS: dict[str, tuple[Any, Any]] = {
+    "stat": (stat.Panel, _stat),
+    "lines": (timeseries.Panel, _lines),
+    "bars": (timeseries.Panel, _bars),
+    "table": (table.Panel, _table),
+}
 
 
 def dashboard(title: str, uid: str, rows: list[tuple[str, list[Panel]]], chosen: bool) -> str:

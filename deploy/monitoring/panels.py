@@ -28,7 +28,8 @@ class Query:
 
 @dataclass(frozen=True)
 class Panel:
-    """One panel. `width` of 24; `steps`: value from which a colour holds; `colours`: by series."""
+    """One panel. `width` of 24; `steps`: value from which a colour holds, green below; `colours`:
+    by series."""
 
     title: str
     kind: str  # "stat", "lines", "bars" or "table"
@@ -44,16 +45,16 @@ class Panel:
     named: bool = False  # stat: shows the series' name
 
 
-def rate(name: str, by: str = "", window: str = "$__rate_interval", more: str = "") -> str:
+def rate(name: str, by: str = "", more: str = "") -> str:
     """The rate of a counter of the chosen station, summed."""
     grouped = f" by ({by})" if by else ""
-    return f'sum{grouped} (rate({name}{{station="$station"{more}}}[{window}]))'
+    return f'sum{grouped} (rate({name}{{station="$station"{more}}}[$__rate_interval]))'
 
 
-def quantile(share: float, name: str, by: str = "", more: str = "") -> str:
+def quantile(share: float, name: str, by: str = "") -> str:
     """A quantile of a histogram of the chosen station."""
     labels = f"{by}, le" if by else "le"
-    return f"histogram_quantile({share}, {rate(f'{name}_bucket', labels, more=more)})"
+    return f"histogram_quantile({share}, {rate(f'{name}_bucket', labels)})"
 
 
 def own(name: str, more: str = "") -> str:
@@ -98,7 +99,7 @@ LINE: list[tuple[str, list[Panel]]] = [
                 "percentunit",
                 width=4,
                 height=4,
-                steps=((0, GREEN), (0.001, YELLOW), (0.01, RED)),
+                steps=((0.001, YELLOW), (0.01, RED)),
             ),
             Panel(
                 "99 % are judged within",
@@ -118,7 +119,7 @@ LINE: list[tuple[str, list[Panel]]] = [
                 ),
                 width=4,
                 height=4,
-                steps=((0, GREEN), (1, RED)),
+                steps=((1, RED),),
             ),
         ],
     ),
@@ -150,7 +151,7 @@ LINE: list[tuple[str, list[Panel]]] = [
                     Query(quantile(0.99, "edge_ad_score_ratio"), "99 %"),
                 ),
                 width=12,
-                steps=((0, GREEN), (1, RED)),
+                steps=((1, RED),),
                 text="Above 1 is a reject. A median that wanders is light, focus or another material.",
             ),
             Panel(
@@ -329,7 +330,7 @@ FLEET: list[tuple[str, list[Panel]]] = [
                 (Query('count(up{job="edge_ad"} == 0) or vector(0)', "", True),),
                 width=6,
                 height=4,
-                steps=((0, GREEN), (1, RED)),
+                steps=((1, RED),),
             ),
             Panel(
                 "Parts per minute, all lines", "stat", (Query(f"60 * sum({PARTS})"),), width=6, height=4
@@ -340,7 +341,7 @@ FLEET: list[tuple[str, list[Panel]]] = [
                 (Query(f"count({FIRING}) or vector(0)", "", True),),
                 width=6,
                 height=4,
-                steps=((0, GREEN), (1, RED)),
+                steps=((1, RED),),
             ),
             Panel(
                 "Stations",

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edge_ad.delivery.control import ControlClient
-from edge_ad.delivery.curve import station_keys
+from edge_ad.delivery.access import open_control_at
 from edge_ad.delivery.lock import running_pid
 from edge_ad.errors import DeliveryError
 
@@ -23,8 +22,8 @@ def reload_daemon(state: Path, endpoint: str, secret: Path | None = None) -> str
     if pid is None:
         return "no daemon is running here; 'edge-ad run' starts with this bundle"
     try:
-        with ControlClient(endpoint, keys=station_keys(secret, endpoint)) as client:
-            answer = client.request("reload", timeout_s=RELOAD_TIMEOUT_S)
+        with open_control_at(endpoint, secret, RELOAD_TIMEOUT_S) as client:
+            answer = client.request("reload")
     except DeliveryError as error:
         raise DeliveryError(
             f"the bundle is active on disk, but the daemon with pid {pid} still runs the old one: "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from edge_ad.config import Station
 from edge_ad.delivery.control import ControlClient
@@ -36,8 +37,12 @@ def describe_access(station: Station) -> str:
 def open_control(station: Station, timeout_s: float = 5.0) -> ControlClient:
     """What a command of the station asks its daemon by. Raises ConfigError for the station's key, and
     DeliveryError."""
-    keys = station_keys(station.curve_secret, station.control_endpoint)
-    return ControlClient(station.control_endpoint, timeout_s, keys=keys)
+    return open_control_at(station.control_endpoint, station.curve_secret, timeout_s)
+
+
+def open_control_at(endpoint: str, secret: Path | None, timeout_s: float = 5.0) -> ControlClient:
+    """The same, by the control socket's endpoint and the file of the station's secret key."""
+    return ControlClient(endpoint, timeout_s, keys=station_keys(secret, endpoint))
 
 
 def _endpoints(station: Station) -> dict[str, str]:

@@ -6,9 +6,7 @@ import importlib
 import json
 import re
 import shutil
-import socket
 import subprocess
-import sys
 import time
 import urllib.parse
 import urllib.request
@@ -19,14 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from free_ports import free_ports
 from tiny_bundle import HEIGHT, WIDTH, make_bundle
+from tiny_station import ENTRY
 
 from edge_ad.delivery.curve import write_pair
 
 MONITORING = Path(__file__).resolve().parents[2] / "deploy" / "monitoring"
 RULES = MONITORING / "prometheus" / "edge_ad.rules.yml"
 DASHBOARDS = sorted((MONITORING / "grafana" / "dashboards").glob("*.json"))
-EDGE_AD = [sys.executable, "-c", "from edge_ad.cli.main import main; main()"]
 
 needs_prometheus = pytest.mark.skipif(
     not (shutil.which("prometheus") and shutil.which("promtool")),
@@ -101,7 +100,7 @@ class Site:
         self._stack = stack
         self._started = 0
         ports = dict(
-            zip(("edge_ad", "edge_ad_gate", "edge_ad_plc", "modbus", "web"), free(5), strict=True)
+            zip(("edge_ad", "edge_ad_gate", "edge_ad_plc", "modbus", "web"), free_ports(5), strict=True)
         )
         self._url = f"http://127.0.0.1:{ports['web']}/api/v1"
         make_bundle(root / "state")
@@ -181,7 +180,7 @@ port = {ports["edge_ad_plc"]}
 
     def _run(self, root: Path, command: str, file: str, text: str) -> None:
         (root / file).write_text(text)
-        self._start(root, *EDGE_AD, command, "-c", str(root / file))
+        self._start(root, *ENTRY, command, "-c", str(root / file))
 
     def _start(self, root: Path, *words: str) -> None:
         self._started += 1
@@ -189,15 +188,6 @@ port = {ports["edge_ad_plc"]}
         process = subprocess.Popen(words, cwd=root, stdout=log, stderr=log)
         self._stack.callback(process.wait)
         self._stack.callback(process.terminate)
-
-
-def free(count: int) -> list[int]:
-    """Ports that nobody uses."""
-    with ExitStack() as stack:
-        taken = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in taken:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in taken]
 
 
 @pytest.fixture(scope="module")

@@ -39,7 +39,8 @@ with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
 os.unlink("/tmp/bare")
 """
 
-pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not())
+WHY_NOT = why_not()
+pytestmark = pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from free_ports import free_ports
 from plc_daemon import Daemon
 from plc_program import until
 
@@ -43,12 +43,6 @@ port = 0
 def short() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="plc-", dir="/tmp") as directory:
         yield Path(directory)
-
-
-def free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Restarter:
@@ -88,7 +82,7 @@ def test_no_kill_of_the_bridge_lets_a_bad_part_pass_or_loses_a_verdict(short: Pa
     with Daemon(short / "d") as daemon:
         daemon.judge = lambda part: Decision.REJECT if part in bad else Decision.PASS
         config = short / "plc.toml"
-        config.write_text(CONFIG.format(daemon=daemon, port=(port := free_port())))
+        config.write_text(CONFIG.format(daemon=daemon, port=(port := free_ports(1)[0])))
         restarter = Restarter(config)
         try:
             program = PlcProgram(Settings(PARTS, gate_ms=1000.0, patience_ms=2000.0))
