@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -69,8 +70,9 @@ class ControlClient:
         limit = self.timeout_s if timeout_s is None else timeout_s
         self._id += 1
         end = time.monotonic() + limit
-        if self._socket.poll(int(limit * 1000), zmq.POLLOUT):
-            self._socket.send(wire.encode(Request(VERSION, self._id, command, args)), zmq.DONTWAIT)
+        self._socket.setsockopt(zmq.SNDTIMEO, int(limit * 1000))
+        with suppress(zmq.Again):  # nobody to send it to; a poll would not tell, keys are refused later
+            self._socket.send(wire.encode(Request(VERSION, self._id, command, args)))
         while self._socket.poll(int(max(0.0, end - time.monotonic()) * 1000)):
             reply = wire.decode_reply(self._socket.recv())
             if reply.id != self._id:

@@ -160,6 +160,7 @@ def test_killed_daemon_loses_nothing_that_it_committed(
     daemon = start()
     wait_for(lambda: len({e for e, *_ in gate.seen}) == 2, PATIENCE_S)
     wait_for(lambda: gate.seen[-1][1] > 30, PATIENCE_S)
+    wait_for(lambda: gate.verdicts[-1].live, PATIENCE_S)  # a slow link is told the first ones again
     daemon.stop()
     told = kept(tmp_path)
     assert told[: len(committed)] == committed
