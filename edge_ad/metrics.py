@@ -44,7 +44,7 @@ QUALITY_BUCKETS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.925, 0.95, 0.975, 1.0)
 
 MOST_CLIENTS = 8  # of a metrics endpoint at once
 
-Reading = Callable[[], Mapping[str, float]]
+Reading = Callable[[], Mapping[Any, float]]  # by a label's value, or those of several
 
 
 class Metrics:
@@ -193,20 +193,27 @@ class Metrics:
             self._detection.labels(kind, "confident").set(confident)
             self._detection_parts.labels(kind).set(parts)
 
-    def watch(self, kind: str, name: str, text: str, label: str, read: Reading) -> None:
-        """Export what `read` returns at each scrape: values by the label's value, "" without a label."""
+    def watch(
+        self, kind: str, name: str, text: str, label: str | tuple[str, ...], read: Reading
+    ) -> None:
+        """Export what `read` returns at each scrape: values by the label's value, "" without a label, or
+        by the values of several labels."""
         self.registry.register(_Watched(kind, name, text, label, read))
 
 
 class _Watched(Collector):
-    def __init__(self, kind: str, name: str, text: str, label: str, read: Reading) -> None:
+    def __init__(
+        self, kind: str, name: str, text: str, label: str | tuple[str, ...], read: Reading
+    ) -> None:
         self._family = CounterMetricFamily if kind == "counter" else GaugeMetricFamily
-        self._name, self._text, self._label, self._read = name, text, label, read
+        self._name, self._text, self._read = name, text, read
+        self._labels = [one for one in ((label,) if isinstance(label, str) else label) if one]
 
     def collect(self) -> Iterable[Metric]:
-        family = self._family(self._name, self._text, labels=[self._label] if self._label else [])
+        family = self._family(self._name, self._text, labels=self._labels)
         for value, number in self._read().items():
-            family.add_metric([value] if self._label else [], number)
+            values = [value] if isinstance(value, str) else list(value)
+            family.add_metric(values if self._labels else [], number)
         return [family]
 
 

@@ -51,6 +51,9 @@ class Reason(str, Enum):
     OVERFLOW = "overflow"  # the part found the queue of waiting parts full
     KEY_REUSED = "key_reused"  # another part had this key before
     STOPPED = "stopped"  # the daemon stopped before the part was inspected
+    DARK = "dark"  # nearly all of the frame is black
+    SATURATED = "saturated"  # nearly all of the frame is white
+    FROZEN = "frozen"  # the frame is bit for bit the one before it
 
     def __str__(self) -> str:
         return self.value

@@ -23,6 +23,9 @@ from edge_ad.delivery.wire import Header, ScoreBody
 from edge_ad.errors import CaptureError
 from edge_ad.frame import Frame, Image
 
+# Scripts show the same part again and again, or a black frame for a bad one.
+STILL = {"dark": 0, "bright": 255, "frozen": 0}
+
 
 def good(index: int, width: int = WIDTH, height: int = HEIGHT) -> Image:
     """A good part."""
@@ -104,7 +107,9 @@ class Line:
             "schema": 1,
             "station": "line1",
             "state_dir": str(state),
-            "camera": [{"name": n, "uri": "fake://", **(camera_options or {})} for n in self.scripts],
+            "camera": [
+                {"name": n, "uri": "fake://", **STILL, **(camera_options or {})} for n in self.scripts
+            ],
             "scores": {"endpoint": "tcp://127.0.0.1:0"},
             "metrics": {"port": 0},
             **(options or {}),

@@ -13,6 +13,7 @@ from edge_ad.bundle import (
     BackboneRef,
     CalibrationSetRef,
     CameraRule,
+    GoodLooks,
     Manifest,
     Preprocess,
     ReductionRef,
@@ -30,6 +31,7 @@ from edge_ad.capture.parts import render_part
 from edge_ad.config import Profile
 from edge_ad.gaussian.threshold import conformal
 from edge_ad.gaussian.view import Features, FitSettings, fit_view
+from edge_ad.monitor.looks import STATISTICS, look
 from edge_ad.preprocess import RULE, Preprocessor
 
 WIDTH, HEIGHT = 96, 72
@@ -57,11 +59,12 @@ def make_bundle(
     grid = backbone.local if profile == "default" else None
     engine = open_features(backbone, threads=1, local=grid is not None)
     preprocessor = Preprocessor(backbone.height, backbone.width)
-    pooled, positions = [], []
+    pooled, positions, looks = [], [], []
     for index in range(parts):
         image, _ = render_part(seed, index, WIDTH, HEIGHT, 0.0)
         preprocessor.prepare(image, None, engine.input[0])
         pooled.append(engine.infer()[0].copy())
+        looks.append(look(image))
         if engine.local is not None:
             positions.append(engine.local[0].copy())
     features = Features(np.stack(pooled), np.stack(positions) if grid else None)
@@ -72,6 +75,8 @@ def make_bundle(
     local = []
     if fit.local is not None and fit.combination is not None:
         local = [local_fit(fit.local, fit.combination)] * len(cameras)
+    columns = [sorted(column) for column in zip(*looks, strict=True)]
+    values = dict(zip(STATISTICS, columns, strict=True))
     manifest = Manifest(
         id=name,
         product=product,
@@ -85,7 +90,12 @@ def make_bundle(
             width=backbone.width,
             cameras={
                 c: CameraRule(
-                    pixel_rule="auto8", frame_size="fixed", width=WIDTH, height=HEIGHT, channels=1
+                    pixel_rule="auto8",
+                    frame_size="fixed",
+                    width=WIDTH,
+                    height=HEIGHT,
+                    channels=1,
+                    looks=GoodLooks(patch=None, **values),
                 )
                 for c in cameras
             },
@@ -105,6 +115,7 @@ def make_bundle(
                 levels=[level_fits(backbone.levels, fit.gaussians)] * len(cameras),
                 reference_scores={},
                 local=local,
+                good_scores=sorted(fit.outside.tolist()),
             )
         },
     )

@@ -14,6 +14,7 @@ PER_STATE = 'max by (state) (edge_ad_state{station="$station"}) == 1'
 PARTS, REJECTED = "station:edge_ad_parts:rate5m", "station:edge_ad_reject_ratio:rate10m"
 NOT_JUDGED, WITHIN = "station:edge_ad_fault_ratio:rate10m", "station:edge_ad_part_seconds:p99_5m"
 FIRING = 'ALERTS{alertname=~"EdgeAd.*", alertstate="firing"}'
+GREY_VALUE, SHARPNESS = ', statistic="grey"', ', statistic="focus"'
 FAULTS, EXPECTED = ', verdict="FAULT"', ', kind="expected"'
 
 
@@ -233,6 +234,32 @@ LINE: list[tuple[str, list[Panel]]] = [
                 "lines",
                 (Query(own("edge_ad_camera_frame_age_seconds"), "{{camera}}"),),
                 "s",
+            ),
+        ],
+    ),
+    (
+        "What the pictures look like",
+        [
+            Panel(
+                "Drift",
+                "lines",
+                (Query(own("edge_ad_drift_ratio"), "{{camera}} {{statistic}}"),),
+                width=12,
+                steps=((1, RED),),
+                text="Against the calibration's good parts; 1 is an alarm.",
+            ),
+            Panel(
+                "Grey value",
+                "lines",
+                (Query(own("edge_ad_picture", GREY_VALUE), "{{camera}}"),),
+                width=6,
+                text="Of the reference patch, 0 to 255.",
+            ),
+            Panel(
+                "Sharpness",
+                "lines",
+                (Query(own("edge_ad_picture", SHARPNESS), "{{camera}}"),),
+                width=6,
             ),
         ],
     ),

@@ -13,6 +13,7 @@ Nothing in a bundle is ever unpickled.
 
 from __future__ import annotations
 
+from edge_ad.bundle.looks import GoodLooks
 from edge_ad.bundle.manifest import (
     BackboneRef,
     CalibrationSetRef,
@@ -68,6 +69,7 @@ __all__ = [
     "Chi2",
     "DeclaredPart",
     "Entry",
+    "GoodLooks",
     "Jitter",
     "LevelFit",
     "LocalFit",

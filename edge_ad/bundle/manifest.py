@@ -11,6 +11,7 @@ from msgspec import Meta
 
 from edge_ad.backbone.engine import EngineIdentity
 from edge_ad.backbone.spec import Level, Local
+from edge_ad.bundle.looks import GoodLooks, check_good, check_looks
 from edge_ad.config import PAPER, Profile, Roi, Screen
 from edge_ad.errors import ArtifactError
 from edge_ad.gaussian.threshold import Promise
@@ -80,6 +81,7 @@ class CameraRule(_Struct, frozen=True):
     locate: LocateRule | None = None
     jitter: Jitter | None = None
     px_per_mm: Annotated[float, Meta(ge=0)] = 0.0  # 0: not known
+    looks: GoodLooks | None = None  # null for frames of any size
 
 
 class Preprocess(_Struct, frozen=True):
@@ -222,6 +224,7 @@ class Section(_Struct, frozen=True):
     zones: list[ZoneScale] = []  # the rest, then each zone that has a share; empty where none has
     screening: Screening | None = None
     declared: dict[str, DeclaredPart] = {}
+    good_scores: list[float] = []  # of the sample, each by a fit without the part, in order
 
 
 class Manifest(_Struct, frozen=True, kw_only=True):
@@ -301,6 +304,8 @@ def _check(manifest: Manifest, where: str) -> None:
     for name, rule in manifest.preprocess.cameras.items():
         if rule.frame_size == "fixed" and min(rule.width, rule.height) < 1:
             refuse(f"camera {name!r} has frames of {rule.width} x {rule.height} px")
+        if rule.looks is not None:
+            check_looks(rule.looks, rule.width, rule.height, name, refuse)
         if rule.locate is not None and rule.locate.reference not in manifest.files:
             refuse(f"camera {name!r} locates by {rule.locate.reference!r}, which is not in the bundle")
         if rule.locate is not None and rule.locate.shot:
@@ -347,6 +352,7 @@ def _check(manifest: Manifest, where: str) -> None:
         numbers = [section.threshold, *section.scales]
         if not all(math.isfinite(value) and value > 0 for value in numbers):
             refuse(f"section {key!r} has a threshold or scale that is not a positive number: {numbers}")
+        check_good(section.good_scores, f"section {key!r}: the good parts' scores", refuse)
         unknown = sorted(set(section.reference_scores) - set(manifest.files))
         if unknown:
             refuse(f"section {key!r} scores a reference file that is not in the bundle: {unknown[0]}")

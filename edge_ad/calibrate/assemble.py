@@ -117,6 +117,7 @@ def make_manifest(
                     outcome.cameras[camera.name],
                     jitter=outcome.jitter.get(camera.name),
                     px_per_mm=camera.px_per_mm,
+                    looks=outcome.looks.get(camera.name),
                 )
                 for camera in station.pictures
             },

@@ -12,12 +12,21 @@ from numpy.typing import NDArray
 
 from edge_ad.backbone.engine import ScoreEngine
 from edge_ad.backbone.spec import Backbone
-from edge_ad.bundle import DeclaredPart, Section, all_tiles, level_head, local_head, tile_scale
+from edge_ad.bundle import (
+    DeclaredPart,
+    GoodLooks,
+    Section,
+    all_tiles,
+    level_head,
+    local_head,
+    tile_scale,
+)
 from edge_ad.bundle.tensors import Tensors
 from edge_ad.calibrate.agree import Answers, check_engine, joined_tiles
 from edge_ad.calibrate.features import extract, read_part
 from edge_ad.calibrate.gate import Judged
 from edge_ad.calibrate.job import Job, Part, Skipped
+from edge_ad.calibrate.looks import good_looks
 from edge_ad.calibrate.scoring import Scored, check_threshold, score_parts, set_threshold
 from edge_ad.calibrate.screen import Tell, check_enough
 from edge_ad.calibrate.stored import StoredFeatures, part_rows, replicate_rows
@@ -29,6 +38,7 @@ from edge_ad.errors import CheckFailed
 from edge_ad.gaussian.score import level_sum
 from edge_ad.gaussian.zones import Labels, part_scores
 from edge_ad.locate import PartLocator
+from edge_ad.monitor.reference import thinned
 from edge_ad.preprocess import PartInput
 
 
@@ -44,13 +54,14 @@ class Ready:
 @dataclass(frozen=True, slots=True, eq=False)
 class Chosen:
     """The parts that are fitted, which of them are a sample of the line [n], those that stand out, what
-    was left out, and parts that would be FAULT for how they lie."""
+    was left out, parts that would be FAULT for how they lie, and how those of the sample look."""
 
     used: list[Part]
     sampled: NDArray[np.bool_]
     suspects: Suspects
     left_out: list[Skipped]
     not_located: list[Part]
+    looks: dict[str, GoodLooks]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,7 +92,9 @@ def fit_engine(
 ) -> EngineFit:
     """Fit every tile on `parts`, the unusual ones among them left out where the job says so. Raises
     CheckFailed (too few parts, nothing to fit) and DeviceError."""
-    used, not_located, damaged = extract(job, backbone, parts, ready.locator, ready.prepare, store, tell)
+    used, not_located, damaged, seen = extract(
+        job, backbone, parts, ready.locator, ready.prepare, store, tell
+    )
     left_out = [*skipped, *damaged]
     check_enough(used, left_out, job)
     sampled = np.array([not part.declared for part in used])
@@ -102,7 +115,8 @@ def fit_engine(
             tiles = fit_tiles(job, features, settings, sampled, tell)
     if replicates is not None:
         tiles = fit_tiles(job, features, settings, sampled, tell, replicates)
-    chosen = Chosen(used, sampled, suspects, left_out, not_located)
+    looks = good_looks(job, [seen[used[i].id] for i in np.flatnonzero(sampled)])
+    chosen = Chosen(used, sampled, suspects, left_out, not_located, looks)
     return _settled(job, backbone, ready, tiles, chosen, tell)
 
 
@@ -112,7 +126,7 @@ def follow_engine(
     """Fit another engine on exactly the parts that `first` was fitted on. Raises CheckFailed where it
     has no features of one of them, else as `fit_engine` does."""
     parts, sampled = first.chosen.used, first.chosen.sampled
-    used, _, damaged = extract(job, backbone, parts, ready.locator, ready.prepare, store, tell)
+    used, _, damaged, _ = extract(job, backbone, parts, ready.locator, ready.prepare, store, tell)
     if len(used) < len(parts):
         raise CheckFailed(
             f"engine {job.key}: {damaged[0].source}: {damaged[0].detail}; engine "
@@ -164,6 +178,7 @@ def _settled(
         local=[tile.local for tile in tiles if tile.local is not None],
         zones=scored.zones,
         screening=screening(job, chosen.suspects, promise),
+        good_scores=thinned(scored.scores[sampled].tolist()),
     )
     engine.close()
     own = _engine_scores(job, answers, section, tensors, ready.zoning.labels).tolist()

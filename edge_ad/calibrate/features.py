@@ -13,6 +13,7 @@ from edge_ad.backbone.spec import Backbone
 from edge_ad.bundle.zones import painted
 from edge_ad.calibrate.augment import replicate
 from edge_ad.calibrate.job import Job, Part, Skipped
+from edge_ad.calibrate.looks import measure
 from edge_ad.calibrate.screen import Tell
 from edge_ad.calibrate.stored import StoredFeatures
 from edge_ad.calibrate.zoning import Zoning
@@ -22,17 +23,19 @@ from edge_ad.errors import CaptureError
 from edge_ad.frame import Image
 from edge_ad.locate import PartLocator, Pose, Straight
 from edge_ad.locate.regions import always_inside
+from edge_ad.monitor.looks import Looks
 from edge_ad.preprocess import PartInput
 from edge_ad.preprocess.views import count_tiles
 
 
 class Extracted(NamedTuple):
-    """Parts with features, those that would be FAULT for how they lie, and why each of these and of the
-    damaged ones has none."""
+    """Parts with features, those that would be FAULT for how they lie, why each of these and of the
+    damaged ones has none, and by part with features how it looks as a whole in each camera."""
 
     used: list[Part]
     not_located: list[Part]
     left_out: list[Skipped]
+    looks: dict[str, list[Looks | None]]
 
 
 def extract(
@@ -58,6 +61,7 @@ def extract(
     damaged: list[Skipped] = []
     not_located: list[tuple[Part, Straight]] = []
     poses: list[tuple[Pose | None, ...]] = []
+    looks: dict[str, list[Looks | None]] = {}
     for i, part in enumerate(parts):
         tell("features", i, len(parts))
         try:
@@ -84,10 +88,11 @@ def extract(
         for row in rows:
             store.append(*row)
         used.append(part)
+        looks[part.id] = measure(job, images)
     tell("features", len(parts), len(parts))
     engine.close()
     lying = _lying_otherwise(job, locator, not_located, poses)
-    return Extracted(used, [part for part, _ in not_located], [*damaged, *lying])
+    return Extracted(used, [part for part, _ in not_located], [*damaged, *lying], looks)
 
 
 def _lying_otherwise(

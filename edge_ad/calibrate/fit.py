@@ -58,5 +58,6 @@ def fit(
         job.views,
         located.jitter,
         zoning.rules,
+        chosen.looks,
     )
     return outcome, {name: tensor for one in fits for name, tensor in one.tensors.items()}

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_ad.backbone.spec import Level, Local
-from edge_ad.bundle import CameraRule, Jitter, Section, ViewRule, ZoneRule
+from edge_ad.bundle import CameraRule, GoodLooks, Jitter, Section, ViewRule, ZoneRule
 from edge_ad.calibration_set import StoredFile
-from edge_ad.config import Locate, Screen, Zone
+from edge_ad.config import Locate, Roi, Screen, Zone
 from edge_ad.engines import EngineChoice
 from edge_ad.gaussian.subspace import Reduction
 
@@ -30,6 +30,7 @@ class CameraJob(msgspec.Struct, frozen=True):
     locate: Locate | None = None
     reference: bytes = b""
     asked: bool = False
+    patch: Roi | None = None  # see `config.Camera`
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -135,7 +136,7 @@ class Outcome(msgspec.Struct, frozen=True, tag="outcome"):
     scores that it gives itself, by part's id; tensors are in work/TENSORS.
     Suspects are scored by a fit without them, and not among `scores` where they were dropped.
     `not_located`: parts that would be FAULT for how they lie; `jitter`: by camera how parts lie; `views`
-    with the regions that they have."""
+    with the regions that they have; `looks`: by camera how parts look as a whole."""
 
     scores: list[Score]
     suspects: list[Score]
@@ -147,6 +148,7 @@ class Outcome(msgspec.Struct, frozen=True, tag="outcome"):
     views: list[ViewRule]
     jitter: dict[str, Jitter]
     zones: list[ZoneRule]
+    looks: dict[str, GoodLooks]
 
     @property
     def section(self) -> Section:

@@ -220,6 +220,7 @@ def _camera_job(station: Station, camera: Camera, reference: Path | None) -> Cam
         locate=camera.locate,
         reference=b"" if reference is None else os.fsencode(reference),
         asked=camera.locate is not None and bool(camera.locate.reference),
+        patch=camera.patch,
     )
 
 

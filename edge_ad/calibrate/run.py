@@ -13,6 +13,7 @@ from typing import Any
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
+from edge_ad.audit import record
 from edge_ad.backbone.spec import Backbone, Level, load_backbone
 from edge_ad.bundle import (
     Manifest,
@@ -239,6 +240,10 @@ def _fit_and_write(
     save_set(directory, parts)
     store_backbone(state, backbone)
     path = write_bundle(state, manifest, tensors, files)
+    record(
+        state, "calibrate", product=station.product, who=request.person, reason=request.reason,
+        detail={"bundle": manifest.id, "parts": str(manifest.counts["parts"])},
+    )  # fmt: skip
     activate(state, station.product, manifest.id)
     return path, manifest, next(iter(manifest.engines)), skipped
 

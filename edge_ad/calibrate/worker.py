@@ -19,6 +19,7 @@ from edge_ad.bundle.manifest import TENSORS
 from edge_ad.calibrate.fit import fit
 from edge_ad.calibrate.job import Failed, Job, Message, Outcome, Update
 from edge_ad.calibrate.locating import settle_regions
+from edge_ad.calibrate.looks import check_patches
 from edge_ad.calibrate.screen import check_enough, check_new, screen
 from edge_ad.durable import write_durably
 from edge_ad.errors import EdgeAdError
@@ -33,6 +34,7 @@ def work(job: Job) -> Outcome:
     parts, skipped, rules = screen(job, _tell)
     check_new(job, parts, skipped)
     check_enough(parts, skipped, job)
+    check_patches(job, rules)
     job, rules = settle_regions(job, rules)
     outcome, tensors = fit(job, backbone, parts, skipped, rules, _tell)
     write_durably(Path(job.work) / TENSORS, save(tensors))

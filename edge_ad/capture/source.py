@@ -52,10 +52,15 @@ class AskedSource(Protocol):
         Raises CaptureError when the camera is lost."""
 
 
+def uri_scheme(camera: Camera) -> str:
+    """The kind of source, as "rtsp"."""
+    return camera.uri.partition(":")[0].lower()
+
+
 def open_source(camera: Camera, base: Path) -> Source:
     """The source of `camera`, not yet opened. `base`: what relative paths in its URI are relative to.
     Raises ConfigError for an unknown scheme, parameter or pixel format."""
-    scheme = camera.uri.partition(":")[0].lower()
+    scheme = uri_scheme(camera)
     if scheme == "folder":
         from edge_ad.capture.folder import FolderSource
 

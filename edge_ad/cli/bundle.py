@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,6 +36,9 @@ def place_options(function: F) -> F:
     ):
         function = option(function)
     return function
+
+
+reason_option = click.option("--reason", default="", help="Why; 'edge-ad audit' shows it.")
 
 
 def find_place(config: Path | None, state: Path | None, product: str | None) -> Place:
@@ -150,22 +154,47 @@ def verify(
 @command.command()
 @click.argument("bundle")
 @place_options
-def activate(bundle: str, config: Path | None, state: Path | None, product: str | None) -> None:
+@reason_option
+def activate(
+    bundle: str, config: Path | None, state: Path | None, product: str | None, reason: str
+) -> None:
     """Use the bundle with this id from now on."""
     from edge_ad.bundle import activate as activate_bundle
 
     place = find_place(config, state, product)
-    _tell(activate_bundle(place.state, place.product, bundle), place)
+    with _on_record("activate", place, bundle, reason):
+        path = activate_bundle(place.state, place.product, bundle)
+    _tell(path, place)
 
 
 @command.command()
 @place_options
-def rollback(config: Path | None, state: Path | None, product: str | None) -> None:
+@reason_option
+def rollback(config: Path | None, state: Path | None, product: str | None, reason: str) -> None:
     """Use the bundle before this one; once more returns."""
+    from edge_ad.bundle import previous_path
     from edge_ad.bundle import rollback as roll_back
 
     place = find_place(config, state, product)
-    _tell(roll_back(place.state, place.product), place)
+    previous = previous_path(place.state, place.product)
+    with _on_record("rollback", place, "" if previous is None else previous.name, reason):
+        path = roll_back(place.state, place.product)
+    _tell(path, place)
+
+
+@contextmanager
+def _on_record(what: str, place: Place, bundle: str, reason: str) -> Iterator[None]:
+    """Record what is done before it is done, and also where it fails."""
+    from edge_ad.audit import record
+    from edge_ad.errors import EdgeAdError
+
+    record(place.state, what, product=place.product, reason=reason, detail={"bundle": bundle})
+    try:
+        yield
+    except EdgeAdError as error:
+        detail = {"bundle": bundle, "why": str(error)}
+        record(place.state, f"{what} refused", product=place.product, detail=detail)
+        raise
 
 
 def _tell(path: Path, place: Place) -> None:

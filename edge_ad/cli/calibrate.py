@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import os
 import signal
 import sys
 from pathlib import Path
@@ -43,7 +41,9 @@ LISTED = 10
 )
 @click.option("--product", help="Of the station's products.  [default: the station file's `product`]")
 @click.option("--person", default=None, help="Who decides this.  [default: the user's name]")
-@click.option("--reason", default="", help="Why parts are added or dropped; kept in the set's list.")
+@click.option(
+    "--reason", default="", help="Why: for 'edge-ad audit', and beside each part added or dropped."
+)
 def command(
     config: Path,
     directory: Path | None,
@@ -67,6 +67,7 @@ def command(
     --parts, and takes the new bundle between two parts. Exit code 1: too few parts; the active bundle
     then stays.
     """
+    from edge_ad.audit import user
     from edge_ad.calibrate import Request, calibrate, open_progress
     from edge_ad.config import load_station, with_false_reject_rate, with_product, with_screen
     from edge_ad.errors import ConfigError, DeliveryError
@@ -87,7 +88,7 @@ def command(
     request = Request(
         directory=directory, parts=parts or 0, add=add, drop=ids, from_evidence=declared, refit=refit,
         new_reference=new_reference,
-        person=person or _user(), reason=reason,
+        person=person or user(), reason=reason,
     )  # fmt: skip
     with open_progress(sys.stderr) as progress:
         result = calibrate(station, request, progress)
@@ -95,11 +96,3 @@ def command(
         click.echo(line)
     if not result.daemon_took_it:
         raise DeliveryError(result.daemon)
-
-
-def _user() -> str:
-    """The user's name, or number where the system has no name for it (as in a container)."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError, ImportError):
-        return f"uid {os.getuid()}"

@@ -73,6 +73,15 @@ uri = "v4l2:///dev/video0"
 # earlier than it came a picture was triggered, where the line does that.
 #exposure_ms = 0.0
 #transfer_ms = 0.0
+# A frame of which 99 % lie below `dark` or above `bright`, of 255, is FAULT; 0 and 255: never.
+#dark = 8
+#bright = 248
+# So many frames in a row that are bit for bit the one before are FAULT; 0: never. "auto": 1 for cameras
+# but RTSP, 0 for files.
+#frozen = "auto"
+# x, y, width, height of what lies still in the frame and shows the light, a white patch say; without it
+# the whole frame. [monitor] watches its grey value.
+#patch = [8, 8, 64, 64]
 # How many pixels of the frame a millimetre of the part is; 0: not known, areas are given in px^2.
 #px_per_mm = 0.0
 
@@ -187,6 +196,19 @@ uri = "v4l2:///dev/video0"
 #min_free = 0.05
 # Parts that may wait for the disk before further ones are dropped and counted, 1 to 256.
 #queue = 8
+
+# What the daemon watches in its own inspection: it warns, counts and changes nothing.
+[monitor]
+# So many parts in a row that do not pass raise an alarm; 0: never.
+#rejects_in_row = 5
+# As does a larger share of the last so many; 0: never.
+#reject_rate = 0.2
+#reject_window = 100
+# Drift of score, light, focus and place against the good parts of the calibration. In so many good parts
+# one false alarm is raised at most, on average; 0: not watched.
+#drift_parts = 1000000
+# Light, focus and place are measured on one part in this time at most, milliseconds.
+#sample_ms = 200.0
 
 # What makes a part.
 [trigger]

@@ -29,6 +29,7 @@ COMMANDS = {
     "keys": ("keys", "Keys of the station and its clients for ZeroMQ over the network."),
     "product": ("product", "Change over to another product."),
     "calibrate": ("calibrate", "Fit the Gaussians of good parts and activate them."),
+    "audit": ("audit", "Who changed what parts are judged by."),
     "evidence": ("evidence", "What the daemon kept of parts that did not pass."),
     "qualify": ("qualify", "Detection rates on known-bad parts, with their bounds."),
     "resolution": ("resolution", "The smallest defect that is found: rendered ones in good parts."),

@@ -11,6 +11,7 @@ from edge_ad.config.load import (
     with_product,
     with_screen,
 )
+from edge_ad.config.monitor import Monitor
 from edge_ad.config.structs import (
     EMBEDDED_BACKBONE,
     LABEL_IMAGES,
@@ -51,6 +52,7 @@ __all__ = [
     "Evidence",
     "Locate",
     "MetricsEndpoint",
+    "Monitor",
     "PixelFormat",
     "Precision",
     "Present",

@@ -35,6 +35,14 @@ def check_references(station: Station, where: str) -> None:
             raise ConfigError(
                 f"{where}: camera[{i}].locate: needs frames of one size; set frame_size = 'fixed'"
             )
+        if camera.patch is not None and not camera.fixed_size:
+            raise ConfigError(
+                f"{where}: camera[{i}].patch: needs frames of one size; set frame_size = 'fixed'"
+            )
+        if camera.dark > camera.bright:
+            raise ConfigError(
+                f"{where}: camera[{i}].dark: {camera.dark} is above bright = {camera.bright}; give less"
+            )
     if len(station.camera) > 1:
         for i, camera in enumerate(station.camera):
             if camera.overflow == "skip":

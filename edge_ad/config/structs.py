@@ -15,6 +15,7 @@ from msgspec import Meta
 
 from edge_ad.config.delivery import Control, Curve, MetricsEndpoint, Name, Scores, Trigger, Verdicts
 from edge_ad.config.local import LocalFile
+from edge_ad.config.monitor import Monitor
 from edge_ad.errors import ConfigError
 
 Rate = Annotated[float, Meta(gt=0.0, lt=0.5)]
@@ -96,6 +97,16 @@ class Camera(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     # it came a picture was triggered, where the line does that. Milliseconds.
     exposure_ms: Annotated[float, Meta(ge=0, le=60_000)] = 0.0
     transfer_ms: Annotated[float, Meta(ge=0, le=60_000)] = 0.0
+    # A frame is FAULT where 99 % of it lie below `dark` or above `bright`, of 255. 0 and 255: never, as
+    # for a shot whose light is off.
+    dark: Annotated[int, Meta(ge=0, le=255)] = 8
+    bright: Annotated[int, Meta(ge=0, le=255)] = 248
+    # So many frames in a row that are bit for bit the one before them are FAULT; 0: never. "auto": 1 for
+    # cameras but RTSP, whose encoder repeats a scene that stands still; 0 for files.
+    frozen: Literal["auto"] | Annotated[int, Meta(ge=0, le=1000)] = "auto"
+    # x, y, width, height of what lies still in the frame and shows the light, a white patch say, in
+    # pixels; absent: the whole frame. For `monitor`.
+    patch: Roi | None = None
     # Absent: parts lie still.
     locate: Locate | None = None
 
@@ -259,6 +270,7 @@ class Station(LocalFile, frozen=True, forbid_unknown_fields=True, kw_only=True):
     engine: Engine = msgspec.field(default_factory=Engine)
     calibration: Calibration = msgspec.field(default_factory=Calibration)
     evidence: Evidence = msgspec.field(default_factory=Evidence)
+    monitor: Monitor = msgspec.field(default_factory=Monitor)
     trigger: Trigger = msgspec.field(default_factory=Trigger)
     verdicts: Verdicts = msgspec.field(default_factory=Verdicts)
     scores: Scores = msgspec.field(default_factory=Scores)

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 
+from edge_ad.capture.plausible import Plausible
 from edge_ad.capture.presence import Presence
 from edge_ad.capture.shots import MOST_LEFT_OUT, ShotDealer, too_close
 from edge_ad.capture.source import AskedSource, Source
@@ -37,7 +38,8 @@ class CameraFeed:
 
     `make` builds a source that is not opened yet. `tell` takes one line per event and must not block.
     `dealer` is there for a camera that takes several pictures of a part, `presence` where its frames
-    tell whether there is one, `timing` where the line triggers it. With announced parts it is asked for
+    tell whether there is one, `timing` where the line triggers it, `plausible` refuses what cannot be a
+    picture of a part. With announced parts it is asked for
     its pictures, where it can be.
     `state` is "opening", "up", "lost" or "ended".
     """
@@ -56,6 +58,7 @@ class CameraFeed:
         dealer: ShotDealer | None = None,
         presence: Presence | None = None,
         timing: TriggerTime | None = None,
+        plausible: Plausible | None = None,
     ) -> None:
         self.name = camera.name
         self.pictures = tuple(picture.name for picture in camera.pictures)
@@ -79,6 +82,7 @@ class CameraFeed:
         self._backoff_s = backoff_s
         self._dealer = dealer
         self._presence = presence
+        self._plausible = plausible
         self._delay_s = backoff_s[0]
         self._opening = 0
         self._turn = 0  # of the thread that is in charge; older ones are abandoned
@@ -249,6 +253,7 @@ class CameraFeed:
                 self._waiting = None
                 if frame is not None:
                     frame = replace(self._note(frame), trigger=asked.number, shot=shot)
+                    frame = self._checked(frame)
                     parts.put(lane, frame, self._opening)
 
     def _note(self, frame: Frame) -> Frame:
@@ -263,11 +268,15 @@ class CameraFeed:
             self._up()
         return frame if self.timing is None else self.timing.of(frame)
 
+    def _checked(self, frame: Frame) -> Frame:
+        return frame if self._plausible is None else self._plausible.check(frame)
+
     def _hand_over(self, frame: Frame) -> None:
         presence = self._presence
         if presence is not None and frame.image is not None and not presence.begins(frame.image):
             self.empty += 1
             return
+        frame = self._checked(frame)
         if self._dealer is None:
             self._parts.put(self._lane, frame, self._opening)
             return

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 from edge_ad.config import load_station, with_product
 from edge_ad.daemon.active import Active, PartInspector
 from edge_ad.daemon.fallback import Failed
-from edge_ad.daemon.loading import Build, check_reloadable, open_stand_in
+from edge_ad.daemon.loading import Build, changed_keys, check_reloadable, open_stand_in
 from edge_ad.daemon.parts import PartQueue
 from edge_ad.daemon.products import Stock
-from edge_ad.daemon.readings import describe
 from edge_ad.daemon.worker import Worker
 from edge_ad.delivery.control import Answer
 from edge_ad.errors import ArtifactError, ConfigError, DeliveryError, DeviceError, EdgeAdError
@@ -147,11 +146,12 @@ class Changes:
             old.close()
         self._stock.clear()
         self.fill_stock()
-        daemon.station = station
+        before_station, daemon.station = daemon.station, station
+        daemon.note_config(changed_keys(before_station, station))
         if isinstance(daemon.parts, PartQueue):
             daemon.parts.join_ns = int(station.join_ms * 1e6)
         daemon.evidence.configure(station.evidence)
-        describe(daemon.metrics, active)
+        daemon.in_use(active)
         log.info("reloaded: product %s, bundle %s", product, active.bundle[:12] or "none")
         return {"state": daemon.state, "product": product, "bundle": active.bundle}
 
@@ -182,7 +182,7 @@ class Changes:
         if not isinstance(old.inspector, Failed):  # else it is opened when it is wanted
             self._stock.put(old)
         daemon.station = station
-        describe(daemon.metrics, active)
+        daemon.in_use(active)
         log.info("product %s, bundle %s", product, active.bundle[:12] or "none")
         if not known:
             raise DeliveryError(
@@ -214,7 +214,7 @@ class Changes:
             self.rebuilding = False
         self._pause_s = self._pauses_s[0]
         self.fill_stock()
-        describe(daemon.metrics, active)
+        daemon.in_use(active)
         log.warning("opened anew: %s judges, bundle %s", active.engine or "nothing", active.bundle[:12])
 
     def _release(self, active: Active, failing: PartInspector, why: str) -> Active:

@@ -17,6 +17,7 @@ from edge_ad.delivery.outcome import Outcome
 from edge_ad.delivery.verdicts import VerdictServer
 from edge_ad.evidence.writer import EvidenceWriter
 from edge_ad.frame import Frame, Image
+from edge_ad.monitor.watch import Watch
 from edge_ad.verdict import Decision, Reason, Verdict, fault
 
 ENGINE_FAILURES = 3  # in a row, then the inspector is built anew
@@ -25,7 +26,7 @@ _NOT_LEARNT = (Reason.UNCALIBRATED, Reason.CALIBRATING)
 
 
 class InspectionLoop:
-    """One thread runs `run`; others set `collector`, `evidence`, `verdicts` and `announced`,
+    """One thread runs `run`; others set `collector`, `evidence`, `verdicts`, `watch` and `announced`,
     `swap` what judges, `abandon` or `take_over`.
 
     Whoever hands a part's verdict over holds `_turn`, so that there is one, whatever happens at the end.
@@ -54,6 +55,7 @@ class InspectionLoop:
         self.collector: Collector | None = None
         self.evidence: EvidenceWriter | None = None
         self.verdicts: VerdictServer | None = None
+        self.watch: Watch | None = None
         self._parts = parts
         self._publisher = publisher
         self._name = f"{station}-{epoch}"
@@ -235,6 +237,8 @@ class InspectionLoop:
         self._publisher.offer(outcome)
         if self.evidence is not None and not verdict.passed:
             self.evidence.offer(part.frames, outcome)
+        if asked and self.watch is not None and self.watch.wants:
+            self.watch.take(part.frames, outcome)
 
     def _verdict(self, part: Part, active: Active) -> tuple[Verdict, bool]:
         """The verdict but for its lateness, and whether an inspector was asked."""

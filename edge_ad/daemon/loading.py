@@ -131,6 +131,12 @@ def check_fits(bundle: Bundle, station: Station) -> None:
                 f"{bundle.path}: was made with px_per_mm = {have_mm:g} of camera {camera.name!r}, "
                 f"{where} has {camera.px_per_mm:g}; 'edge-ad calibrate --refit'"
             )
+        looks = manifest.preprocess.cameras[camera.name].looks
+        if looks is not None and looks.patch != camera.patch:
+            raise ArtifactError(
+                f"{bundle.path}: was made with patch = {looks.patch} of camera {camera.name!r}, {where} "
+                f"has {camera.patch}; 'edge-ad calibrate --refit'"
+            )
     _check_references(bundle, station, where)
     _check_zones(bundle, station, where)
 
@@ -209,6 +215,12 @@ def check_reloadable(old: Station, new: Station) -> None:
         raise ConfigError(
             f"{new.path}: {', '.join(changed)} changed, which needs a restart; the old one stays in use"
         )
+
+
+def changed_keys(old: Station, new: Station) -> list[str]:
+    """The station file's keys of which the values differ."""
+    keys = (key for key in Station.__struct_fields__ if key not in ("path", "product"))
+    return sorted(key for key in keys if getattr(old, key) != getattr(new, key))
 
 
 def _views(views: Sequence[ViewGeometry]) -> list[tuple[object, ...]]:

@@ -14,6 +14,7 @@ from edge_ad.delivery.outcome import Outcome, messages
 from edge_ad.delivery.scores import ScorePublisher
 from edge_ad.errors import DeviceError
 from edge_ad.metrics import Metrics
+from edge_ad.monitor.watch import Watch
 from edge_ad.verdict import Decision
 
 # For so long the verdict channel has the interpreter to itself: beside this thread, which encodes the
@@ -81,6 +82,7 @@ class Publisher:
         self._backlog = backlog
         self._journal = journal
         self._journal_fails = False
+        self.watch: Watch | None = None
         self._tell = tell
         self._clock = clock
         self._gives_way = gives_way
@@ -163,6 +165,8 @@ class Publisher:
         for camera, pose in zip(outcome.cameras, verdict.poses, strict=False):
             if pose is not None:
                 self._metrics.located(camera, pose)
+        if self.watch is not None:
+            self.watch.part(outcome)
         self.published += 1
         if self._journal is not None:
             self._write(self._journal, wire.journal_line(header, body))

@@ -18,6 +18,7 @@ from edge_ad.daemon.triggered import TriggeredParts
 from edge_ad.delivery.trigger import BAD_REQUEST
 from edge_ad.evidence.writer import EvidenceWriter
 from edge_ad.metrics import STATES, Metrics
+from edge_ad.monitor.watch import Watch
 
 if TYPE_CHECKING:
     from edge_ad.daemon.service import Daemon
@@ -142,6 +143,44 @@ def watch_triggers(metrics: Metrics, daemon: Daemon) -> None:
         "frames_ambiguous",
         "Frames that could be of several parts, or were one too many for theirs.",
         lambda: parts.ambiguous,
+    )
+
+
+def watch_monitor(metrics: Metrics, monitor: Watch) -> None:
+    """Export what the monitor found."""
+    of = ("camera", "statistic")
+    metrics.watch(
+        "gauge",
+        "edge_ad_drift_ratio",
+        "How far a statistic has drifted from the calibration's good parts; 1 is an alarm.",
+        of,
+        lambda: dict(monitor.drift),
+    )
+    metrics.watch(
+        "counter", "edge_ad_drift_alarms", "Times that a statistic was found to have drifted.", of,
+        lambda: dict(monitor.alarms),
+    )  # fmt: skip
+    metrics.watch(
+        "gauge",
+        "edge_ad_picture",
+        "What the last picture that was measured looks like: grey value, sharpness, centroid of edges.",
+        of,
+        lambda: dict(monitor.pictures),
+    )
+    metrics.watch(
+        "counter", "edge_ad_monitor_errors", "Pictures that the monitor could not measure.", "",
+        lambda: {"": monitor.failed},
+    )  # fmt: skip
+    metrics.watch(
+        "gauge", "edge_ad_rejects_in_row", "Parts that did not pass, since the last one that did.", "",
+        lambda: {"": monitor.rejects.in_row},
+    )  # fmt: skip
+    metrics.watch(
+        "gauge",
+        "edge_ad_rejects_alarm",
+        "1 after so many parts in a row, or so large a share, that did not pass.",
+        "kind",
+        lambda: {"row": monitor.rejects.row_alarm, "share": monitor.rejects.share_alarm},
     )
 
 

@@ -7,7 +7,7 @@ import random
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -16,6 +16,8 @@ from queue import Empty, SimpleQueue
 import cv2
 from prometheus_client.registry import CollectorRegistry
 
+from edge_ad.audit import note_config
+from edge_ad.capture.plausible import make_plausible
 from edge_ad.capture.shots import make_dealer
 from edge_ad.capture.source import Source, open_source
 from edge_ad.config import Camera, Station
@@ -28,13 +30,15 @@ from edge_ad.daemon.commands import Desk
 from edge_ad.daemon.fallback import Failed
 from edge_ad.daemon.inspection import InspectionLoop
 from edge_ad.daemon.loading import Build, build_inspector
-from edge_ad.daemon.readings import describe, watch, watch_triggers
+from edge_ad.daemon.readings import describe, watch, watch_monitor, watch_triggers
 from edge_ad.daemon.triggered import TriggeredParts
 from edge_ad.daemon.triggering import TriggerDesk, make_parts, make_period, make_presence, make_timing
 from edge_ad.delivery.control import Answer
 from edge_ad.delivery.lock import StateLock
+from edge_ad.errors import EdgeAdError
 from edge_ad.evidence.writer import EvidenceWriter
 from edge_ad.metrics import Metrics, MetricsServer
+from edge_ad.monitor.watch import Watch
 from edge_ad.supervisor import Supervisor
 
 log = logging.getLogger("edge_ad")
@@ -99,13 +103,14 @@ class Daemon:
                 lambda camera=camera: make_source(camera, base),  # type: ignore[misc]
                 lane, self.parts, self.tell, clock, wall, rng, backoff_s,
                 make_dealer(camera, source.live, station), make_presence(station),
-                make_timing(station, camera),
+                make_timing(station, camera), make_plausible(camera, source.live),
             )
             for camera, lane, source in zip(station.camera, lanes, sources, strict=True)
         ]  # fmt: skip
         announced = isinstance(self.parts, TriggeredParts)
         self.triggers = TriggerDesk(self, clock, wall) if announced else None
         self.changes = Changes(self, build, backoff_s)
+        self.monitor = Watch(station.monitor, [c.name for c in station.pictures], self.tell)
 
     def start(self) -> None:
         """Take the state directory and the ports, open cameras and bundle, begin to judge.
@@ -213,8 +218,11 @@ class Daemon:
         self.loop.evidence = self.evidence
         self.loop.verdicts = channels.verdicts
         self.loop.line_stop_after = station.trigger.line_stop_after
+        self.note_config(())
+        self.loop.watch = channels.publisher.watch = self.monitor
         watch_triggers(self.metrics, self)
-        describe(self.metrics, active)
+        watch_monitor(self.metrics, self.monitor)
+        self.in_use(active)
         if self._own_process:
             cv2.setNumThreads(1)
             process.settle()
@@ -222,6 +230,8 @@ class Daemon:
         self._started = True
         channels.start_giving()
         self.evidence.start()
+        self.monitor.start()
+        stack.callback(self.monitor.close)
         self._inspection.start()
         for feed in self.feeds:
             feed.go()
@@ -234,6 +244,22 @@ class Daemon:
             station.station, channels.scores.endpoint, channels.control.endpoint, self.http.url,
         )  # fmt: skip
         self._say_state()
+
+    def in_use(self, active: Active) -> None:
+        """Say what judges parts from now on, and watch it. One thread at a time."""
+        describe(self.metrics, active)
+        bundle = None if active.inspector is None else active.inspector.bundle
+        self.monitor.follow(self.station.monitor, bundle, active.engine)
+
+    def note_config(self, changed: Sequence[str]) -> None:
+        """Have the audit list say that the station file is another one than it knows, and which keys
+        differ from before where that is known. One thread at a time."""
+        if not self.station.path:
+            return
+        try:
+            note_config(Path(self.station.path), self.station.state_path, changed)
+        except (EdgeAdError, OSError) as error:
+            self.tell("error", f"audit: a change of the station file is not on record: {error}")
 
     def _product(self) -> str:
         """What is made now. Any thread."""

@@ -79,6 +79,9 @@ REASONS: dict[Reason, int] = {
     Reason.OVERFLOW: 20,
     Reason.KEY_REUSED: 21,
     Reason.STOPPED: 22,
+    Reason.DARK: 23,
+    Reason.SATURATED: 24,
+    Reason.FROZEN: 25,
 }
 # ... and by the bridge.
 LATE = REASONS[Reason.LATE]

@@ -1,0 +1,136 @@
+"""`STATE/audit.jsonl`: who changed what parts are judged by, when and why.
+
+One JSON object per line, only ever appended to. Each line holds the sha256 of the one before it, so that
+a line that was changed or taken out is seen; whoever may write the file can also write all of it anew:
+`chattr +a` on it, or a copy elsewhere, is for that.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import getpass
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+
+import msgspec
+
+from edge_ad.errors import ArtifactError, DeviceError
+
+FILE = "audit.jsonl"
+_LONGEST = 65_536  # bytes of a line
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """One change. `what`: calibrate, activate, rollback, config; `before`: sha256 of the line before,
+    empty for the first."""
+
+    time: str  # ISO 8601, UTC
+    who: str
+    what: str
+    product: str = ""
+    reason: str = ""
+    detail: dict[str, str] = {}
+    before: str = ""
+
+
+def user() -> str:
+    """Who runs this program, behind sudo too."""
+    try:
+        return os.environ.get("SUDO_USER") or getpass.getuser()
+    except (KeyError, OSError):  # no such user on this machine, as in a container
+        return f"uid {os.getuid()}"
+
+
+def record(
+    state: Path,
+    what: str,
+    *,
+    product: str = "",
+    who: str = "",
+    reason: str = "",
+    detail: Mapping[str, str] | None = None,
+) -> None:
+    """Append an event, and wait until the disk has it. Raises DeviceError: what is not on record must
+    not be done."""
+    path = state / FILE
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o660)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            last, whole = _last_line(handle)
+            event = Event(
+                time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+                who=who or user(),
+                what=what,
+                product=product,
+                reason=reason[:4000],
+                detail={key: value[:4000] for key, value in (detail or {}).items()},
+                before=hashlib.sha256(last).hexdigest() if last else "",
+            )
+            line = msgspec.json.encode(event) + b"\n"
+            # A power cut may have left half a line; it stays, and is seen.
+            _write(handle, line if whole else b"\n" + line)
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise DeviceError(
+            f"{path}: {error.strerror or error}; nothing was changed, since it would not be on record: "
+            "free some space, or give the right to write"
+        ) from error
+
+
+def read_events(state: Path) -> tuple[list[Event], list[str]]:
+    """All events, and what is wrong with the file. Raises ArtifactError where it cannot be read."""
+    path = state / FILE
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return [], []
+    except OSError as error:
+        raise ArtifactError(f"{path}: {error.strerror}; give the right to read it") from error
+    events: list[Event] = []
+    problems: list[str] = []
+    before = b""
+    for number, line in enumerate(lines, 1):
+        if not line:
+            continue
+        wanted = hashlib.sha256(before).hexdigest() if before else ""
+        before = line
+        try:
+            event = msgspec.json.decode(line, type=Event)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            problems.append(f"{path}:{number}: not an event ({error})")
+            continue
+        if event.before != wanted:
+            problems.append(f"{path}:{number}: a line before it was changed or taken out")
+        events.append(event)
+    return events, problems
+
+
+def note_config(station: Path, state: Path, changed: Sequence[str] = ()) -> None:
+    """Record the station file's sha256 if it is not the one recorded last; `changed`: the keys. Raises
+    OSError and EdgeAdError."""
+    sha256 = hashlib.sha256(station.read_bytes()).hexdigest()
+    known = [event for event in read_events(state)[0] if event.what == "config"]
+    if known and known[-1].detail.get("sha256") == sha256:
+        return
+    keys = {"changed": " ".join(changed)} if changed else {}
+    record(state, "config", detail={"file": str(station), "sha256": sha256, **keys})
+
+
+def _last_line(handle: int) -> tuple[bytes, bool]:
+    """The last line that has anything in it, and whether the file ends with a whole one."""
+    end = os.lseek(handle, 0, os.SEEK_END)
+    tail = os.pread(handle, min(end, _LONGEST), max(0, end - _LONGEST))
+    lines = [line for line in tail.split(b"\n") if line]
+    return (lines[-1] if lines else b""), not tail or tail.endswith(b"\n")
+
+
+def _write(handle: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(handle, data) :]

@@ -1,0 +1,48 @@
+"""`edge-ad audit`: who changed what parts are judged by."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import msgspec
+
+from edge_ad.cli.output import json_option
+
+
+@click.command()
+@click.option("-c", "--config", required=True, type=click.Path(path_type=Path), help="The station file.")
+@click.option("--last", type=click.IntRange(min=1), help="The last so many only.")
+@json_option
+def command(config: Path, last: int | None, json_to: str | None) -> None:
+    """Calibrations, activations, roll-backs and changes of the station file, oldest first.
+
+    With --json one JSON object per line. Exit code 1 when a line of the file was changed, taken out, or
+    is damaged.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from edge_ad.audit import read_events
+    from edge_ad.config import load_station
+    from edge_ad.errors import CheckFailed
+
+    station = load_station(config)
+    events, problems = read_events(station.state_path)
+    shown = events[-last:] if last else events
+    if json_to is not None:
+        with click.open_file(json_to, "w", encoding="utf-8") as out:
+            for event in shown:
+                out.write(msgspec.json.encode(event).decode() + "\n")
+    elif shown:
+        table = Table(box=None, pad_edge=False)
+        for title in ("time", "who", "what", "product", "detail", "reason"):
+            table.add_column(title, overflow="fold")
+        for event in shown:
+            detail = ", ".join(f"{key} {value}" for key, value in event.detail.items())
+            table.add_row(event.time, event.who, event.what, event.product, detail, event.reason)
+        Console().print(table)
+    else:
+        click.echo(f"nothing was changed yet in {station.state_path}")
+    if problems:
+        raise CheckFailed("; ".join(problems))

@@ -1,0 +1,57 @@
+"""A calibration keeps what its good parts look like and how they score, for the monitor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tiny_station import active_bundle, edge_ad, part_image, write_parts, write_station
+
+from edge_ad.bundle import open_bundle
+from edge_ad.config import load_station
+from edge_ad.daemon.loading import check_fits
+from edge_ad.errors import ArtifactError, ConfigError
+from edge_ad.monitor.looks import STATISTICS, look
+from edge_ad.monitor.reference import thinned
+
+PARTS, PATCH = 30, (4, 4, 16, 12)
+FIXED = f'frame_size = "fixed"\npatch = {list(PATCH)}'
+
+
+def test_looks_and_scores_are_those_of_the_parts(tmp_path: Path) -> None:
+    station = write_station(tmp_path, extra=FIXED)
+    write_parts(tmp_path / "line", PARTS)
+    done = edge_ad("calibrate", "-c", station.path, "--from", tmp_path / "line")
+    assert done.returncode == 0, done.stderr
+    bundle = open_bundle(active_bundle(station))
+    good = bundle.manifest.preprocess.cameras["top"].looks
+    assert good is not None
+    assert good.patch == PATCH
+    seen = [look(part_image(number), PATCH) for number in range(PARTS)]
+    for place, name in enumerate(STATISTICS):
+        assert getattr(good, name) == thinned([looks[place] for looks in seen])
+    (section,) = bundle.manifest.engines.values()
+    assert len(section.good_scores) == PARTS
+    assert section.good_scores[section.promise.index - 1] == pytest.approx(section.threshold, rel=1e-5)
+    check_fits(bundle, station)
+
+    file = Path(station.path)
+    file.write_text(file.read_text().replace("[4, 4, 16, 12]", "[4, 4, 16, 13]"))
+    with pytest.raises(ArtifactError, match=r"patch = .* of camera 'top'.*--refit"):
+        check_fits(bundle, load_station(file))
+    file.write_text(file.read_text().replace("[4, 4, 16, 13]", "[50, 4, 16, 12]"))
+    outside = edge_ad("calibrate", "-c", station.path, "--refit")
+    assert outside.returncode == 2
+    assert "patch [50, 4, 16, 12] reaches out of its frames of 64 x 48 px" in outside.stderr
+
+
+def test_frames_of_any_size_are_not_compared(tmp_path: Path) -> None:
+    station = write_station(tmp_path)
+    write_parts(tmp_path / "line", PARTS)
+    assert edge_ad("calibrate", "-c", station.path, "--from", tmp_path / "line").returncode == 0
+    bundle = open_bundle(active_bundle(station))
+    assert bundle.manifest.preprocess.cameras["top"].looks is None
+    with pytest.raises(ConfigError, match=r"camera\[0\]\.patch: needs frames of one size"):
+        write_station(tmp_path, extra="patch = [4, 4, 16, 12]")
+    with pytest.raises(ConfigError, match=r"camera\[0\]\.dark: 99 is above bright = 98"):
+        write_station(tmp_path, extra="dark = 99\nbright = 98")
