@@ -117,6 +117,11 @@ class Metrics:
             "edge_ad_degraded_parts", "Parts of which the engine was asked that stands in for another.",
             registry=registry,
         )  # fmt: skip
+        challenged = Counter(
+            "edge_ad_challenge_parts", "Known parts of challenges; they are no parts of the line's.",
+            ["verdict"], registry=registry,
+        )  # fmt: skip
+        self.challenged = {decision: challenged.labels(decision.value) for decision in Decision}
         self.journal_errors = Counter(
             "edge_ad_journal_errors", "Verdicts that the journal's disk refused.", registry=registry
         )

@@ -54,6 +54,7 @@ class Reason(str, Enum):
     DARK = "dark"  # nearly all of the frame is black
     SATURATED = "saturated"  # nearly all of the frame is white
     FROZEN = "frozen"  # the frame is bit for bit the one before it
+    CHALLENGE = "challenge"  # a round of known parts is due
 
     def __str__(self) -> str:
         return self.value

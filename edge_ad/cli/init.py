@@ -210,6 +210,16 @@ uri = "v4l2:///dev/video0"
 # Light, focus and place are measured on one part in this time at most, milliseconds.
 #sample_ms = 200.0
 
+# Known parts that prove, now and then, that the line rejects what is bad: 'edge-ad challenge'.
+[challenge]
+# What a round's parts are, in the order in which they are put on the line.
+#parts = ["PASS", "REJECT", "PASS"]
+# A round is due so many hours after the last that passed, 0: never; and at every start of the daemon.
+#every_hours = 0.0
+#at_start = false
+# While one is due parts are FAULT challenge; else it is an alarm.
+#block = false
+
 # What makes a part.
 [trigger]
 # "free": every frame is a part; verdicts are advisory. "line": the line triggers the cameras.

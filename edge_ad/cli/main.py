@@ -29,6 +29,7 @@ COMMANDS = {
     "keys": ("keys", "Keys of the station and its clients for ZeroMQ over the network."),
     "product": ("product", "Change over to another product."),
     "calibrate": ("calibrate", "Fit the Gaussians of good parts and activate them."),
+    "challenge": ("challenge", "Prove with known parts that the line rejects what is bad."),
     "audit": ("audit", "Who changed what parts are judged by."),
     "evidence": ("evidence", "What the daemon kept of parts that did not pass."),
     "qualify": ("qualify", "Detection rates on known-bad parts, with their bounds."),

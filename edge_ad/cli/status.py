@@ -32,6 +32,8 @@ def command(config: Path, json_to: str | None) -> None:
     if "parts" in answer:
         late = f", {answer['missed']} too late" if answer["missed"] else ""
         click.echo(f"parts    {answer['parts']}, {answer['rejects']} not passed{late}")
+    if answer.get("challenge_due"):
+        click.echo("a CHALLENGE with known parts is due: 'edge-ad challenge'")
     for name, camera in answer["cameras"].items():
         lost = f", lost {camera['lost']} times" if camera["lost"] else ""
         click.echo(f"camera   {name}: {camera['state']}, {camera['frames']} frames{lost}")

@@ -3,6 +3,7 @@ say of each other (`checks`), and how it is read (`load`)."""
 
 from __future__ import annotations
 
+from edge_ad.config.challenge import Challenge
 from edge_ad.config.delivery import Control, Curve, MetricsEndpoint, Present, Scores, Trigger, Verdicts
 from edge_ad.config.load import (
     load_station,
@@ -45,6 +46,7 @@ __all__ = [
     "PAPER",
     "Calibration",
     "Camera",
+    "Challenge",
     "Control",
     "Curve",
     "Engine",

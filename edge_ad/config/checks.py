@@ -57,6 +57,11 @@ def check_references(station: Station, where: str) -> None:
             f"{where}: curve.clients: needs the station's own key; set curve.secret ('edge-ad keys new "
             "station -o keys/' makes one)"
         )
+    challenge = station.challenge
+    if challenge.block and not (challenge.every_hours or challenge.at_start):
+        raise ConfigError(
+            f"{where}: challenge.block: a round is never due; set every_hours or at_start, or remove it"
+        )
     if station.calibration.pca and station.calibration.npca:
         raise ConfigError(f"{where}: calibration.pca and calibration.npca exclude each other")
     for i, zone in enumerate(station.zone):

@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from edge_ad.config.challenge import Challenge
 from edge_ad.config.delivery import Control, Curve, MetricsEndpoint, Name, Scores, Trigger, Verdicts
 from edge_ad.config.local import LocalFile
 from edge_ad.config.monitor import Monitor
@@ -271,6 +272,7 @@ class Station(LocalFile, frozen=True, forbid_unknown_fields=True, kw_only=True):
     calibration: Calibration = msgspec.field(default_factory=Calibration)
     evidence: Evidence = msgspec.field(default_factory=Evidence)
     monitor: Monitor = msgspec.field(default_factory=Monitor)
+    challenge: Challenge = msgspec.field(default_factory=Challenge)
     trigger: Trigger = msgspec.field(default_factory=Trigger)
     verdicts: Verdicts = msgspec.field(default_factory=Verdicts)
     scores: Scores = msgspec.field(default_factory=Scores)

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 class Desk:
-    """Answers commands for a daemon: status, product, trigger, collect, collect_cancel, reload, sync,
-    snapshot, missed, stop."""
+    """Answers commands for a daemon: status, product, trigger, collect, collect_cancel, challenge,
+    challenge_cancel, reload, sync, snapshot, missed, stop."""
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
@@ -56,6 +56,11 @@ class Desk:
             return self._missed(args)
         if command == "collect":
             return self._collect(args)
+        if command == "challenge":
+            return self._challenge(args)
+        if command == "challenge_cancel":
+            daemon.challenges.cancel("by command")
+            return self._challenge_status()
         if command == "collect_cancel":
             if daemon.loop.collector is not None:
                 daemon.loop.collector.cancel()
@@ -104,7 +109,20 @@ class Desk:
                 "publish_dropped": channels.publisher.dropped,
                 "collect": self._progress(),
             }
+            answer |= self._challenge_status()
         return answer
+
+    def _challenge(self, args: dict[str, Any]) -> Answer:
+        expected = args.get("expected", [])
+        if not isinstance(expected, list) or not set(expected) <= {"PASS", "REJECT"}:
+            raise DeliveryError(f"challenge: expected is a list of PASS and REJECT, got {expected}")
+        self._daemon.challenges.begin(tuple(expected)[:100], str(args.get("who", ""))[:200])
+        return self._challenge_status()
+
+    def _challenge_status(self) -> Answer:
+        challenges = self._daemon.challenges
+        last = challenges.last
+        return {"challenge": None if last is None else last.status(), "challenge_due": challenges.due}
 
     def _missed(self, args: dict[str, Any]) -> Answer:
         count, sent = args.get("count"), 2 * self._daemon.channels.publisher.published

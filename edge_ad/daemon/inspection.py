@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from edge_ad import failpoints
 from edge_ad.daemon.active import Active, PartInspector
+from edge_ad.daemon.challenge import Challenges, Round
 from edge_ad.daemon.collecting import Collector
 from edge_ad.daemon.part import Part, Parts
 from edge_ad.daemon.publishing import Publisher
@@ -26,8 +27,8 @@ _NOT_LEARNT = (Reason.UNCALIBRATED, Reason.CALIBRATING)
 
 
 class InspectionLoop:
-    """One thread runs `run`; others set `collector`, `evidence`, `verdicts`, `watch` and `announced`,
-    `swap` what judges, `abandon` or `take_over`.
+    """One thread runs `run`; others set `collector`, `evidence`, `verdicts`, `watch`, `challenges` and
+    `announced`, `swap` what judges, `abandon` or `take_over`.
 
     Whoever hands a part's verdict over holds `_turn`, so that there is one, whatever happens at the end.
     """
@@ -56,6 +57,7 @@ class InspectionLoop:
         self.evidence: EvidenceWriter | None = None
         self.verdicts: VerdictServer | None = None
         self.watch: Watch | None = None
+        self.challenges: Challenges | None = None
         self._parts = parts
         self._publisher = publisher
         self._name = f"{station}-{epoch}"
@@ -165,8 +167,8 @@ class InspectionLoop:
         start = self._clock()
         if failpoints.active:
             failpoints.active.hit("inspect.before")
-        active = self.active
-        verdict, asked = self._verdict(part, active)
+        active, known = self.active, self._round(part)
+        verdict, asked = self._verdict(part, active, known is not None)
         now = self._clock()
         if now - part.t_trigger_ns > self._deadline_ns:
             self.missed += 1
@@ -183,7 +185,7 @@ class InspectionLoop:
                     reason, detail = self._parts.settle(part)
                     if reason is not Reason.NONE and verdict.decision is not Decision.FAULT:
                         verdict = replace(verdict, decision=Decision.FAULT, reason=reason, detail=detail)
-                self._hand_over(part, verdict, now, (start - part.t_queued_ns, *stages), asked)
+                self._hand_over(part, verdict, now, (start - part.t_queued_ns, *stages), asked, known)
 
     def take_over(self) -> None:
         """For a thread that is stuck or dead: the caller answers what it has left, FAULT `stopped`."""
@@ -202,10 +204,13 @@ class InspectionLoop:
         now: int,
         stages_ns: tuple[int, int, int, int, int],
         asked: bool = False,
+        known: Round | None = None,
     ) -> None:
         self.seq += 1
         self.rejects += not verdict.passed
-        if verdict.decision is not Decision.FAULT:
+        if known is not None:
+            pass  # whatever the line makes of it, it is none of its own
+        elif verdict.decision is not Decision.FAULT:
             self.faults = 0
         elif verdict.reason not in _NOT_LEARNT:
             self.faults += 1
@@ -231,17 +236,26 @@ class InspectionLoop:
             part.encoder,
             part.advisory,
             self.line_stop,
+            known is not None,
         )
         if self.verdicts is not None:  # first: the gate waits for it
             self.verdicts.offer(outcome)
         self._publisher.offer(outcome)
         if self.evidence is not None and not verdict.passed:
             self.evidence.offer(part.frames, outcome)
-        if asked and self.watch is not None and self.watch.wants:
+        if known is not None and self.challenges is not None:
+            self.challenges.take(known, outcome)
+        elif asked and self.watch is not None and self.watch.wants:
             self.watch.take(part.frames, outcome)
 
-    def _verdict(self, part: Part, active: Active) -> tuple[Verdict, bool]:
-        """The verdict but for its lateness, and whether an inspector was asked."""
+    def _round(self, part: Part) -> Round | None:
+        """The challenge that the part is of."""
+        one = None if self.challenges is None else self.challenges.round
+        return None if one is None or part.t_trigger_ns < one.began_ns else one
+
+    def _verdict(self, part: Part, active: Active, known: bool) -> tuple[Verdict, bool]:
+        """The verdict but for its lateness, and whether an inspector was asked. `known`: the part is of
+        a challenge."""
         if self._abandoned:
             return fault(Reason.STOPPED), False
         if part.fault is not Reason.NONE:
@@ -267,6 +281,8 @@ class InspectionLoop:
         if collecting and collector is not None:
             collector.offer(frames)
             return fault(Reason.CALIBRATING), False
+        if not known and self.challenges is not None and self.challenges.blocks:
+            return fault(Reason.CHALLENGE, detail="'edge-ad challenge' begins a round"), False
         assert active.inspector is not None
         return self._inspect(frames, active, active.inspector)
 

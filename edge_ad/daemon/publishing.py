@@ -151,10 +151,20 @@ class Publisher:
         rejected = verdict.decision is not Decision.PASS
         self._scores.send(header, body, rejected, outcome.product)
         published_s = (self._clock() - outcome.t_verdict_ns) / 1e9
+        if outcome.challenge:
+            self._metrics.challenged[verdict.decision].inc()
+        else:
+            self._count(outcome, latency_ns / 1e9, published_s)
+        self.published += 1
+        if self._journal is not None:
+            self._write(self._journal, wire.journal_line(header, body))
+
+    def _count(self, outcome: Outcome, latency_s: float, published_s: float) -> None:
+        verdict = outcome.verdict
         self._metrics.part(
             verdict.decision,
             verdict.reason,
-            latency_ns / 1e9,
+            latency_s,
             verdict.score / verdict.threshold,
             (*(ns / 1e9 for ns in outcome.stages_ns), published_s),
         )
@@ -167,9 +177,6 @@ class Publisher:
                 self._metrics.located(camera, pose)
         if self.watch is not None:
             self.watch.part(outcome)
-        self.published += 1
-        if self._journal is not None:
-            self._write(self._journal, wire.journal_line(header, body))
 
     def _write(self, journal: Journal, line: bytes) -> None:
         try:

@@ -13,6 +13,7 @@ from prometheus_client import ProcessCollector
 from edge_ad import __version__
 from edge_ad.daemon.active import Active
 from edge_ad.daemon.cameras import CameraFeed
+from edge_ad.daemon.challenge import Challenges
 from edge_ad.daemon.publishing import Publisher
 from edge_ad.daemon.triggered import TriggeredParts
 from edge_ad.delivery.trigger import BAD_REQUEST
@@ -182,6 +183,23 @@ def watch_monitor(metrics: Metrics, monitor: Watch) -> None:
         "kind",
         lambda: {"row": monitor.rejects.row_alarm, "share": monitor.rejects.share_alarm},
     )
+
+
+def watch_challenges(metrics: Metrics, challenges: Challenges) -> None:
+    """Export whether a challenge is due, and how they ended."""
+    metrics.watch(
+        "counter", "edge_ad_challenges", "Challenges, by how they ended.", "result",
+        lambda: dict(challenges.counts),
+    )  # fmt: skip
+    metrics.watch(
+        "gauge", "edge_ad_challenge_due", "1 while a round of known parts is due.", "",
+        lambda: {"": challenges.due},
+    )  # fmt: skip
+    metrics.watch(
+        "gauge", "edge_ad_challenge_age_seconds",
+        "Since the last challenge that passed by the bundle in use; NaN without one.", "",
+        lambda: {"": challenges.age_s()},
+    )  # fmt: skip
 
 
 def _watch_evidence(metrics: Metrics, evidence: EvidenceWriter) -> None:

@@ -32,6 +32,7 @@ class Outcome:
     encoder: int | None = None
     advisory: bool = False
     line_stop: bool = False
+    challenge: bool = False  # a known part, which proves that the line rejects what is bad
 
 
 def _poses(verdict: Verdict) -> list[PoseBody | None] | None:
@@ -86,5 +87,6 @@ def messages(outcome: Outcome, station: str, epoch: str) -> tuple[Header, ScoreB
         outcome.engine,
         outcome.degraded,
         outcome.line_stop,
+        outcome.challenge,
     )
     return header, body

@@ -84,6 +84,7 @@ class ScoreBody(msgspec.Struct, frozen=True):
     engine: str = ""  # "openvino-f32"; "" without a bundle
     degraded: bool = False  # another engine than the station's, which failed
     line_stop: bool = False  # so many parts in a row were FAULT that the line should stop
+    challenge: bool = False  # a known part of a challenge: no yield
 
 
 class Request(msgspec.Struct, frozen=True):

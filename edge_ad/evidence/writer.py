@@ -27,7 +27,7 @@ NICE = 10  # encoding gives way to inspecting
 NOT_LOOKED_AT = frozenset(
     {
         Reason.UNCALIBRATED, Reason.CALIBRATING, Reason.UNKNOWN_PRODUCT, Reason.CHANGEOVER,
-        Reason.STOPPED, Reason.OVERFLOW,
+        Reason.STOPPED, Reason.OVERFLOW, Reason.CHALLENGE,
     }
 )  # fmt: skip
 QUEUE, DISK, SPACE = "queue", "disk", "space"  # why a part was not kept

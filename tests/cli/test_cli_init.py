@@ -66,6 +66,7 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "calibration": config.Calibration,
     "evidence": config.Evidence,
     "monitor": config.Monitor,
+    "challenge": config.Challenge,
     "trigger": config.Trigger,
     "trigger.present": config.Present,
     "verdicts": config.Verdicts,

@@ -82,7 +82,15 @@ def test_only_parts_that_were_looked_at_and_did_not_pass_are_kept(tmp_path: Path
     unreadable = Frame("top", 0, None, 1, 2, fault="unreadable")
     one.offer([unreadable], outcome(Reason.UNREADABLE, "nothing to see"))
     one.close(PATIENCE_S)
-    never = {"uncalibrated", "calibrating", "unknown_product", "changeover", "stopped", "overflow"}
+    never = {
+        "uncalibrated",
+        "calibrating",
+        "unknown_product",
+        "changeover",
+        "stopped",
+        "overflow",
+        "challenge",
+    }
     every = {reason.value for reason in Reason} - {"", "score"}
     assert set(keys(tmp_path)) == (every - never) | {"side only"}
     assert sum(one.dropped.values()) == 0

@@ -82,6 +82,7 @@ REASONS: dict[Reason, int] = {
     Reason.DARK: 23,
     Reason.SATURATED: 24,
     Reason.FROZEN: 25,
+    Reason.CHALLENGE: 26,
 }
 # ... and by the bridge.
 LATE = REASONS[Reason.LATE]
