@@ -57,6 +57,7 @@ FORBIDDEN = {
         "cli",
         "calibrate",
     },
+    "shadow": {"gaussian", "backbone", "capture", "daemon", "evidence", "cli", "calibrate", "metrics"},
     "engines": {"bundle", "capture", "inspector", "delivery", "daemon", "evidence", "cli", "calibrate"},
     "daemon": {"cli", "evaluate", "qualify", "resolution"},
     "qualify": {"cli", "evaluate", "demo", "resolution"},

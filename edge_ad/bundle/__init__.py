@@ -4,6 +4,7 @@
                                            reference/*.png  report.html  qualification/
     STATE/bundles/<product>/current        symlink to the bundle in use, swapped by rename
     STATE/bundles/<product>/previous       symlink to the one before, for one-command rollback
+    STATE/bundles/<product>/candidate      symlink to the bundle that judges beside it, where one does
     STATE/backbones/<sha256>/              backbone.onnx  backbone.json, so that a bundle loads offline
 
 `manifest.json` holds the sha256 of every other file and `manifest.sha256` that of the manifest (it can
@@ -40,10 +41,12 @@ from edge_ad.bundle.store import (
     Entry,
     activate,
     bundle_id,
+    candidate_path,
     current_path,
     list_bundles,
     previous_path,
     rollback,
+    shadow,
     store_backbone,
     write_bundle,
 )
@@ -86,6 +89,7 @@ __all__ = [
     "activate",
     "all_tiles",
     "bundle_id",
+    "candidate_path",
     "current_path",
     "kept_set_sha256",
     "level_fits",
@@ -100,6 +104,7 @@ __all__ = [
     "previous_path",
     "read_manifest",
     "rollback",
+    "shadow",
     "store_backbone",
     "tensor_name",
     "tile_scale",

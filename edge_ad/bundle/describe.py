@@ -162,6 +162,7 @@ def entry_line(entry: Entry) -> str:
     detection = read_detection(entry.path)
     escapes = ", ".join(dict.fromkeys(_rate(detection, key) for key in manifest.engines))
     state = "  active" if entry.active else "  previous" if entry.previous else ""
+    state += "  shadow" if entry.candidate else ""
     return (
         f"{mark} {entry.id}  {manifest.counts.get('parts', 0)} parts  {manifest.backbone.name}  "
         f"{sections}  {escapes}{state}"

@@ -34,7 +34,7 @@ from edge_ad.bundle.read import open_bundle, read_manifest, sha_line
 from edge_ad.durable import write_synced
 from edge_ad.errors import ArtifactError, CheckFailed
 
-CURRENT, PREVIOUS = "current", "previous"
+CURRENT, PREVIOUS, CANDIDATE = "current", "previous", "candidate"
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class Entry:
     id: str
     active: bool
     previous: bool
+    candidate: bool
     manifest: Manifest | None
     problem: str = ""
 
@@ -121,12 +122,32 @@ def write_qualification(bundle: Path, qualification: Qualification, files: Mappi
 def activate(state: Path, product: str, bundle: str) -> Path:
     """Make `bundle` (an id) current, once it has been verified; the one before becomes `previous`."""
     parent = product_directory(state, product)
-    if bundle in (CURRENT, PREVIOUS) or not (parent / bundle / MANIFEST).is_file():
-        ids = [entry.id for entry in list_bundles(state, product)]
-        raise ArtifactError(f"{parent}: no bundle {bundle!r}; there are {ids}")
+    _check_there(state, product, bundle)
     with _locked(parent):
         _activate_locked(parent, product, bundle)
     return parent / bundle
+
+
+def shadow(state: Path, product: str, bundle: str) -> Path | None:
+    """Have `bundle` (an id) judge beside the one in use, once it has been verified; "": none does."""
+    parent = product_directory(state, product)
+    if bundle:
+        _check_there(state, product, bundle)
+    with _locked(parent):
+        if not bundle:
+            (parent / CANDIDATE).unlink(missing_ok=True)
+            _sync(parent)
+            return None
+        _verify(parent, product, bundle)
+        _point(parent / CANDIDATE, bundle)
+    return parent / bundle
+
+
+def _check_there(state: Path, product: str, bundle: str) -> None:
+    parent = product_directory(state, product)
+    if bundle in (CURRENT, PREVIOUS, CANDIDATE) or not (parent / bundle / MANIFEST).is_file():
+        ids = [entry.id for entry in list_bundles(state, product)]
+        raise ArtifactError(f"{parent}: no bundle {bundle!r}; there are {ids}")
 
 
 def rollback(state: Path, product: str) -> Path:
@@ -145,6 +166,14 @@ def rollback(state: Path, product: str) -> Path:
 
 def _activate_locked(parent: Path, product: str, bundle: str) -> None:
     """Verify and switch; lock must be held by caller."""
+    _verify(parent, product, bundle)
+    old = _target(parent / CURRENT)
+    if old is not None and old != bundle:
+        _point(parent / PREVIOUS, old)
+    _point(parent / CURRENT, bundle)
+
+
+def _verify(parent: Path, product: str, bundle: str) -> None:
     opened = open_bundle(parent / bundle)
     found = (opened.manifest.id, opened.manifest.product)
     if found != (bundle, product):
@@ -153,10 +182,6 @@ def _activate_locked(parent: Path, product: str, bundle: str) -> None:
             f"{bundle!r} of {product!r}; move it back"
         )
     opened.backbone()
-    old = _target(parent / CURRENT)
-    if old is not None and old != bundle:
-        _point(parent / PREVIOUS, old)
-    _point(parent / CURRENT, bundle)
 
 
 def current_path(state: Path, product: str) -> Path | None:
@@ -170,12 +195,17 @@ def previous_path(state: Path, product: str) -> Path | None:
     return _followed(product_directory(state, product) / PREVIOUS)
 
 
+def candidate_path(state: Path, product: str) -> Path | None:
+    """Directory of the bundle that judges beside the one in use, or None."""
+    return _followed(product_directory(state, product) / CANDIDATE)
+
+
 def list_bundles(state: Path, product: str) -> list[Entry]:
     """Every bundle of a product, oldest first. Manifests are checked, other files are not."""
     parent = product_directory(state, product)
     if not parent.is_dir():
         return []
-    current, previous = _target(parent / CURRENT), _target(parent / PREVIOUS)
+    current, previous, candidate = (_target(parent / one) for one in (CURRENT, PREVIOUS, CANDIDATE))
     entries = []
     for path in sorted(parent.iterdir()):
         if path.is_symlink() or path.name.startswith(".") or not path.is_dir():
@@ -186,7 +216,8 @@ def list_bundles(state: Path, product: str) -> list[Entry]:
         except ArtifactError as error:
             problem = str(error)
         name = path.name
-        entries.append(Entry(path, name, name == current, name == previous, manifest, problem))
+        marks = (name == current, name == previous, name == candidate)
+        entries.append(Entry(path, name, *marks, manifest, problem))
     return entries
 
 

@@ -14,7 +14,8 @@ class Request:
 
     `from_evidence`: ids of parts that the daemon did not pass and `person` declares good. `person` and
     `reason` go into the kept set's list beside each part added or dropped. `new_reference`: cameras that
-    locate choose the part anew that others are laid like.
+    locate choose the part anew that others are laid like. `shadow`: the bundle judges beside the one in
+    use, which stays.
     """
 
     directory: Path | None = None
@@ -24,6 +25,7 @@ class Request:
     from_evidence: tuple[str, ...] = ()
     refit: bool = False
     new_reference: bool = False
+    shadow: bool = False
     person: str = ""
     reason: str = ""
 

@@ -22,6 +22,7 @@ from edge_ad.bundle import (
     kept_set_sha256,
     list_bundles,
     read_manifest,
+    shadow,
     store_backbone,
     write_bundle,
 )
@@ -71,6 +72,7 @@ class Result:
     skipped: list[Skipped]
     daemon: str
     daemon_took_it: bool
+    shadow: bool = False
 
     @property
     def report(self) -> Path:
@@ -92,7 +94,7 @@ class Result:
             *(f"{name:<10} {text}" for name, text in screening_lines(section.screening)),
             *(f"placing    {name}: {text}" for name, text in jitter_texts(self.manifest)),
             f"escapes    {NOT_MEASURED}: 'edge-ad qualify' does, with known-bad parts",
-            f"active     {self.manifest.product}: {self.manifest.id}",
+            f"{'shadow' if self.shadow else 'active':<10} {self.manifest.product}: {self.manifest.id}",
             f"daemon     {self.daemon}",
             f"report     {self.report}",
         ]
@@ -116,6 +118,11 @@ def calibrate(
     choose_local(station, backbone)  # refused before anything is collected
     check_views(station)
     directory = set_directory(station.state_path, station.product)
+    if request.shadow and current_path(station.state_path, station.product) is None:
+        raise ConfigError(
+            f"{directory}: product {station.product!r} has no bundle in use that another could judge "
+            "beside; calibrate without --shadow"
+        )
     with set_lock(directory):
         for left in directory.glob("work-*"):
             shutil.rmtree(left)  # of a calibration that was killed: the lock is ours
@@ -144,7 +151,7 @@ def calibrate(
         )
     except DeliveryError as error:
         daemon, took = str(error), False
-    return Result(path, manifest, key, skipped, daemon, took)
+    return Result(path, manifest, key, skipped, daemon, took, request.shadow)
 
 
 def _collected(staging: Path) -> str:
@@ -241,10 +248,11 @@ def _fit_and_write(
     store_backbone(state, backbone)
     path = write_bundle(state, manifest, tensors, files)
     record(
-        state, "calibrate", product=station.product, who=request.person, reason=request.reason,
+        state, "calibrate shadow" if request.shadow else "calibrate", product=station.product,
+        who=request.person, reason=request.reason,
         detail={"bundle": manifest.id, "parts": str(manifest.counts["parts"])},
     )  # fmt: skip
-    activate(state, station.product, manifest.id)
+    (shadow if request.shadow else activate)(state, station.product, manifest.id)
     return path, manifest, next(iter(manifest.engines)), skipped
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+import msgspec
 
 from edge_ad.cli.output import json_option, write_json
 
@@ -180,6 +181,77 @@ def rollback(config: Path | None, state: Path | None, product: str | None, reaso
     with _on_record("rollback", place, "" if previous is None else previous.name, reason):
         path = roll_back(place.state, place.product)
     _tell(path, place)
+
+
+@command.command()
+@click.argument("bundle", default="")
+@click.option("--stop", is_flag=True, help="No bundle judges beside the one in use any more.")
+@place_options
+@reason_option
+def shadow(
+    bundle: str, stop: bool, config: Path | None, state: Path | None, product: str | None, reason: str
+) -> None:
+    """Have BUNDLE (an id) judge parts beside the one in use; it decides nothing.
+
+    It runs in a process of its own on what the line leaves of the CPU, one part at a time: 'edge-ad
+    bundle compare' shows on which parts both disagree. 'calibrate --shadow' makes such a bundle.
+    """
+    from edge_ad.bundle import shadow as have_judge
+    from edge_ad.calibrate.link import reload_daemon
+    from edge_ad.errors import ConfigError
+
+    if stop == bool(bundle):
+        raise ConfigError("bundle shadow: give a bundle's id, or --stop")
+    place = find_place(config, state, product)
+    with _on_record("shadow", place, bundle or "none", reason):
+        path = have_judge(place.state, place.product, bundle)
+    told = f"{path.name} judges beside the one in use" if path is not None else "none is compared"
+    click.echo(f"{place.product}: {told}")
+    click.echo(reload_daemon(place.state, place.endpoint, place.secret))
+
+
+@command.command()
+@click.argument("bundle", default="")
+@click.option("--last", default=20, show_default=True, type=click.IntRange(min=0), help="Parts listed.")
+@place_options
+@json_option
+def compare(
+    bundle: str,
+    last: int,
+    config: Path | None,
+    state: Path | None,
+    product: str | None,
+    json_to: str | None,
+) -> None:
+    """How far BUNDLE (an id; without it the one that judges now) agrees with the one in use.
+
+    Of the parts of the line that both judged since the one in use was activated.
+    """
+    from edge_ad.bundle import candidate_path, current_path, open_bundle
+    from edge_ad.errors import ArtifactError
+    from edge_ad.shadow.log import compare as compare_parts
+    from edge_ad.shadow.log import log_path
+
+    place = find_place(config, state, product)
+    candidate = candidate_path(place.state, place.product)
+    current = current_path(place.state, place.product)
+    name = bundle or (candidate.name if candidate is not None else "")
+    if not name or current is None:
+        raise ArtifactError(
+            f"{place.state}: no bundle of {place.product!r} is compared; 'edge-ad bundle shadow ID' "
+            "begins that"
+        )
+    path = log_path(place.state, place.product, name)
+    found = compare_parts(path, open_bundle(current).sha256, last)
+    if json_to:
+        write_json({"in_use": current.name, "shadow": name, **msgspec.to_builtins(found)}, json_to)
+        return
+    click.echo(f"{name} beside {current.name}: {found.parts} parts, {found.agree} with the same verdict")
+    for change, parts in sorted(found.changed.items()):
+        click.echo(f"{parts:>7}  {change}")
+    for pair in found.disagreeing:
+        now, then = (f"{r:.3f}" if r is not None else "-" for r in (pair.ratio, pair.shadow_ratio))
+        click.echo(f"  {pair.part}  {pair.verdict} {now} -> {pair.shadow_verdict} {then}")
 
 
 @contextmanager

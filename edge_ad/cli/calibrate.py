@@ -39,6 +39,7 @@ LISTED = 10
     type=click.Choice(get_args(Screen)),
     help="Parts separated from the rest: list them, or leave them out.  [default: the station file's]",
 )
+@click.option("--shadow", is_flag=True, help="Let the bundle judge beside the one in use, which stays.")
 @click.option("--product", help="Of the station's products.  [default: the station file's `product`]")
 @click.option("--person", default=None, help="Who decides this.  [default: the user's name]")
 @click.option(
@@ -55,6 +56,7 @@ def command(
     new_reference: bool,
     false_reject_rate: float | None,
     screen: Screen | None,
+    shadow: bool,
     product: str | None,
     person: str | None,
     reason: str,
@@ -87,7 +89,7 @@ def command(
         raise ConfigError("--from-evidence: names no part; 'edge-ad evidence list' shows them")
     request = Request(
         directory=directory, parts=parts or 0, add=add, drop=ids, from_evidence=declared, refit=refit,
-        new_reference=new_reference,
+        new_reference=new_reference, shadow=shadow,
         person=person or user(), reason=reason,
     )  # fmt: skip
     with open_progress(sys.stderr) as progress:

@@ -147,7 +147,7 @@ class Changes:
         self._stock.clear()
         self.fill_stock()
         before_station, daemon.station = daemon.station, station
-        daemon.note_config(changed_keys(before_station, station))
+        daemon.beside.note_config(station, changed_keys(before_station, station))
         if isinstance(daemon.parts, PartQueue):
             daemon.parts.join_ns = int(station.join_ms * 1e6)
         daemon.evidence.configure(station.evidence)

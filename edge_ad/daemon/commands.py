@@ -59,7 +59,7 @@ class Desk:
         if command == "challenge":
             return self._challenge(args)
         if command == "challenge_cancel":
-            daemon.challenges.cancel("by command")
+            daemon.beside.challenges.cancel("by command")
             return self._challenge_status()
         if command == "collect_cancel":
             if daemon.loop.collector is not None:
@@ -99,6 +99,7 @@ class Desk:
                 "product": daemon.loop.active.product,
                 "bundle": daemon.loop.active.bundle,
                 "engine": daemon.loop.active.engine,
+                "shadow": daemon.beside.shadow.candidate if daemon.beside.shadow.up else "",
                 "parts": daemon.loop.seq,
                 "rejects": daemon.loop.rejects,
                 "missed": daemon.loop.missed,
@@ -116,11 +117,11 @@ class Desk:
         expected = args.get("expected", [])
         if not isinstance(expected, list) or not set(expected) <= {"PASS", "REJECT"}:
             raise DeliveryError(f"challenge: expected is a list of PASS and REJECT, got {expected}")
-        self._daemon.challenges.begin(tuple(expected)[:100], str(args.get("who", ""))[:200])
+        self._daemon.beside.challenges.begin(tuple(expected)[:100], str(args.get("who", ""))[:200])
         return self._challenge_status()
 
     def _challenge_status(self) -> Answer:
-        challenges = self._daemon.challenges
+        challenges = self._daemon.beside.challenges
         last = challenges.last
         return {"challenge": None if last is None else last.status(), "challenge_due": challenges.due}
 

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from typing import Protocol
 
 from edge_ad import failpoints
 from edge_ad.daemon.active import Active, PartInspector
@@ -18,7 +19,6 @@ from edge_ad.delivery.outcome import Outcome
 from edge_ad.delivery.verdicts import VerdictServer
 from edge_ad.evidence.writer import EvidenceWriter
 from edge_ad.frame import Frame, Image
-from edge_ad.monitor.watch import Watch
 from edge_ad.verdict import Decision, Reason, Verdict, fault
 
 ENGINE_FAILURES = 3  # in a row, then the inspector is built anew
@@ -26,8 +26,18 @@ ENGINE_FAILURES = 3  # in a row, then the inspector is built anew
 _NOT_LEARNT = (Reason.UNCALIBRATED, Reason.CALIBRATING)
 
 
+class Taker(Protocol):
+    """Looks at some of the parts that were judged, where it wants to."""
+
+    wants: bool
+
+    def take(self, frames: Sequence[Frame | None], outcome: Outcome) -> None:
+        """A part; must not block."""
+        ...
+
+
 class InspectionLoop:
-    """One thread runs `run`; others set `collector`, `evidence`, `verdicts`, `watch`, `challenges` and
+    """One thread runs `run`; others set `collector`, `evidence`, `verdicts`, `takers`, `challenges` and
     `announced`, `swap` what judges, `abandon` or `take_over`.
 
     Whoever hands a part's verdict over holds `_turn`, so that there is one, whatever happens at the end.
@@ -56,7 +66,7 @@ class InspectionLoop:
         self.collector: Collector | None = None
         self.evidence: EvidenceWriter | None = None
         self.verdicts: VerdictServer | None = None
-        self.watch: Watch | None = None
+        self.takers: tuple[Taker, ...] = ()
         self.challenges: Challenges | None = None
         self._parts = parts
         self._publisher = publisher
@@ -245,8 +255,10 @@ class InspectionLoop:
             self.evidence.offer(part.frames, outcome)
         if known is not None and self.challenges is not None:
             self.challenges.take(known, outcome)
-        elif asked and self.watch is not None and self.watch.wants:
-            self.watch.take(part.frames, outcome)
+        elif asked:
+            for taker in self.takers:
+                if taker.wants:
+                    taker.take(part.frames, outcome)
 
     def _round(self, part: Part) -> Round | None:
         """The challenge that the part is of."""

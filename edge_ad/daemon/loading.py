@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
@@ -16,7 +17,7 @@ from edge_ad.bundle import Bundle, CameraRule, ZoneRule, current_path, open_bund
 from edge_ad.bundle.zones import read_label_images
 from edge_ad.config import Locate, Station, View
 from edge_ad.daemon.fallback import stand_in
-from edge_ad.engines import chosen_engine
+from edge_ad.engines import REFERENCE, chosen_engine
 from edge_ad.errors import ArtifactError, ConfigError, DeviceError
 from edge_ad.inspector import Inspector, open_inspector
 from edge_ad.locate.regions import within_reach
@@ -139,6 +140,18 @@ def check_fits(bundle: Bundle, station: Station) -> None:
             )
     _check_references(bundle, station, where)
     _check_zones(bundle, station, where)
+
+
+def check_candidate(path: Path, station: Station) -> None:
+    """Raise ArtifactError unless this bundle can judge beside the one in use: its CPU engine does, which
+    takes nothing from the station's own."""
+    bundle = open_bundle(path)
+    check_fits(bundle, station)
+    if REFERENCE.key not in bundle.manifest.engines:
+        raise ArtifactError(
+            f"{path}: has no section {REFERENCE.key!r} to judge by beside the one in use; 'edge-ad "
+            "calibrate --refit' fits one unless engine.fallback is false"
+        )
 
 
 def _regions(rules: Mapping[str, CameraRule], station: Station) -> list[View]:

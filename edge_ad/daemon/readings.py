@@ -20,6 +20,7 @@ from edge_ad.delivery.trigger import BAD_REQUEST
 from edge_ad.evidence.writer import EvidenceWriter
 from edge_ad.metrics import STATES, Metrics
 from edge_ad.monitor.watch import Watch
+from edge_ad.shadow.beside import Shadow
 
 if TYPE_CHECKING:
     from edge_ad.daemon.service import Daemon
@@ -199,6 +200,19 @@ def watch_challenges(metrics: Metrics, challenges: Challenges) -> None:
         "gauge", "edge_ad_challenge_age_seconds",
         "Since the last challenge that passed by the bundle in use; NaN without one.", "",
         lambda: {"": challenges.age_s()},
+    )  # fmt: skip
+
+
+def watch_shadow(metrics: Metrics, shadow: Shadow) -> None:
+    """Export how far a candidate agrees with what is in use."""
+    metrics.watch(
+        "counter", "edge_ad_shadow_parts",
+        "Parts that a candidate bundle judged too, by what it would have done.", "result",
+        lambda: dict(shadow.counts),
+    )  # fmt: skip
+    metrics.watch(
+        "gauge", "edge_ad_shadow_up", "1 while a candidate bundle judges beside the one in use.", "",
+        lambda: {"": shadow.up},
     )  # fmt: skip
 
 

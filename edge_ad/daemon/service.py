@@ -7,9 +7,8 @@ import random
 import secrets
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, wait
+from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -17,37 +16,32 @@ from queue import Empty, SimpleQueue
 import cv2
 from prometheus_client.registry import CollectorRegistry
 
-from edge_ad.audit import note_config
 from edge_ad.capture.plausible import make_plausible
 from edge_ad.capture.shots import make_dealer
 from edge_ad.capture.source import Source, open_source
 from edge_ad.config import Camera, Station
 from edge_ad.daemon import process
 from edge_ad.daemon.active import Active, PartInspector
+from edge_ad.daemon.beside import Beside
 from edge_ad.daemon.cameras import BACKOFF_S, CameraFeed
-from edge_ad.daemon.challenge import Challenges, Round, keep
 from edge_ad.daemon.changing import Changes
 from edge_ad.daemon.channels import Channels
 from edge_ad.daemon.commands import Desk
 from edge_ad.daemon.fallback import Failed
 from edge_ad.daemon.inspection import InspectionLoop
 from edge_ad.daemon.loading import Build, build_inspector
-from edge_ad.daemon.readings import describe, watch, watch_challenges, watch_monitor, watch_triggers
+from edge_ad.daemon.readings import describe, watch, watch_triggers
 from edge_ad.daemon.triggered import TriggeredParts
 from edge_ad.daemon.triggering import TriggerDesk, make_parts, make_period, make_presence, make_timing
-from edge_ad.daemon.worker import Worker
 from edge_ad.delivery.control import Answer
 from edge_ad.delivery.lock import StateLock
-from edge_ad.errors import EdgeAdError
 from edge_ad.evidence.writer import EvidenceWriter
 from edge_ad.metrics import Metrics, MetricsServer
-from edge_ad.monitor.watch import Watch
 from edge_ad.supervisor import Supervisor
 
 log = logging.getLogger("edge_ad")
 _LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
-RECORD_S = 2.0  # a disk that hangs may take for what goes on record at the end
 DRAIN_S = 5.0  # after a stop, queued parts are inspected for so long; the rest is FAULT `stopped`
 COLLECT_PERIOD_S = 10.0
 
@@ -91,7 +85,6 @@ class Daemon:
         self._own_process = own_process
         self._supervisor = supervisor or Supervisor()
         self._started = self.stopping = False
-        self._keeping: deque[Future[None]] = deque(maxlen=8)  # rounds that go on record
         self._failing: PartInspector | None = None  # what asked to be built anew last
         self._state = ""
         self._reloads = 0  # asked for by a signal, and not done
@@ -115,12 +108,7 @@ class Daemon:
         announced = isinstance(self.parts, TriggeredParts)
         self.triggers = TriggerDesk(self, clock, wall) if announced else None
         self.changes = Changes(self, build, backoff_s)
-        self._records = Worker("records")
-        self.challenges = Challenges(
-            station.challenge, station.state_path, clock, wall,
-            lambda one: self._keeping.append(self._records.submit(self._keep, one)),
-        )  # fmt: skip
-        self.monitor = Watch(station.monitor, [c.name for c in station.pictures], self.tell)
+        self.beside = Beside(station, self.epoch, clock, wall, self.tell)
 
     def start(self) -> None:
         """Take the state directory and the ports, open cameras and bundle, begin to judge.
@@ -143,7 +131,7 @@ class Daemon:
             for feed in self.feeds:
                 feed.supervise()
             self.changes.supervise()
-            self.challenges.supervise()
+            self.beside.supervise()
             self._say_state()
             self.channels.say_stolen()
             self._supervisor.alive(self.loop.progress_age_s())
@@ -229,12 +217,8 @@ class Daemon:
         self.loop.evidence = self.evidence
         self.loop.verdicts = channels.verdicts
         self.loop.line_stop_after = station.trigger.line_stop_after
-        self.note_config(())
-        self.loop.challenges = self.challenges
-        self.loop.watch = channels.publisher.watch = self.monitor
         watch_triggers(self.metrics, self)
-        watch_monitor(self.metrics, self.monitor)
-        watch_challenges(self.metrics, self.challenges)
+        self.beside.connect(self, stack)
         self.in_use(active)
         if self._own_process:
             cv2.setNumThreads(1)
@@ -243,8 +227,6 @@ class Daemon:
         self._started = True
         channels.start_giving()
         self.evidence.start()
-        self.monitor.start()
-        stack.callback(self.monitor.close)
         self._inspection.start()
         for feed in self.feeds:
             feed.go()
@@ -261,23 +243,7 @@ class Daemon:
     def in_use(self, active: Active) -> None:
         """Say what judges parts from now on, and watch it. One thread at a time."""
         describe(self.metrics, active)
-        bundle = None if active.inspector is None else active.inspector.bundle
-        self.monitor.follow(self.station.monitor, bundle, active.engine)
-        self.challenges.configure(self.station.challenge)
-        self.challenges.follow(active.product, active.bundle)
-
-    def _keep(self, one: Round) -> None:
-        keep(self.challenges, one, self.station.state_path, self.tell)
-
-    def note_config(self, changed: Sequence[str]) -> None:
-        """Have the audit list say that the station file is another one than it knows, and which keys
-        differ from before where that is known. One thread at a time."""
-        if not self.station.path:
-            return
-        try:
-            note_config(Path(self.station.path), self.station.state_path, changed)
-        except (EdgeAdError, OSError) as error:
-            self.tell("error", f"audit: a change of the station file is not on record: {error}")
+        self.beside.follow(self.station, active)
 
     def _product(self) -> str:
         """What is made now. Any thread."""
@@ -344,9 +310,7 @@ class Daemon:
         if code:
             self.loop.take_over()
         self.changes.end()
-        self.challenges.cancel("the daemon stopped")
-        wait(self._keeping, RECORD_S)
-        self._records.end()
+        self.beside.end()
         if self.loop.collector is not None:
             self.loop.collector.cancel()
             self.loop.collector.join(2.0)

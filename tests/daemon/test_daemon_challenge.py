@@ -183,7 +183,7 @@ def test_the_command_waits_for_the_parts_and_says_what_became_of_them(tmp_path: 
             (good(1), 1, "failed: part 2 should be REJECT and was PASS"),
         ):  # fmt: skip
             asked = command("--expect", "pass,reject", "--person", "ben")
-            wait_for(lambda: line.daemon.challenges.round is not None, 30)
+            wait_for(lambda: line.daemon.beside.challenges.round is not None, 30)
             line.feed(good(0), last)
             found, text = ended(asked)
             assert found == code, text

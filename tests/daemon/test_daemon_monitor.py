@@ -117,7 +117,7 @@ def test_a_reload_changes_what_is_watched_and_is_on_record(tmp_path: Path) -> No
     file = Path(station.path)
     with Line(station.state_path, options={"product": "disc"}) as line:
         line.daemon.station = load_station(file)
-        line.daemon.note_config(())
+        line.daemon.beside.note_config(line.daemon.station, ())
         line.feed(*[BLACK] * 5)
         line.verdicts(5)
         wait_for(lambda: line.metric("edge_ad_rejects_alarm", kind="row") == 1)
@@ -136,4 +136,4 @@ def test_a_bundle_that_knows_nothing_of_its_good_parts_is_not_watched(tmp_path: 
         line.feed(*(darker(i) for i in range(20)))
         line.verdicts(20)
         assert line.metric("edge_ad_drift_ratio", camera="top", statistic="grey") is None
-        assert not line.daemon.loop.watch.wants  # type: ignore[union-attr]
+        assert not line.daemon.beside.monitor.wants

@@ -1,0 +1,103 @@
+"""What a daemon has beside its inspection: monitor, challenges, a candidate bundle, the audit list."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edge_ad.audit import note_config
+from edge_ad.bundle import candidate_path
+from edge_ad.config import Station
+from edge_ad.daemon.active import Active
+from edge_ad.daemon.challenge import Challenges, Round, keep
+from edge_ad.daemon.loading import check_candidate
+from edge_ad.daemon.readings import watch_challenges, watch_monitor, watch_shadow
+from edge_ad.daemon.worker import Worker
+from edge_ad.errors import EdgeAdError
+from edge_ad.monitor.watch import Watch
+from edge_ad.shadow.beside import Shadow
+
+if TYPE_CHECKING:
+    from edge_ad.daemon.service import Daemon
+
+RECORD_S = 2.0  # a disk that hangs may take for what goes on record at the end
+
+
+class Beside:
+    """`follow` and `note_config` are for one thread at a time, `supervise` and `end` for the main
+    thread. No verdict needs any of it; what fails is told."""
+
+    def __init__(
+        self,
+        station: Station,
+        epoch: str,
+        clock: Callable[[], int],
+        wall: Callable[[], int],
+        tell: Callable[[str, str], None],
+    ) -> None:
+        pictures = [camera.name for camera in station.pictures]
+        self.monitor = Watch(station.monitor, pictures, tell)
+        self.shadow = Shadow(station.state_path, pictures, epoch, tell)
+        self.challenges = Challenges(
+            station.challenge, station.state_path, clock, wall,
+            lambda one: self._keeping.append(self._records.submit(self._keep, one)),
+        )  # fmt: skip
+        self._state = station.state_path
+        self._tell = tell
+        self._records = Worker("records")
+        self._keeping: deque[Future[None]] = deque(maxlen=8)  # rounds that go on record
+
+    def connect(self, daemon: Daemon, stack: ExitStack) -> None:
+        """To the inspection and publishing threads, which do not run yet; `stack` closes it."""
+        daemon.loop.challenges = self.challenges
+        daemon.loop.takers = (self.monitor, self.shadow)
+        daemon.channels.publisher.watch = self.monitor
+        watch_monitor(daemon.metrics, self.monitor)
+        watch_challenges(daemon.metrics, self.challenges)
+        watch_shadow(daemon.metrics, self.shadow)
+        self.note_config(daemon.station, ())
+        self.monitor.start()
+        stack.callback(self.monitor.close)
+        stack.callback(self.shadow.close)
+
+    def follow(self, station: Station, active: Active) -> None:
+        """What judges parts from now on."""
+        bundle = None if active.inspector is None else active.inspector.bundle
+        self.monitor.follow(station.monitor, bundle, active.engine)
+        self.challenges.configure(station.challenge)
+        self.challenges.follow(active.product, active.bundle)
+        try:
+            candidate = candidate_path(station.state_path, active.product)
+            if candidate is not None:
+                check_candidate(candidate, station)
+        except EdgeAdError as error:
+            self._tell("error", f"shadow: {error}")
+            candidate = None
+        self.shadow.follow(active.product, active.bundle, candidate)
+
+    def note_config(self, station: Station, changed: Sequence[str]) -> None:
+        """Have the audit list say that the station file is another one than it knows, and which keys
+        differ from before where that is known."""
+        if not station.path:
+            return
+        try:
+            note_config(Path(station.path), station.state_path, changed)
+        except (EdgeAdError, OSError) as error:
+            self._tell("error", f"audit: a change of the station file is not on record: {error}")
+
+    def supervise(self) -> None:
+        """Now and then."""
+        self.challenges.supervise()
+
+    def end(self) -> None:
+        """No part is judged any more."""
+        self.challenges.cancel("the daemon stopped")
+        wait(self._keeping, RECORD_S)
+        self._records.end()
+
+    def _keep(self, one: Round) -> None:
+        keep(self.challenges, one, self._state, self._tell)
