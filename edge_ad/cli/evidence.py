@@ -1,4 +1,4 @@
-"""`edge-ad evidence`: what the daemon kept of parts that did not pass."""
+"""`edge-ad evidence`: what the daemon kept of parts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edge_ad.cli.output import json_option
 
 @click.group()
 def command() -> None:
-    """What the daemon kept of parts that did not pass: pictures and verdicts.
+    """What the daemon kept: of parts that did not pass, that nearly did not, and of a sample.
 
     A good part among them is learnt by 'edge-ad calibrate --from-evidence NUMBER --reason TEXT'.
     """
@@ -44,5 +44,5 @@ def list_command(config: Path, product: str | None, json_to: str | None) -> None
     else:
         click.echo(
             f"no evidence of product {product!r} in {station.state_path}; the daemon keeps parts that "
-            "do not pass unless evidence.keep is 'none'"
+            "do not pass, or nearly, unless evidence.keep is 'none'"
         )

@@ -29,7 +29,7 @@ COMMANDS = {
     "keys": ("keys", "Keys of the station and its clients for ZeroMQ over the network."),
     "product": ("product", "Change over to another product."),
     "calibrate": ("calibrate", "Fit the Gaussians of good parts and activate them."),
-    "evidence": ("evidence", "What the daemon kept of parts that did not pass."),
+    "evidence": ("evidence", "Pictures and scores of parts that the daemon kept: list, find, show."),
     "qualify": ("qualify", "Detection rates on known-bad parts, with their bounds."),
     "resolution": ("resolution", "The smallest defect that is found: rendered ones in good parts."),
     "inspect": ("inspect", "One-shot verdicts on image files."),

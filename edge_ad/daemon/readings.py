@@ -151,27 +151,28 @@ def _watch_evidence(metrics: Metrics, evidence: EvidenceWriter) -> None:
         "counter",
         "edge_ad_evidence_parts",
         "Parts whose pictures were kept as evidence.",
-        "",
-        lambda: {"": evidence.kept},
+        "kind",
+        lambda: dict(evidence.kept),
     )
     metrics.watch(
         "counter",
         "edge_ad_evidence_dropped",
-        "Parts whose pictures were not kept: queue full, disk refused, no space within the limits.",
+        "Parts whose pictures were not kept: queue full, disk refused, no space within the limits, or "
+        "passed ones that gave way.",
         "reason",
-        lambda: dict(evidence.dropped),
+        lambda: evidence.dropped,
     )
     metrics.watch(
         "counter",
         "edge_ad_evidence_evicted",
         "Oldest entries that were removed to make room.",
-        "",
-        lambda: {"": evidence.archive.evicted},
+        "kind",
+        lambda: dict(evidence.archive.evicted),
     )
     metrics.watch(
         "gauge",
         "edge_ad_evidence_bytes",
         "Size of the evidence on disk.",
-        "",
-        lambda: {"": evidence.archive.bytes},
+        "kind",
+        lambda: dict(evidence.archive.sizes),
     )

@@ -15,6 +15,8 @@ from edge_ad.errors import ConfigError
 
 DIRECTORY = "evidence"
 RECORD = "verdict.json"
+REJECTS, NEAR, SAMPLE = "rejects", "near", "sample"
+KINDS = (SAMPLE, NEAR, REJECTS)  # in the order in which they give way where the disk has no room
 _NAME = re.compile(r"(\d{6,})-.+")
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]")
 _MOST_KEY = 64  # characters of a part's key in a directory's name
@@ -31,14 +33,15 @@ class Picture(msgspec.Struct, frozen=True):
 
 class EntryRecord(msgspec.Struct, frozen=True):
     """`verdict.json`. header and body are what was published; cameras: of the bundle, in the order of
-    the body's poses; pictures: by camera, those that there were. Readers ignore fields that they do not
-    know."""
+    the body's poses; pictures: by camera, those that there were; kind: why it was kept, one of KINDS.
+    Readers ignore fields that they do not know."""
 
     number: int
     header: Header
     body: ScoreBody
     cameras: list[str]
     pictures: dict[str, Picture]
+    kind: str = REJECTS
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,15 @@ from rich.table import Table
 
 from edge_ad.evidence.entry import Entry
 
-COLOURS = {"REJECT": "red", "FAULT": "yellow"}
+COLOURS = {"PASS": "green", "REJECT": "red", "FAULT": "yellow"}
 
 
 class Line(msgspec.Struct):
     """One line of `--json`. Numbers that do not exist are null; zone: of the first finding, "" for the
-    rest of the part, null where nothing was found."""
+    rest of the part, null where nothing was found; kind: why it was kept."""
 
     number: int
+    kind: str
     key: str
     time: str
     verdict: str
@@ -38,6 +39,7 @@ def entry_line(entry: Entry) -> Line:
     body, header = entry.record.body, entry.record.header
     return Line(
         entry.number,
+        entry.record.kind,
         entry.key,
         entry.time,
         body.verdict,
@@ -58,7 +60,7 @@ def entries_table(entries: Sequence[Entry]) -> Table:
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("no.", justify="right")
     table.add_column("key", overflow="fold")
-    for name in ("time (UTC)", "verdict", "reason", "score, x threshold", "zone"):
+    for name in ("time (UTC)", "verdict", "reason or kind", "score, x threshold", "zone"):
         table.add_column(name, no_wrap=True)
     for entry in entries:
         line = entry_line(entry)
@@ -68,7 +70,7 @@ def entries_table(entries: Sequence[Entry]) -> Table:
             escape(line.key),
             line.time[5:].replace("T", " ").rstrip("Z"),
             f"[{colour}]{escape(line.verdict)}[/]",
-            escape(line.reason),
+            escape(line.reason or line.kind),
             _ratio(line),
             "" if line.zone is None else escape(line.zone) or "the rest",
         )
