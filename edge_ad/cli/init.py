@@ -191,7 +191,11 @@ uri = "v4l2:///dev/video0"
 #max_megabytes = 2000.0
 #near_megabytes = 500.0
 #sample_megabytes = 500.0
-# Share of the disk that stays free, whatever max_megabytes allows.
+# Days of which every part's score is kept, a file each, the oldest going whole; 0: none is kept. What
+# they may take, megabytes. 'edge-ad evidence find' searches them.
+#scores_days = 90
+#scores_megabytes = 2000.0
+# Share of the disk that pictures leave free, whatever the quotas allow; scores leave half of it.
 #min_free = 0.05
 # Parts that may wait for the disk before further ones are dropped and counted, 1 to 256.
 #queue = 8

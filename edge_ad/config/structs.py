@@ -235,7 +235,11 @@ class Evidence(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     # What those near the threshold, and those of the sample may take, each on its own.
     near_megabytes: Megabytes = 500.0
     sample_megabytes: Megabytes = 500.0
-    # Share of the disk that stays free, whatever max_megabytes allows.
+    # Days of which every part's score is kept, a file each, the oldest going whole; 0: none is kept.
+    scores_days: Annotated[int, Meta(ge=0, le=36_600)] = 90
+    # What the scores may take; so much holds 20 million parts.
+    scores_megabytes: Megabytes = 2000.0
+    # Share of the disk that pictures leave free, whatever the quotas allow; scores leave half of it.
     min_free: Annotated[float, Meta(ge=0, lt=1)] = 0.05
     # Parts that may wait for the disk, each with all its frames, before further ones are dropped.
     queue: Annotated[int, Meta(ge=1, le=256)] = 8

@@ -16,6 +16,7 @@ from edge_ad.daemon.cameras import CameraFeed
 from edge_ad.daemon.publishing import Publisher
 from edge_ad.daemon.triggered import TriggeredParts
 from edge_ad.delivery.trigger import BAD_REQUEST
+from edge_ad.evidence.score_keeper import ScoreKeeper
 from edge_ad.evidence.writer import EvidenceWriter
 from edge_ad.metrics import STATES, Metrics
 
@@ -143,6 +144,26 @@ def watch_triggers(metrics: Metrics, daemon: Daemon) -> None:
         "Frames that could be of several parts, or were one too many for theirs.",
         lambda: parts.ambiguous,
     )
+
+
+def watch_scores(metrics: Metrics, keeper: ScoreKeeper) -> None:
+    """Export what the score log took, shed, gave up and holds."""
+
+    def number(kind: str, name: str, text: str, read: Callable[[], float]) -> None:
+        metrics.watch(kind, f"edge_ad_score_log_{name}", text, "", lambda: {"": read()})
+
+    number("counter", "parts", "Parts whose scores were kept on disk.", lambda: keeper.kept)
+    metrics.watch(
+        "counter",
+        "edge_ad_score_log_dropped",
+        "Parts whose scores were not kept: backlog full, disk refused, no space within the limits.",
+        "reason",
+        lambda: dict(keeper.dropped),
+    )
+    number("counter", "evicted", "Oldest days that were removed.", lambda: keeper.log.evicted)
+    number("counter", "damaged", "Days that were damaged and set aside.", lambda: keeper.log.damaged)
+    number("gauge", "days", "Files of scores on disk.", lambda: keeper.log.days)
+    number("gauge", "bytes", "Size of the scores on disk.", lambda: keeper.log.size)
 
 
 def _watch_evidence(metrics: Metrics, evidence: EvidenceWriter) -> None:

@@ -8,6 +8,8 @@ Numbers grow from entry to entry over all kinds, products and starts, so that th
 one with the lowest number, whatever the wall clock does. An entry is written beside its place and
 renamed into it; names that begin with a dot are of entries half written or half removed, and are
 nobody's.
+
+Every part's score lies in STATE/scores (`score_log`).
 """
 
 from __future__ import annotations
