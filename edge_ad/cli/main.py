@@ -30,6 +30,7 @@ COMMANDS = {
     "product": ("product", "Change over to another product."),
     "calibrate": ("calibrate", "Fit the Gaussians of good parts and activate them."),
     "evidence": ("evidence", "Pictures and scores of parts that the daemon kept: list, find, show."),
+    "replay": ("replay", "Archived parts through another bundle: which verdicts change."),
     "qualify": ("qualify", "Detection rates on known-bad parts, with their bounds."),
     "resolution": ("resolution", "The smallest defect that is found: rendered ones in good parts."),
     "inspect": ("inspect", "One-shot verdicts on image files."),
