@@ -162,7 +162,7 @@ def watch_scores(metrics: Metrics, keeper: ScoreKeeper) -> None:
     )
     number("counter", "evicted", "Oldest days that were removed.", lambda: keeper.log.evicted)
     number("counter", "damaged", "Days that were damaged and set aside.", lambda: keeper.log.damaged)
-    number("gauge", "days", "Files of scores on disk.", lambda: keeper.log.days)
+    number("gauge", "files", "Files of scores on disk, one a day.", lambda: keeper.log.days)
     number("gauge", "bytes", "Size of the scores on disk.", lambda: keeper.log.size)
 
 

@@ -109,12 +109,13 @@ class Archive:
             return False
         while self.sizes[kind] + size > quota:
             self._evict(kind)
-        for victim in KINDS[: KINDS.index(kind) + 1]:
-            while not self._keeps_free(size, limits):
-                if not self._held[victim]:
-                    break
-                self._evict(victim)
-        return self._keeps_free(size, limits)
+        givers = KINDS[: KINDS.index(kind) + 1]
+        while not self._keeps_free(size, limits):
+            victim = next((giver for giver in givers if self._held[giver]), None)
+            if victim is None:
+                return False
+            self._evict(victim)
+        return True
 
     def trim(self, limits: Evidence) -> None:
         """Remove what these limits have no room for. Raises OSError."""

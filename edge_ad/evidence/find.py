@@ -15,7 +15,8 @@ from pathlib import Path
 
 from edge_ad.errors import ConfigError
 from edge_ad.evidence.entry import DIRECTORY, Entry, read_entries
-from edge_ad.evidence.score_log import SCHEMA, Row, day_files, day_of
+from edge_ad.evidence.score_file import SCHEMA, Row, day_of
+from edge_ad.evidence.score_log import day_files
 
 _INSERT = f"INSERT INTO found VALUES ({','.join('?' * len(Row._fields))})"
 

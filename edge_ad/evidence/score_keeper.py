@@ -13,7 +13,8 @@ from queue import Empty, SimpleQueue
 
 from edge_ad.config import Evidence
 from edge_ad.delivery.outcome import Outcome
-from edge_ad.evidence.score_log import NoRoom, Row, ScoreLog, row_of
+from edge_ad.evidence.score_file import Row, row_of
+from edge_ad.evidence.score_log import NoRoom, ScoreLog
 from edge_ad.evidence.writer import DISK, NICE, QUEUE, SPACE
 
 EVERY_S = 1.0  # a batch collects for so long

@@ -13,64 +13,32 @@ from __future__ import annotations
 import re
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
-from typing import NamedTuple
 
 from edge_ad.config import Evidence
 from edge_ad.delivery.outbox_file import is_damage
-from edge_ad.delivery.outcome import Outcome
 from edge_ad.errors import DeviceError
 from edge_ad.evidence.archive import MEGABYTE, Usage
+from edge_ad.evidence.score_file import (
+    ROW_BYTES,
+    Row,
+    connect,
+    file_paths,
+    file_size,
+    insert,
+    prepare,
+)
 
 DIRECTORY = "scores"
-DAMAGED = ".damaged"
-SCHEMA = 1
-ROW_BYTES = 200  # that a part takes at most, with its place in the index
+DAMAGED = ".damaged"  # how the name of a file ends that was set aside
 _NAME = re.compile(r"(\d{6,})-(\d{4}-\d\d-\d\d)\.sqlite(?:\.damaged)?")
-_BUSY_S = 2.0  # how long a person's program may hold it up
-# What many parts have in common is there once; the view shows all of it.
-_TABLES = """
-CREATE TABLE runs (id INTEGER PRIMARY KEY, epoch TEXT NOT NULL, product TEXT NOT NULL,
-    bundle TEXT NOT NULL, engine TEXT NOT NULL, UNIQUE (epoch, product, bundle, engine));
-CREATE TABLE parts (part TEXT NOT NULL, t_wall_ns INTEGER NOT NULL, run INTEGER NOT NULL REFERENCES
-    runs(id), seq INTEGER NOT NULL, verdict TEXT NOT NULL, reason TEXT NOT NULL, score REAL,
-    threshold REAL, view TEXT NOT NULL, latency_ms REAL NOT NULL);
-CREATE INDEX parts_by_key ON parts(part);
-CREATE VIEW scores AS SELECT part, t_wall_ns, product, bundle, engine, verdict, reason, score,
-    threshold, view, latency_ms, epoch, seq FROM parts JOIN runs ON run = runs.id;
-"""
 
 
 class NoRoom(DeviceError):
     """Neither the quota nor the disk's free share leaves room, in words."""
-
-
-class Row(NamedTuple):
-    """A part as it is kept, in the order of the view. Numbers that do not exist are NaN or None;
-    latency: trigger to verdict, milliseconds."""
-
-    part: str
-    t_wall_ns: int
-    product: str
-    bundle: str
-    engine: str
-    verdict: str
-    reason: str
-    score: float | None
-    threshold: float | None
-    view: str
-    latency_ms: float
-    epoch: str
-    seq: int
-
-    @property
-    def day(self) -> str:
-        """In UTC, "2026-01-31"."""
-        return day_of(self.t_wall_ns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,21 +53,6 @@ class DayFile:
     def damaged(self) -> bool:
         """Whether it was set aside."""
         return self.path.name.endswith(DAMAGED)
-
-
-def row_of(outcome: Outcome, epoch: str) -> Row:
-    """What is kept of a judged part."""
-    verdict = outcome.verdict
-    return Row(
-        outcome.part, outcome.t_wall_ns, outcome.product, outcome.bundle, outcome.engine,
-        verdict.decision.value, verdict.reason.value, verdict.score, verdict.threshold, verdict.view,
-        (outcome.t_verdict_ns - outcome.t_trigger_ns) / 1e6, epoch, outcome.seq,
-    )  # fmt: skip
-
-
-def day_of(t_wall_ns: int) -> str:
-    """The day in UTC."""
-    return datetime.fromtimestamp(t_wall_ns // 10**9, timezone.utc).strftime("%Y-%m-%d")
 
 
 def day_files(state: Path) -> list[DayFile]:
@@ -137,12 +90,12 @@ class ScoreLog:
         self._check_free(len(rows) * ROW_BYTES, limits)
         try:
             try:
-                self._insert(self._open(rows[0].day), rows, limits)
+                self._write(rows, limits)
             except sqlite3.DatabaseError as error:
                 if not is_damage(error):
                     raise
                 said = self._set_aside(str(error))
-                self._insert(self._open(rows[0].day), rows, limits)
+                self._write(rows, limits)
         except sqlite3.Error:
             self._forget()  # the next attempt looks at everything anew
             self._known = False
@@ -170,7 +123,7 @@ class ScoreLog:
         if not self._known:
             self.root.mkdir(parents=True, exist_ok=True)
             self._files = day_files(self._state)
-            self._sizes = {file.number: _size(file.path) for file in self._files}
+            self._sizes = {file.number: file_size(file.path) for file in self._files}
             self._count()
             self._known = True
 
@@ -179,7 +132,7 @@ class ScoreLog:
 
     def _measure(self) -> None:
         if self._current is not None:
-            self._sizes[self._current.number] = _size(self._current.path)
+            self._sizes[self._current.number] = file_size(self._current.path)
             self._count()
 
     def _check_free(self, size: int, limits: Evidence) -> None:
@@ -202,7 +155,7 @@ class ScoreLog:
         oldest = next((file for file in self._files if file != self._current), None)
         if oldest is None:
             return False
-        for path in _paths(oldest.path):
+        for path in file_paths(oldest.path):
             path.unlink(missing_ok=True)
         self._files.remove(oldest)
         self._sizes.pop(oldest.number, None)
@@ -229,83 +182,36 @@ class ScoreLog:
         return made
 
     def _connect(self, file: DayFile) -> sqlite3.Connection | None:
-        """None for the file of another version of edge_ad, which is left alone."""
+        """None for the file of another version of edge_ad."""
         self._current = file
-        database = sqlite3.connect(
-            file.path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
-        )
-        self._database = database
-        version = database.execute("PRAGMA user_version").fetchone()[0]
-        if version not in (0, SCHEMA):
-            self._forget()
-            return None
-        database.execute("PRAGMA journal_mode=WAL")
-        database.execute("PRAGMA synchronous=NORMAL")
-        if not version:
-            database.executescript(f"BEGIN;{_TABLES}PRAGMA user_version={SCHEMA};COMMIT;")
-        elif (found := database.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
-            raise sqlite3.DatabaseError(f"malformed: {found}")
-        return database
+        self._database = database = connect(file.path)
+        if prepare(database):
+            return database
+        self._forget()
+        return None
 
-    def _insert(self, database: sqlite3.Connection, rows: Sequence[Row], limits: Evidence) -> None:
+    def _write(self, rows: Sequence[Row], limits: Evidence) -> None:
+        database = self._open(rows[0].day)
         self._make_room(len(rows) * ROW_BYTES, limits)
-        runs = {(row.epoch, row.product, row.bundle, row.engine) for row in rows}
-        database.execute("BEGIN IMMEDIATE")
-        try:
-            database.executemany(
-                "INSERT OR IGNORE INTO runs (epoch, product, bundle, engine) VALUES (?,?,?,?)", runs
-            )
-            database.executemany(
-                "INSERT INTO parts SELECT ?,?,id,?,?,?,?,?,?,? FROM runs "
-                "WHERE epoch=? AND product=? AND bundle=? AND engine=?",
-                (
-                    (
-                        row.part, row.t_wall_ns, row.seq, row.verdict, row.reason, row.score,
-                        row.threshold, row.view, row.latency_ms, row.epoch, row.product, row.bundle,
-                        row.engine,
-                    )
-                    for row in rows
-                ),
-            )  # fmt: skip
-            database.execute("COMMIT")
-        except BaseException:
-            with suppress(sqlite3.Error):
-                database.execute("ROLLBACK")
-            raise
+        insert(database, rows)
 
     def _set_aside(self, why: str) -> str:
         """Put the damaged file in use out of the way. Returns what was done. Raises OSError."""
-        damaged, aside = self._current, None
+        damaged = self._current
         self._forget()
         assert damaged is not None
-        for path in reversed(list(_paths(damaged.path))):  # the file last: its log means nothing alone
+        aside = damaged.path.with_name(damaged.path.name + DAMAGED)
+        pairs = zip(file_paths(damaged.path), file_paths(aside), strict=True)
+        for path, target in reversed(list(pairs)):  # the file last: its log means nothing alone
             with suppress(FileNotFoundError):
-                aside = path.rename(path.with_name(path.name + DAMAGED))
+                path.rename(target)
         self._known = False
         self._look()
         self.damaged += 1
-        name = aside.name if aside else "gone"
-        return f"{damaged.path} is damaged ({why}); it is set aside as {name} and a new one begun"
+        return f"{damaged.path} is damaged ({why}); it is set aside as {aside.name} and a new one begun"
 
     def _forget(self) -> None:
         if self._database is not None:
             with suppress(sqlite3.Error):
                 self._database.close()
         self._database = self._current = None
-
-
-def _paths(path: Path) -> Iterator[Path]:
-    """A file and what SQLite keeps beside it."""
-    yield path
-    stem = path.name.removesuffix(DAMAGED)
-    for suffix in ("-wal", "-shm"):
-        yield path.with_name(stem + suffix + path.name[len(stem) :])
-
-
-def _size(path: Path) -> int:
-    """Bytes, 0 for what is gone."""
-    size = 0
-    for one in _paths(path):
-        with suppress(FileNotFoundError):
-            size += one.stat().st_size
-    return size

@@ -9,7 +9,8 @@ import pytest
 from daemon_line import BLACK, Line, good, wait_for
 from tiny_bundle import make_bundle
 
-from edge_ad.evidence.score_log import Row, day_files
+from edge_ad.evidence.score_file import Row
+from edge_ad.evidence.score_log import day_files
 
 
 def kept(state: Path) -> list[Row]:
@@ -50,7 +51,7 @@ def test_it_is_measured_and_a_disk_that_refuses_changes_no_verdict(tmp_path: Pat
         line.feed(good(1))
         assert line.verdicts(1) == ["PASS"]
         wait_for(lambda: line.metric("edge_ad_score_log_parts_total") == 1)
-        assert line.metric("edge_ad_score_log_days") == 1
+        assert line.metric("edge_ad_score_log_files") == 1
         size = line.metric("edge_ad_score_log_bytes")
         assert size is not None and size > 0
     assert [row.part for row in kept(tmp_path)] == ["P2"]

@@ -18,7 +18,8 @@ from edge_ad.delivery.outcome import Outcome
 from edge_ad.errors import ConfigError
 from edge_ad.evidence.entry import read_entries
 from edge_ad.evidence.find import Query, find_parts, parse_time
-from edge_ad.evidence.score_log import ScoreLog, day_files, row_of
+from edge_ad.evidence.score_file import row_of
+from edge_ad.evidence.score_log import ScoreLog, day_files
 from edge_ad.evidence.writer import EvidenceWriter
 from edge_ad.verdict import Decision, Reason, Verdict
 

@@ -14,8 +14,9 @@ from made_up_evidence import PASS, PATIENCE_S, outcome, settings
 
 from edge_ad.config import Evidence
 from edge_ad.evidence import score_keeper
+from edge_ad.evidence.score_file import Row
 from edge_ad.evidence.score_keeper import ScoreKeeper
-from edge_ad.evidence.score_log import NoRoom, Row, ScoreLog, day_files
+from edge_ad.evidence.score_log import NoRoom, ScoreLog, day_files
 from edge_ad.verdict import Reason
 
 DAY_NS = 86_400 * 10**9
