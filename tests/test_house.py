@@ -61,6 +61,7 @@ FORBIDDEN = {
     "engines": {"bundle", "capture", "inspector", "delivery", "daemon", "evidence", "cli", "calibrate"},
     "daemon": {"cli", "evaluate", "qualify", "resolution"},
     "qualify": {"cli", "evaluate", "demo", "resolution"},
+    "replay": {"cli", "daemon", "evaluate", "demo", "resolution"},
     "resolution": {"cli", "evaluate", "demo"},
     "evaluate": {"cli", "daemon", "delivery"},
 }

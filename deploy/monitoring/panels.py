@@ -334,7 +334,11 @@ LINE: list[tuple[str, list[Panel]]] = [
                 width=6,
             ),
             Panel(
-                "Evidence", "lines", (Query(own("edge_ad_evidence_bytes"), "kept"),), "bytes", width=6
+                "Evidence",
+                "lines",
+                (Query(own("edge_ad_evidence_bytes"), "{{kind}}"),),
+                "bytes",
+                width=6,
             ),
         ],
     ),

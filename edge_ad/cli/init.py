@@ -185,14 +185,26 @@ uri = "v4l2:///dev/video0"
 # Fewer good parts than this are refused; with pca fewer than 100.
 #min_parts = 20
 
-# Pictures and verdicts of parts that did not pass, kept in state_dir: 'edge-ad evidence list' shows
-# them, 'edge-ad calibrate --from-evidence' learns from those that a person declares good.
+# Pictures and verdicts of parts, kept in state_dir: 'edge-ad evidence list' shows them, 'edge-ad
+# calibrate --from-evidence' learns from those that a person declares good.
 [evidence]
-# "rejects": REJECT and FAULT parts that were looked at. "none": nothing is written.
+# "rejects": REJECT and FAULT parts that were looked at, and the PASS parts that near and sample name.
+# "none": no pictures are written.
 #keep = "rejects"
-# What all of it may take, megabytes; the oldest goes first.
+# PASS parts whose score is within this share below the threshold are kept; 0: none.
+#near = 0.1
+# One in so many of the other PASS parts is kept; 0: none.
+#sample = 0
+# What REJECT and FAULT parts, those near the threshold and those of the sample may take, megabytes; of
+# each the oldest goes first.
 #max_megabytes = 2000.0
-# Share of the disk that stays free, whatever max_megabytes allows.
+#near_megabytes = 500.0
+#sample_megabytes = 500.0
+# Days of which every part's score is kept, a file each, the oldest going whole; 0: none is kept. What
+# they may take, megabytes. 'edge-ad evidence find' searches them.
+#scores_days = 90
+#scores_megabytes = 2000.0
+# Share of the disk that pictures leave free, whatever the quotas allow; scores leave half of it.
 #min_free = 0.05
 # Parts that may wait for the disk before further ones are dropped and counted, 1 to 256.
 #queue = 8

@@ -42,4 +42,6 @@ def command(config: Path, json_to: str | None) -> None:
         click.echo(f"consumer {name}: {consumer['state']}{waiting}")
     if answer.get("evidence_dropped"):
         click.echo(f"evidence of {answer['evidence_dropped']} parts was not kept; the log says why")
+    if answer.get("scores_not_kept"):
+        click.echo(f"scores of {answer['scores_not_kept']} parts were not kept; the log says why")
     click.echo(f"metrics  {answer['metrics']}")

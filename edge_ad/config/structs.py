@@ -20,6 +20,7 @@ from edge_ad.config.monitor import Monitor
 from edge_ad.errors import ConfigError
 
 Rate = Annotated[float, Meta(gt=0.0, lt=0.5)]
+Megabytes = Annotated[float, Meta(gt=0, le=100_000_000)]  # of 1,000,000 bytes
 _Place = Annotated[int, Meta(ge=0)]
 _Side = Annotated[int, Meta(ge=8)]
 MOST_SIDE = 32  # rows or columns of tiles
@@ -232,13 +233,25 @@ class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
 
 class Evidence(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`[evidence]`: pictures and verdicts of parts that did not pass, below state_dir."""
+    """`[evidence]`: pictures and verdicts of parts, by kind, below state_dir."""
 
-    # "rejects": REJECT and FAULT parts that were looked at. "none": nothing is written.
+    # "rejects": REJECT and FAULT parts that were looked at, and the PASS parts that near and sample
+    # name. "none": no pictures are written.
     keep: Literal["rejects", "none"] = "rejects"
-    # What all of it may take; the oldest goes first. Megabytes of 1,000,000 bytes.
-    max_megabytes: Annotated[float, Meta(gt=0, le=100_000_000)] = 2000.0
-    # Share of the disk that stays free, whatever max_megabytes allows.
+    # PASS parts whose score is within this share below the threshold are kept; 0: none.
+    near: Annotated[float, Meta(ge=0, lt=1)] = 0.1
+    # One in so many of the other PASS parts is kept; 0: none.
+    sample: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 0
+    # What REJECT and FAULT parts may take; the oldest goes first. Megabytes of 1,000,000 bytes.
+    max_megabytes: Megabytes = 2000.0
+    # What those near the threshold, and those of the sample may take, each on its own.
+    near_megabytes: Megabytes = 500.0
+    sample_megabytes: Megabytes = 500.0
+    # Days of which every part's score is kept, a file each, the oldest going whole; 0: none is kept.
+    scores_days: Annotated[int, Meta(ge=0, le=36_600)] = 90
+    # What the scores may take; so much holds 20 million parts.
+    scores_megabytes: Megabytes = 2000.0
+    # Share of the disk that pictures leave free, whatever the quotas allow; scores leave half of it.
     min_free: Annotated[float, Meta(ge=0, lt=1)] = 0.05
     # Parts that may wait for the disk, each with all its frames, before further ones are dropped.
     queue: Annotated[int, Meta(ge=1, le=256)] = 8

@@ -3,7 +3,8 @@
     capture-<camera>   reads frames into a bounded queue               cameras.py, parts.py
     inspect            takes parts, judges them, hands verdicts over   inspection.py
     publish            encodes, sends, counts, journals                publishing.py
-    evidence           pictures of parts that did not pass, to disk    evidence/writer.py
+    evidence           pictures of parts, to disk                      evidence/writer.py
+    scores             every part's score, to disk                     evidence/score_keeper.py
     verdicts, control, trigger                                         channels.py
     reload, metrics, collect, and the main thread                      service.py, collecting.py
 

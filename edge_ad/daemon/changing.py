@@ -151,6 +151,7 @@ class Changes:
         if isinstance(daemon.parts, PartQueue):
             daemon.parts.join_ns = int(station.join_ms * 1e6)
         daemon.evidence.configure(station.evidence)
+        daemon.score_keeper.configure(station.evidence)
         daemon.in_use(active)
         log.info("reloaded: product %s, bundle %s", product, active.bundle[:12] or "none")
         return {"state": daemon.state, "product": product, "bundle": active.bundle}

@@ -55,7 +55,7 @@ class Channels:
         self.scores = ScorePublisher(station.scores.endpoint, station.scores.high_water_mark, access)
         self.publisher = Publisher(
             self.scores, metrics, station.station, daemon.epoch, station.scores.backlog, lines, tell,
-            daemon.clock, self.verdicts is not None,
+            daemon.clock, self.verdicts is not None, daemon.score_keeper.offer,
         )  # fmt: skip
         stack.callback(self.publisher.close)
         self.control = ControlServer(station.control_endpoint, answer, access)

@@ -96,6 +96,7 @@ class Desk:
             answer |= {
                 "why": inspector.why if isinstance(inspector, Failed) else "",
                 "evidence_dropped": sum(daemon.evidence.dropped.values()),
+                "scores_not_kept": sum(daemon.score_keeper.dropped.values()),
                 "product": daemon.loop.active.product,
                 "bundle": daemon.loop.active.bundle,
                 "engine": daemon.loop.active.engine,

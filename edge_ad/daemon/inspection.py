@@ -251,7 +251,7 @@ class InspectionLoop:
         if self.verdicts is not None:  # first: the gate waits for it
             self.verdicts.offer(outcome)
         self._publisher.offer(outcome)
-        if self.evidence is not None and not verdict.passed:
+        if self.evidence is not None:
             self.evidence.offer(part.frames, outcome)
         if known is not None and self.challenges is not None:
             self.challenges.take(known, outcome)

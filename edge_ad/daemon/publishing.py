@@ -57,7 +57,8 @@ class Publisher:
     """Owns the publishing thread, its backlog, the PUB socket and the journal.
 
     `offer` is for the inspection thread: it never waits, and drops the oldest record of a full backlog.
-    `gives_way`: a gate waits for the same verdict on another thread.
+    `gives_way`: a gate waits for the same verdict on another thread. `keep` takes every part that was
+    sent, and never waits.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Publisher:
         tell: Callable[[str, str], None],
         clock: Callable[[], int],
         gives_way: bool = False,
+        keep: Callable[[Outcome], None] | None = None,
     ) -> None:
         self.published = 0
         self._overflow = 0  # each of the two is counted by one thread
@@ -86,6 +88,7 @@ class Publisher:
         self._tell = tell
         self._clock = clock
         self._gives_way = gives_way
+        self._keep = keep
         # A SimpleQueue's `put` is a few machine instructions; it holds no Python lock.
         self._queue: SimpleQueue[Outcome | str | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="publish", daemon=True)
@@ -156,6 +159,8 @@ class Publisher:
         else:
             self._count(outcome, latency_ns / 1e9, published_s)
         self.published += 1
+        if self._keep is not None:
+            self._keep(outcome)
         if self._journal is not None:
             self._write(self._journal, wire.journal_line(header, body))
 

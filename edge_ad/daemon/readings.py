@@ -17,6 +17,7 @@ from edge_ad.daemon.challenge import Challenges
 from edge_ad.daemon.publishing import Publisher
 from edge_ad.daemon.triggered import TriggeredParts
 from edge_ad.delivery.trigger import BAD_REQUEST
+from edge_ad.evidence.score_keeper import ScoreKeeper
 from edge_ad.evidence.writer import EvidenceWriter
 from edge_ad.metrics import STATES, Metrics
 from edge_ad.monitor.watch import Watch
@@ -216,33 +217,54 @@ def watch_shadow(metrics: Metrics, shadow: Shadow) -> None:
     )  # fmt: skip
 
 
+def watch_scores(metrics: Metrics, keeper: ScoreKeeper) -> None:
+    """Export what the score log took, shed, gave up and holds."""
+
+    def number(kind: str, name: str, text: str, read: Callable[[], float]) -> None:
+        metrics.watch(kind, f"edge_ad_score_log_{name}", text, "", lambda: {"": read()})
+
+    number("counter", "parts", "Parts whose scores were kept on disk.", lambda: keeper.kept)
+    metrics.watch(
+        "counter",
+        "edge_ad_score_log_dropped",
+        "Parts whose scores were not kept: backlog full, disk refused, no space within the limits.",
+        "reason",
+        lambda: dict(keeper.dropped),
+    )
+    number("counter", "evicted", "Oldest days that were removed.", lambda: keeper.log.evicted)
+    number("counter", "damaged", "Days that were damaged and set aside.", lambda: keeper.log.damaged)
+    number("gauge", "files", "Files of scores on disk, one a day.", lambda: keeper.log.days)
+    number("gauge", "bytes", "Size of the scores on disk.", lambda: keeper.log.size)
+
+
 def _watch_evidence(metrics: Metrics, evidence: EvidenceWriter) -> None:
     """What the archive took, shed, gave up and holds."""
     metrics.watch(
         "counter",
         "edge_ad_evidence_parts",
         "Parts whose pictures were kept as evidence.",
-        "",
-        lambda: {"": evidence.kept},
+        "kind",
+        lambda: dict(evidence.kept),
     )
     metrics.watch(
         "counter",
         "edge_ad_evidence_dropped",
-        "Parts whose pictures were not kept: queue full, disk refused, no space within the limits.",
+        "Parts whose pictures were not kept: queue full, disk refused, no space within the limits, or "
+        "passed ones that gave way.",
         "reason",
-        lambda: dict(evidence.dropped),
+        lambda: evidence.dropped,
     )
     metrics.watch(
         "counter",
         "edge_ad_evidence_evicted",
         "Oldest entries that were removed to make room.",
-        "",
-        lambda: {"": evidence.archive.evicted},
+        "kind",
+        lambda: dict(evidence.archive.evicted),
     )
     metrics.watch(
         "gauge",
         "edge_ad_evidence_bytes",
         "Size of the evidence on disk.",
-        "",
-        lambda: {"": evidence.archive.bytes},
+        "kind",
+        lambda: dict(evidence.archive.sizes),
     )

@@ -30,11 +30,12 @@ from edge_ad.daemon.commands import Desk
 from edge_ad.daemon.fallback import Failed
 from edge_ad.daemon.inspection import InspectionLoop
 from edge_ad.daemon.loading import Build, build_inspector
-from edge_ad.daemon.readings import describe, watch, watch_triggers
+from edge_ad.daemon.readings import describe, watch, watch_scores, watch_triggers
 from edge_ad.daemon.triggered import TriggeredParts
 from edge_ad.daemon.triggering import TriggerDesk, make_parts, make_period, make_presence, make_timing
 from edge_ad.delivery.control import Answer
 from edge_ad.delivery.lock import StateLock
+from edge_ad.evidence.score_keeper import ScoreKeeper
 from edge_ad.evidence.writer import EvidenceWriter
 from edge_ad.metrics import Metrics, MetricsServer
 from edge_ad.supervisor import Supervisor
@@ -196,6 +197,8 @@ class Daemon:
             station.state_path, station.evidence, station.station, self.epoch, pictures, self.tell
         )
         stack.callback(self.evidence.close)  # last but for the lock: no other daemon may write there
+        self.score_keeper = ScoreKeeper(station.state_path, station.evidence, self.epoch, self.tell)
+        stack.callback(self.score_keeper.close)
         self.channels = channels = Channels(
             self, stack, self._desk, self._journal, self._product, self._wall,
             lambda why: self._inbox.put(("outbox", why)),
@@ -218,6 +221,7 @@ class Daemon:
         self.loop.verdicts = channels.verdicts
         self.loop.line_stop_after = station.trigger.line_stop_after
         watch_triggers(self.metrics, self)
+        watch_scores(self.metrics, self.score_keeper)
         self.beside.connect(self, stack)
         self.in_use(active)
         if self._own_process:
@@ -227,6 +231,7 @@ class Daemon:
         self._started = True
         channels.start_giving()
         self.evidence.start()
+        self.score_keeper.start()
         self._inspection.start()
         for feed in self.feeds:
             feed.go()

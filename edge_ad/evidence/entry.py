@@ -15,6 +15,8 @@ from edge_ad.errors import ConfigError
 
 DIRECTORY = "evidence"
 RECORD = "verdict.json"
+REJECTS, NEAR, SAMPLE = "rejects", "near", "sample"
+KINDS = (SAMPLE, NEAR, REJECTS)  # in the order in which they give way where the disk has no room
 _NAME = re.compile(r"(\d{6,})-.+")
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]")
 _MOST_KEY = 64  # characters of a part's key in a directory's name
@@ -31,14 +33,15 @@ class Picture(msgspec.Struct, frozen=True):
 
 class EntryRecord(msgspec.Struct, frozen=True):
     """`verdict.json`. header and body are what was published; cameras: of the bundle, in the order of
-    the body's poses; pictures: by camera, those that there were. Readers ignore fields that they do not
-    know."""
+    the body's poses; pictures: by camera, those that there were; kind: why it was kept, one of KINDS.
+    Readers ignore fields that they do not know."""
 
     number: int
     header: Header
     body: ScoreBody
     cameras: list[str]
     pictures: dict[str, Picture]
+    kind: str = REJECTS
 
 
 @dataclass(frozen=True)
@@ -109,9 +112,12 @@ def read_entries(state: Path, product: str) -> tuple[list[Entry], list[str]]:
     return sorted(entries, key=lambda entry: entry.number), damaged
 
 
-def find_entries(entries: Sequence[Entry], ids: Sequence[str], command: str) -> list[Entry]:
+def find_entries(
+    entries: Sequence[Entry], ids: Sequence[str], command: str, whose: str = "--from-evidence"
+) -> list[Entry]:
     """The entries that `ids` name, each once: by number, by the part's key, or by both as the directory
-    is called. Raises ConfigError for an id that names none or several; `command` lists what there is."""
+    is called. Raises ConfigError for an id that names none or several; `command` lists what there is,
+    `whose` ids they are."""
     found: dict[int, Entry] = {}
     for one in ids:
         named = [entry for entry in entries if one in (entry.key, entry.path.name)]
@@ -119,14 +125,14 @@ def find_entries(entries: Sequence[Entry], ids: Sequence[str], command: str) -> 
             named += [entry for entry in entries if entry.number == int(one) and entry not in named]
         if not named:
             raise ConfigError(
-                f"--from-evidence: {one!r} is neither the number nor the part key of one of the "
+                f"{whose}: {one!r} is neither the number nor the part key of one of the "
                 f"{len(entries)} entries; {command!r} lists them"
             )
         if len(named) > 1:
             numbers = ", ".join(str(entry.number) for entry in named)
             names = ", ".join(entry.path.name for entry in named)
             raise ConfigError(
-                f"--from-evidence: {one!r} names the entries {numbers}; give the one that is meant by "
+                f"{whose}: {one!r} names the entries {numbers}; give the one that is meant by "
                 f"its whole name: {names}"
             )
         found[named[0].number] = named[0]

@@ -17,7 +17,7 @@ from edge_ad.config import Evidence
 from edge_ad.delivery.outcome import Outcome, messages
 from edge_ad.errors import EdgeAdError
 from edge_ad.evidence.archive import Archive
-from edge_ad.evidence.entry import RECORD, EntryRecord, Picture
+from edge_ad.evidence.entry import KINDS, NEAR, RECORD, REJECTS, SAMPLE, EntryRecord, Picture
 from edge_ad.frame import Frame, Image
 from edge_ad.verdict import Decision, Reason
 
@@ -30,7 +30,8 @@ NOT_LOOKED_AT = frozenset(
         Reason.STOPPED, Reason.OVERFLOW, Reason.CHALLENGE,
     }
 )  # fmt: skip
-QUEUE, DISK, SPACE = "queue", "disk", "space"  # why a part was not kept
+# Why a part was not kept; PASSED: it had passed, and gave way to such as did not.
+QUEUE, DISK, SPACE, PASSED = "queue", "disk", "space", "passed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ class _Case:
     frames: list[tuple[str, Image]]
     rules: list[str]
     outcome: Outcome
+    kind: str
 
 
 class EvidenceWriter:
@@ -61,18 +63,25 @@ class EvidenceWriter:
         archive: Archive | None = None,
     ) -> None:
         self.archive = archive or Archive(state)
-        self.kept = 0
-        self.dropped = {QUEUE: 0, DISK: 0, SPACE: 0}  # each is counted by one thread
+        self.kept = dict.fromkeys(KINDS, 0)
+        self._dropped = {QUEUE: 0, DISK: 0, SPACE: 0}  # each is counted by one thread
+        self._gave_way = [0, 0]  # PASSED, counted by the inspection thread and by the evidence thread
         self._settings = settings
         self._station = station
         self._epoch = epoch
         self._pictures = dict(pictures)
         self._tell = tell
+        self._passed = 0  # PASS parts since the last one of the sample
         self._opened = False
-        self._failing = False
+        self._failing: set[str] = set()  # kinds, and said
         self._abandoned = False
         self._queue: SimpleQueue[_Case | Evidence | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="evidence", daemon=True)
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Parts that were not kept, by why. Any thread."""
+        return {**self._dropped, PASSED: sum(self._gave_way)}
 
     def start(self) -> None:
         """Start the thread."""
@@ -87,10 +96,14 @@ class EvidenceWriter:
     def offer(self, frames: Sequence[Frame | None], outcome: Outcome) -> None:
         """Take a part that was judged, if it is one to keep. Never blocks. The pictures are not copied:
         a source does not write to a frame again."""
-        verdict, settings = outcome.verdict, self._settings
-        if settings.keep == "none" or verdict.decision is Decision.PASS:
+        verdict, settings, kind = outcome.verdict, self._settings, REJECTS
+        if settings.keep == "none":
             return
-        if verdict.reason in NOT_LOOKED_AT:
+        if verdict.decision is Decision.PASS:
+            kind = self._kind_of_pass(verdict.score, verdict.threshold, settings)
+            if not kind:
+                return
+        elif verdict.reason in NOT_LOOKED_AT:
             return
         seen = [
             (name, frame.image)
@@ -99,10 +112,24 @@ class EvidenceWriter:
         ]
         if not seen:
             return
-        if self._queue.qsize() >= settings.queue:
-            self.dropped[QUEUE] += 1
+        if kind is not REJECTS and self._queue.qsize() >= (settings.queue + 1) // 2:
+            self._gave_way[0] += 1  # the other half is for those that did not pass
             return
-        self._queue.put(_Case(seen, [self._pictures[name]() for name, _ in seen], outcome))
+        if self._queue.qsize() >= settings.queue:
+            self._dropped[QUEUE] += 1
+            return
+        self._queue.put(_Case(seen, [self._pictures[name]() for name, _ in seen], outcome, kind))
+
+    def _kind_of_pass(self, score: float, threshold: float, settings: Evidence) -> str:
+        """Why a part that passed is kept; "" for one that is not. A threshold may be negative."""
+        if settings.near and score >= threshold - settings.near * abs(threshold):
+            return NEAR
+        if settings.sample:
+            self._passed += 1
+            if self._passed >= settings.sample:
+                self._passed = 0
+                return SAMPLE
+        return ""
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Write what is left, within bounds. Idempotent."""
@@ -112,7 +139,7 @@ class EvidenceWriter:
         if self._thread.is_alive():
             self._abandoned = True  # it ends after the part at hand
             left = max(0, self._queue.qsize() - 1)
-            self.dropped[QUEUE] += left
+            self._dropped[QUEUE] += left
             self._tell("warning", f"evidence: {left} parts not written within {timeout_s:g} s")
 
     def _run(self) -> None:
@@ -122,7 +149,7 @@ class EvidenceWriter:
             try:
                 self._open()
                 if isinstance(item, Evidence):
-                    self.archive.make_room(0, item)
+                    self.archive.trim(item)
                 else:
                     self._keep(item)
             except (OSError, EdgeAdError) as error:
@@ -144,25 +171,31 @@ class EvidenceWriter:
             for (camera, image), rule in zip(case.frames, case.rules, strict=True)
         }
         header, body = messages(outcome, self._station, self._epoch)
-        record = EntryRecord(number, header, body, list(outcome.cameras), pictures)
+        record = EntryRecord(number, header, body, list(outcome.cameras), pictures, case.kind)
         files[RECORD] = msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n"
-        if not self.archive.make_room(sum(map(len, files.values())), self._settings):
+        if not self.archive.make_room(sum(map(len, files.values())), self._settings, case.kind):
+            quota = "max" if case.kind == REJECTS else case.kind
             self._shed(
-                SPACE,
+                SPACE if case.kind == REJECTS else PASSED,
                 case,
-                "no room within evidence.max_megabytes and evidence.min_free; free some space",
+                f"no room within evidence.{quota}_megabytes and evidence.min_free; free some space",
             )
             return
-        self.archive.write(number, outcome.product, outcome.part, files)
-        self.kept += 1
-        self._failing = False
+        self.archive.write(number, outcome.product, outcome.part, files, case.kind)
+        self.kept[case.kind] += 1
+        self._failing.discard(case.kind)
 
     def _shed(self, why: str, item: _Case | Evidence, text: str) -> None:
+        kind = REJECTS
         if isinstance(item, _Case):
-            self.dropped[why] += 1
-        if not self._failing:  # said once, not for every part
+            kind = item.kind
+            if why == PASSED:
+                self._gave_way[1] += 1
+            else:
+                self._dropped[why] += 1
+        if kind not in self._failing:  # said once, not for every part
             self._tell("warning", f"evidence {self.archive.root}: {text}; parts are judged as before")
-        self._failing = True
+        self._failing.add(kind)
 
 
 def _shape(image: Image) -> tuple[int, int, int]:

@@ -17,6 +17,7 @@ from edge_ad.audit import read_events
 from edge_ad.config import parse_station
 from edge_ad.daemon.challenge import FILE
 from edge_ad.errors import ConfigError, DeliveryError
+from edge_ad.evidence.find import Query, find_parts
 
 HOUR_NS = 3_600_000_000_000
 
@@ -49,6 +50,8 @@ def test_a_round_that_passes_is_on_record_and_no_yield(tmp_path: Path) -> None:
         assert line.metric("edge_ad_rejects_alarm", kind="row") == 0
         wait_for(lambda: len(read_events(tmp_path / "s")[0]) == 1)
         assert line.metric("edge_ad_challenge_age_seconds") < 60  # type: ignore[operator]
+    kept = list(find_parts(tmp_path / "s", Query(), lambda line: pytest.fail(line)))
+    assert [bool(one.row.challenge) for one in kept] == [False, False, True, True, True, True, False]
     (event,) = read_events(tmp_path / "s")[0]
     assert (event.what, event.who) == ("challenge passed", "ana")
     assert "P3 REJECT: REJECT score" in event.detail["parts"]

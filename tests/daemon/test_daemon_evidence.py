@@ -32,8 +32,8 @@ def test_what_did_not_pass_is_kept_with_its_verdict(tmp_path: Path) -> None:
         line.feed(good(0), BLACK, good(1))
         line.feed(Frame("top", 3, None, 1, 2, "P3", "unreadable"))
         said = [line.verdict() for _ in range(4)]
-        wait_for(lambda: line.metric("edge_ad_evidence_parts_total") == 1)
-        held = line.metric("edge_ad_evidence_bytes")
+        wait_for(lambda: line.metric("edge_ad_evidence_parts_total", kind="rejects") == 1)
+        held = line.metric("edge_ad_evidence_bytes", kind="rejects")
         for reason in ("queue", "disk", "space"):
             assert line.metric("edge_ad_evidence_dropped_total", reason=reason) == 0
     (entry,) = entries(tmp_path / "s")
@@ -43,6 +43,26 @@ def test_what_did_not_pass_is_kept_with_its_verdict(tmp_path: Path) -> None:
     kept = cv2.imread(str(entry.path / "top.png"), cv2.IMREAD_UNCHANGED)
     np.testing.assert_array_equal(kept, BLACK)
     assert held == sum(file.stat().st_size for file in entry.path.iterdir())
+
+
+def test_passed_parts_near_the_threshold_and_a_sample_are_kept(tmp_path: Path) -> None:
+    make_bundle(tmp_path / "s", threshold=1e6)
+    near = {"near": 0.999999, "sample": 0}
+    with Line(tmp_path / "s", options={"evidence": near}) as line:
+        line.feed(good(0), good(1))
+        scores = [body.score for _, body in (line.verdict(), line.verdict())]
+        wait_for(lambda: line.metric("edge_ad_evidence_parts_total", kind="near") == 2)
+    with Line(tmp_path / "s", options={"evidence": {"near": 0.1, "sample": 2}}) as line:
+        line.feed(*map(good, range(5)))
+        line.verdicts(5)
+        wait_for(lambda: line.metric("edge_ad_evidence_parts_total", kind="sample") == 2)
+        assert line.metric("edge_ad_evidence_bytes", kind="sample") > 0
+    kept = [(entry.key, entry.record.kind, entry.verdict) for entry in entries(tmp_path / "s")]
+    assert kept == [
+        ("P0", "near", "PASS"), ("P1", "near", "PASS"),
+        ("P1", "sample", "PASS"), ("P3", "sample", "PASS"),
+    ]  # fmt: skip
+    assert [entry.record.body.score for entry in entries(tmp_path / "s")][:2] == scores
 
 
 def test_numbers_go_on_and_what_waits_is_written_at_the_end(tmp_path: Path) -> None:
@@ -82,7 +102,7 @@ def test_verdicts_go_on_while_the_disk_refuses(tmp_path: Path) -> None:
         line.feed(BLACK, good(0), BLACK)
         assert line.verdicts(3) == ["REJECT score", "PASS", "REJECT score"]
         wait_for(lambda: line.metric("edge_ad_evidence_dropped_total", reason="disk") == 2)
-        assert line.metric("edge_ad_evidence_parts_total") == 0
+        assert line.metric("edge_ad_evidence_parts_total", kind="rejects") == 0
 
 
 def test_verdicts_go_on_while_the_disk_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,9 +110,11 @@ def test_verdicts_go_on_while_the_disk_hangs(tmp_path: Path, monkeypatch: pytest
     release = threading.Event()
     write = Archive.write
 
-    def hang(self: Archive, number: int, product: str, key: str, files: Mapping[str, bytes]) -> Path:
+    def hang(
+        self: Archive, number: int, product: str, key: str, files: Mapping[str, bytes], kind: str
+    ) -> Path:
         release.wait(20)
-        return write(self, number, product, key, files)
+        return write(self, number, product, key, files, kind)
 
     monkeypatch.setattr(Archive, "write", hang)
     with Line(tmp_path / "s", options={"evidence": {"queue": 2}}) as line:
@@ -121,12 +143,12 @@ def test_a_reload_takes_other_settings_over(tmp_path: Path) -> None:
     with line:
         line.feed(*[BLACK] * 4)
         line.verdicts(4)
-        wait_for(lambda: line.metric("edge_ad_evidence_parts_total") == 4)
-        held = line.metric("edge_ad_evidence_bytes")
+        wait_for(lambda: line.metric("edge_ad_evidence_parts_total", kind="rejects") == 4)
+        held = line.metric("edge_ad_evidence_bytes", kind="rejects")
         assert held is not None
         reconfigured(f'keep = "none"\nmax_megabytes = {0.6 * held / 1e6:.9f}\n')
         assert line.daemon.reload().result(30)["state"] == "RUNNING"
-        wait_for(lambda: line.metric("edge_ad_evidence_evicted_total") == 2)
+        wait_for(lambda: line.metric("edge_ad_evidence_evicted_total", kind="rejects") == 2)
         line.feed(BLACK)
         line.verdicts(1)
     assert [entry.number for entry in entries(station.state_path, "disc")] == [3, 4]

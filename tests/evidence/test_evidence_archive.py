@@ -45,10 +45,10 @@ def test_the_oldest_goes_first_over_all_products(tmp_path: Path) -> None:
     for product in ("disc", "ring", "disc", "ring"):
         put(archive, 250, product)
     assert numbers(tmp_path) == [1, 2, 3, 4]
-    assert archive.bytes == 1000
+    assert archive.size == 1000
     put(archive, 300, "ring")
     assert numbers(tmp_path) == [3, 4, 5]
-    assert (archive.bytes, archive.evicted) == (800, 2)
+    assert (archive.size, archive.evicted["rejects"]) == (800, 2)
 
 
 def test_what_is_larger_than_the_quota_removes_nothing(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_the_disk_keeps_its_share_free(tmp_path: Path) -> None:
     """A disk of 10,000 bytes that others fill: a tenth stays free."""
     others = 0
     archive = Archive(
-        tmp_path, lambda _: SimpleNamespace(total=10_000, free=10_000 - others - archive.bytes)
+        tmp_path, lambda _: SimpleNamespace(total=10_000, free=10_000 - others - archive.size)
     )
     archive.open()
     limits = Evidence(max_megabytes=1.0, min_free=0.1)
@@ -83,7 +83,7 @@ def test_numbers_go_on_after_a_restart(tmp_path: Path) -> None:
         put(archive, 400)
     assert numbers(tmp_path) == [4, 5]
     again = opened(tmp_path)
-    assert again.bytes == 800
+    assert again.size == 800
     assert put(again, 400) == 6
     assert numbers(tmp_path) == [5, 6]
 
@@ -95,7 +95,7 @@ def test_what_was_left_half_done_is_removed_and_nobodys(tmp_path: Path) -> None:
         (tmp_path / "evidence" / "disc" / name).mkdir()
         (tmp_path / "evidence" / "disc" / name / "top.png").write_bytes(b"half")
     again = opened(tmp_path)
-    assert again.bytes == 100
+    assert again.size == 100
     assert [path.name for path in (tmp_path / "evidence" / "disc").iterdir()] == ["000001-P1"]
     assert put(again, 100) == 2
 
@@ -105,7 +105,7 @@ def test_an_entry_that_cannot_be_finished_leaves_nothing(tmp_path: Path) -> None
     with pytest.raises(OSError):
         archive.write(1, "disc", "P1", {"top.png": b"whole", 300 * "x": b""})
     assert list((tmp_path / "evidence" / "disc").iterdir()) == []
-    assert archive.bytes == 0
+    assert archive.size == 0
 
 
 def test_an_entry_that_a_person_removed_does_not_hold_up_the_others(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_an_entry_that_a_person_removed_does_not_hold_up_the_others(tmp_path: Pa
     first.rename(tmp_path / "elsewhere")
     assert put(archive, 500) == 3
     assert numbers(tmp_path) == [2, 3]
-    assert archive.bytes == 1000
+    assert archive.size == 1000
 
 
 @settings(max_examples=30, deadline=None)
@@ -131,7 +131,7 @@ def test_the_quota_holds_whatever_comes(
         assert (number is None) == (size > 1000)
         assert number is None or number == max(numbers(state))
         left = [file.stat().st_size for file in (state / "evidence").glob("*/*/*")]
-        assert sum(left) == archive.bytes <= QUOTA.max_megabytes * MEGABYTE
+        assert sum(left) == archive.size <= QUOTA.max_megabytes * MEGABYTE
     name = entry_name(1, key)
     assert "/" not in name and name.startswith("000001-") and len(name) <= 71 and name.isascii()
 
@@ -147,3 +147,54 @@ def test_numbers_go_on_though_all_entries_are_gone(tmp_path: Path) -> None:
     again.open()
     assert again.new_number() == 2
     assert (path.parent / ".DS_Store").is_file()
+
+
+def put_kind(archive: Archive, kind: str, size: int, limits: Evidence) -> int | None:
+    """As `put`, of a kind."""
+    number, record = archive.new_number(), f'{{"kind":"{kind}"}}'.encode()
+    if not archive.make_room(size, limits, kind):
+        return None
+    files = {"top.png": bytes(size - len(record)), "verdict.json": record}
+    archive.write(number, "disc", f"P{number}", files, kind)
+    return number
+
+
+def test_each_kind_has_a_quota_of_its_own_also_after_a_restart(tmp_path: Path) -> None:
+    limits = Evidence(max_megabytes=0.001, near_megabytes=0.0005, sample_megabytes=0.0003, min_free=0)
+    archive = opened(tmp_path)
+    for kind in ("rejects", "near", "sample", "near", "near"):
+        assert put_kind(archive, kind, 250, limits) is not None
+    assert numbers(tmp_path) == [1, 3, 4, 5]  # the oldest of those near had to go, nothing else
+    again = opened(tmp_path)
+    assert again.sizes == {"sample": 250, "near": 500, "rejects": 250}
+    assert put_kind(again, "sample", 301, limits) is None
+    assert put_kind(again, "sample", 250, limits) == 7
+    assert numbers(tmp_path) == [1, 4, 5, 7]
+    assert again.evicted == {"sample": 1, "near": 0, "rejects": 0}
+
+
+def test_where_the_disk_is_full_passed_parts_give_way_and_never_a_reject_to_them(tmp_path: Path) -> None:
+    others = 0
+    archive = Archive(
+        tmp_path, lambda _: SimpleNamespace(total=10_000, free=10_000 - others - archive.size)
+    )
+    archive.open()
+    limits = Evidence(max_megabytes=1, near_megabytes=1, sample_megabytes=1, min_free=0.1)
+    for kind in ("rejects", "sample", "near", "rejects"):
+        put_kind(archive, kind, 1000, limits)
+    others = 5000
+    assert put_kind(archive, "rejects", 1000, limits) == 5
+    assert numbers(tmp_path) == [1, 3, 4, 5]
+    assert put_kind(archive, "rejects", 1000, limits) == 6
+    assert numbers(tmp_path) == [1, 4, 5, 6]
+    assert put_kind(archive, "near", 1000, limits) is None
+    assert numbers(tmp_path) == [1, 4, 5, 6]
+    assert put_kind(archive, "rejects", 1000, limits) == 8
+    assert numbers(tmp_path) == [4, 5, 6, 8]
+
+
+@pytest.mark.parametrize("record", [b"", b'{"kind":"gold"}', b'{"number":1}', b"\xff"])
+def test_an_entry_that_does_not_say_its_kind_gives_way_last(tmp_path: Path, record: bytes) -> None:
+    (tmp_path / "evidence" / "disc" / "000001-P1").mkdir(parents=True)
+    (tmp_path / "evidence" / "disc" / "000001-P1" / "verdict.json").write_bytes(record)
+    assert opened(tmp_path).sizes == {"sample": 0, "near": 0, "rejects": len(record)}

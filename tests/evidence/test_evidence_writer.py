@@ -14,10 +14,10 @@ from made_up_evidence import PASS, PATIENCE_S, REJECT, frames, outcome, picture,
 
 from edge_ad.config import Evidence
 from edge_ad.evidence.archive import Archive
-from edge_ad.evidence.entry import read_entries
+from edge_ad.evidence.entry import REJECTS, read_entries
 from edge_ad.evidence.writer import EvidenceWriter
 from edge_ad.frame import Frame
-from edge_ad.verdict import Reason
+from edge_ad.verdict import Decision, Reason, Verdict
 
 RULES = {"top": lambda: "top-rule", "side": lambda: "side-rule"}
 
@@ -68,7 +68,10 @@ def test_an_entry_is_the_pictures_and_the_verdict(tmp_path: Path) -> None:
         assert (kept.pixel_rule, kept.shape[:2]) == (f"{camera}-rule", (24, 32))
         read = cv2.imread(str(entry.path / kept.file), cv2.IMREAD_UNCHANGED)
         np.testing.assert_array_equal(read, image)
-    assert (one.kept, one.archive.bytes) == (1, sum(f.stat().st_size for f in entry.path.iterdir()))
+    assert (one.kept["rejects"], one.archive.size) == (
+        1,
+        sum(f.stat().st_size for f in entry.path.iterdir()),
+    )
 
 
 def test_only_parts_that_were_looked_at_and_did_not_pass_are_kept(tmp_path: Path) -> None:
@@ -100,7 +103,7 @@ def test_a_full_queue_drops_and_counts(tmp_path: Path) -> None:
     one = writer(tmp_path, settings(queue=3))
     for i in range(5):  # the thread has not been started
         one.offer(frames(picture(i)), outcome(key=f"P{i}"))
-    assert one.dropped == {"queue": 2, "disk": 0, "space": 0}
+    assert one.dropped == {"queue": 2, "disk": 0, "space": 0, "passed": 0}
     one.start()
     one.close(PATIENCE_S)
     assert keys(tmp_path) == ["P0", "P1", "P2"]
@@ -121,7 +124,7 @@ def test_a_disk_that_refuses_is_counted_and_told_once(tmp_path: Path) -> None:
     one.offer(frames(picture(4)), outcome(key="P4"))
     one.close(PATIENCE_S)
     assert keys(tmp_path) == ["P4"]
-    assert one.kept == 1
+    assert one.kept["rejects"] == 1
 
 
 def test_what_has_no_room_is_shed_and_counted(tmp_path: Path) -> None:
@@ -131,7 +134,7 @@ def test_what_has_no_room_is_shed_and_counted(tmp_path: Path) -> None:
     for i in range(2):
         one.offer(frames(picture(i)), outcome(key=f"P{i}"))
     one.close(PATIENCE_S)
-    assert one.dropped == {"queue": 0, "disk": 0, "space": 2}
+    assert one.dropped == {"queue": 0, "disk": 0, "space": 2, "passed": 0}
     assert keys(tmp_path) == []
     assert len(told) == 1
     assert "evidence.max_megabytes" in told[0]
@@ -142,9 +145,9 @@ def test_other_settings_hold_at_once(tmp_path: Path) -> None:
     one.start()
     for i in range(4):
         one.offer(frames(picture(i)), outcome(key=f"P{i}"))
-        wait_until(lambda i=i: one.kept == i + 1)  # type: ignore[misc]
-    one.configure(settings(max_megabytes=2.5 * one.archive.bytes / 4 / 1e6))
-    wait_until(lambda: one.archive.evicted == 2)
+        wait_until(lambda i=i: one.kept["rejects"] == i + 1)  # type: ignore[misc]
+    one.configure(settings(max_megabytes=2.5 * one.archive.size / 4 / 1e6))
+    wait_until(lambda: one.archive.evicted["rejects"] == 2)
     one.configure(settings(keep="none"))
     one.offer(frames(picture(9)), outcome(key="P9"))
     one.close(PATIENCE_S)
@@ -155,10 +158,12 @@ def test_closing_waits_no_longer_than_it_is_told(tmp_path: Path) -> None:
     stuck, release = threading.Event(), threading.Event()
 
     class Slow(Archive):
-        def write(self, number: int, product: str, key: str, files: Mapping[str, bytes]) -> Path:
+        def write(
+            self, number: int, product: str, key: str, files: Mapping[str, bytes], kind: str = REJECTS
+        ) -> Path:
             stuck.set()
             release.wait(20)
-            return super().write(number, product, key, files)
+            return super().write(number, product, key, files, kind)
 
     told = Told()
     one = writer(tmp_path, told=told, archive=Slow(tmp_path))
@@ -192,3 +197,60 @@ def wait_until(condition: object, timeout_s: float = 10.0) -> None:
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < end, "it did not happen"
         time.sleep(0.005)
+
+
+def passed(score: float, threshold: float = 2.0) -> Verdict:
+    return Verdict(Decision.PASS, Reason.NONE, score, threshold, "top")
+
+
+def test_passed_parts_near_the_threshold_are_kept_whatever_its_sign(tmp_path: Path) -> None:
+    one = writer(tmp_path, settings(near=0.1, queue=32))
+    one.start()
+    for key, verdict in {
+        "far": passed(1.79), "near": passed(1.81), "at": passed(2.0), "excused": passed(2.4),
+        "far below": passed(-2.3, -2.0), "near below": passed(-2.1, -2.0),
+    }.items():  # fmt: skip
+        one.offer(frames(picture(0)), outcome(verdict, key))
+    one.close(PATIENCE_S)
+    assert keys(tmp_path) == ["near", "at", "excused", "near below"]
+    (entry, *_), _ = read_entries(tmp_path, "disc")
+    assert (entry.record.kind, entry.verdict, entry.record.body.score) == ("near", "PASS", 1.81)
+    assert one.kept == {"sample": 0, "near": 4, "rejects": 0}
+
+
+def test_one_in_so_many_of_the_other_passed_parts_is_kept(tmp_path: Path) -> None:
+    one = writer(tmp_path, settings(near=0.1, sample=3, queue=32))
+    one.start()
+    for number in range(8):
+        one.offer(frames(picture(0)), outcome(passed(1.9 if number == 1 else 1.0), f"P{number}"))
+        one.offer(frames(picture(0)), outcome(REJECT, f"R{number}")) if number == 4 else None
+    one.close(PATIENCE_S)
+    entries, _ = read_entries(tmp_path, "disc")
+    assert [(entry.key, entry.record.kind) for entry in entries] == [
+        ("P1", "near"), ("P3", "sample"), ("R4", "rejects"), ("P6", "sample"),
+    ]  # fmt: skip
+
+
+def test_passed_parts_leave_half_of_the_queue_to_those_that_did_not(tmp_path: Path) -> None:
+    one = writer(tmp_path, settings(near=0.1, queue=4))
+    for number in range(3):  # the thread has not been started
+        one.offer(frames(picture(0)), outcome(passed(1.9), f"P{number}"))
+    for number in range(3):
+        one.offer(frames(picture(0)), outcome(REJECT, f"R{number}"))
+    assert one.dropped == {"queue": 1, "disk": 0, "space": 0, "passed": 1}
+    one.start()
+    one.close(PATIENCE_S)
+    assert keys(tmp_path) == ["P0", "P1", "R0", "R1"]
+
+
+def test_a_quota_too_small_for_passed_parts_is_told_once_and_no_alarm(tmp_path: Path) -> None:
+    told = Told()
+    one = writer(tmp_path, settings(near=0.1, near_megabytes=0.0001), told)
+    one.start()
+    for number in range(3):
+        one.offer(frames(picture(0)), outcome(passed(1.9)))
+        one.offer(frames(picture(0)), outcome(REJECT, f"R{number}"))
+        wait_until(lambda n=number: one.kept["rejects"] == n + 1)  # type: ignore[misc]
+    one.close(PATIENCE_S)
+    assert one.dropped == {"queue": 0, "disk": 0, "space": 0, "passed": 3}
+    assert len(told) == 1 and "evidence.near_megabytes" in told[0]

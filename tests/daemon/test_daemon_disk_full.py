@@ -1,0 +1,203 @@
+"""A disk that is full, read-only or another one, and a clock that jumps: pictures give way, then scores,
+and the verdicts go on as long as there is room for them."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+from daemon_line import BLACK, Line, good, wait_for
+from tiny_bundle import HEIGHT, WIDTH, make_bundle
+
+from edge_ad.evidence.entry import read_entries
+from edge_ad.evidence.find import Query, find_parts
+from edge_ad.evidence.score_log import day_files
+from edge_ad.frame import Frame, Image
+
+REJECT = "REJECT score"
+GATE = {"verdicts": {"consumers": ["gate"]}}
+Mount = Callable[[Path], Path]
+
+
+@pytest.fixture
+def small_disk() -> Iterator[Mount]:
+    """Mounts a disk of 2 MB at a directory; needs root, as CI has."""
+    mounted: list[Path] = []
+
+    def mount(at: Path) -> Path:
+        at.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", at], check=True)
+        mounted.append(at)
+        return at
+
+    yield mount
+    for at in mounted:
+        subprocess.run(["umount", "-l", at], check=True)
+
+
+def noise(seed: int) -> Image:
+    """A part that is rejected and takes 7 KB."""
+    return np.random.default_rng(seed).integers(0, 256, (HEIGHT, WIDTH), dtype=np.uint8)
+
+
+def fill(disk: Path, leave: int) -> Path:
+    """Have others take all but so many bytes of the disk."""
+    path = disk / "of others"
+    free = shutil.disk_usage(disk).free - leave
+    if free > 0:
+        with path.open("ab") as file, suppress(OSError):
+            file.write(bytes(free))
+    return path
+
+
+def settled(line: Line) -> bool:
+    """Whether the pictures of every rejected part are on the disk, or were shed."""
+    evidence = line.daemon.evidence
+    return sum(evidence.kept.values()) + sum(evidence.dropped.values()) == line.daemon.loop.rejects
+
+
+def committed(state: Path) -> int:
+    """Verdicts in the outbox."""
+    with sqlite3.connect(f"file:{state / 'outbox.db'}?mode=ro", uri=True) as database:
+        count: int = database.execute("SELECT count(*) FROM verdicts").fetchone()[0]
+    database.close()
+    return count
+
+
+def test_evidence_on_a_full_disk_of_its_own_gives_way_and_begins_again(
+    tmp_path: Path, small_disk: Mount
+) -> None:
+    make_bundle(tmp_path)
+    disk = small_disk(tmp_path / "evidence")
+    with Line(
+        tmp_path, options={**GATE, "evidence": {"near": 0.0, "min_free": 0.1, "queue": 256}}
+    ) as line:
+
+        def dropped(reason: str) -> float:
+            return line.metric("edge_ad_evidence_dropped_total", reason=reason) or 0
+
+        line.feed(*map(noise, range(200)))  # more than it holds
+        assert set(line.verdicts(200)) == {REJECT}
+        wait_for(lambda: line.metric("edge_ad_evidence_parts_total", kind="rejects") == 200, 60)
+        evicted = line.metric("edge_ad_evidence_evicted_total", kind="rejects")
+        assert evicted is not None and 20 < evicted < 150
+        assert shutil.disk_usage(disk).free >= 0.1 * shutil.disk_usage(disk).total
+        assert dropped("space") == dropped("disk") == 0
+        numbers = [entry.number for entry in read_entries(tmp_path, "default")[0]]
+        assert numbers == list(range(numbers[0], 201))  # the oldest went
+        while not dropped("space"):  # others take what it gives up
+            others = fill(disk, 0)
+            line.feed(noise(0))
+            assert line.verdicts(1) == [REJECT]
+            wait_for(lambda: settled(line))
+        assert read_entries(tmp_path, "default") == ([], [])
+        others.unlink()
+        line.feed(noise(1))
+        assert line.verdicts(1) == [REJECT]
+        wait_for(lambda: settled(line))
+        assert len(read_entries(tmp_path, "default")[0]) == 1
+        wait_for(lambda: committed(tmp_path) == line.daemon.loop.seq)
+
+
+def test_pictures_give_way_then_scores_and_verdicts_go_on(tmp_path: Path, small_disk: Mount) -> None:
+    """The state directory on 2 MB, which others fill; without room for verdicts the daemon ends."""
+    state = small_disk(tmp_path / "state")
+    make_bundle(state)
+    line = Line(state, options={**GATE, "evidence": {"near": 0.0, "min_free": 0.2, "queue": 256}})
+    with line:
+        space = {"reason": "space"}
+        line.feed(*map(noise, range(30)))
+        assert set(line.verdicts(30)) == {REJECT}
+        wait_for(lambda: line.metric("edge_ad_score_log_parts_total") == 30)
+        while not line.metric("edge_ad_evidence_dropped_total", **space):
+            fill(state, 300_000)  # 14 %: enough for scores, not for pictures
+            line.feed(noise(0))
+            assert line.verdicts(1) == [REJECT]
+            wait_for(lambda: settled(line))
+        assert line.metric("edge_ad_score_log_dropped_total", **space) == 0
+        assert shutil.disk_usage(state).free >= 0.1 * shutil.disk_usage(state).total
+        fill(state, 150_000)
+        line.feed(noise(1), good(1))
+        assert line.verdicts(2) == [REJECT, "PASS"]
+        wait_for(lambda: (line.metric("edge_ad_score_log_dropped_total", **space) or 0) >= 2)
+        parts = line.daemon.loop.seq
+        wait_for(lambda: committed(state) == parts)  # with none of both kept, every verdict is
+        fill(state, 0)
+        for _ in range(200):
+            line.feed(good(2))
+            time.sleep(0.01)
+            if line.code is not None:
+                break
+        wait_for(lambda: line.code == 5)  # the gate has no live verdict, and rejects
+    others = state / "of others"
+    others.unlink()
+    before = committed(state)
+    assert before >= parts
+    with Line(state, options={**GATE, "evidence": {"min_free": 0.2}}) as again:
+        again.feed(good(3))
+        assert again.verdicts(1) == ["PASS"]
+        wait_for(lambda: committed(state) == before + 1)
+        wait_for(lambda: again.metric("edge_ad_score_log_parts_total") == 1)
+
+
+def test_a_read_only_disk_costs_evidence_and_scores_alone(tmp_path: Path, small_disk: Mount) -> None:
+    make_bundle(tmp_path)
+    disks = [small_disk(tmp_path / name) for name in ("evidence", "scores")]
+    for disk in disks:
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+    with Line(tmp_path, options=GATE) as line:
+        line.feed(BLACK, good(0))
+        assert line.verdicts(2) == [REJECT, "PASS"]
+        wait_for(lambda: line.metric("edge_ad_evidence_dropped_total", reason="disk") == 1)
+        wait_for(lambda: line.metric("edge_ad_score_log_dropped_total", reason="disk") == 2)
+        for disk in disks:
+            subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
+        line.feed(BLACK)
+        assert line.verdicts(1) == [REJECT]
+        wait_for(lambda: line.metric("edge_ad_evidence_parts_total", kind="rejects") == 1)
+        wait_for(lambda: line.metric("edge_ad_score_log_parts_total") == 1)
+    assert [entry.key for entry in read_entries(tmp_path, "default")[0]] == ["P2"]
+
+
+def test_evidence_and_scores_may_be_links_to_another_disk(tmp_path: Path, small_disk: Mount) -> None:
+    make_bundle(tmp_path / "state")
+    disk = small_disk(tmp_path / "other")
+    assert disk.stat().st_dev != (tmp_path / "state").stat().st_dev
+    for name in ("evidence", "scores"):
+        (disk / name).mkdir()
+        (tmp_path / "state" / name).symlink_to(disk / name)
+    for _ in range(2):
+        with Line(tmp_path / "state") as line:
+            line.feed(BLACK)
+            assert line.verdicts(1) == [REJECT]
+    assert len(list((disk / "evidence" / "default").iterdir())) == 2
+    found = list(find_parts(tmp_path / "state", Query(), lambda _: None))
+    assert [one.entry.number for one in found if one.entry] == [1, 2]
+
+
+def test_a_clock_that_jumps_removes_no_evidence_and_hardly_a_day(tmp_path: Path) -> None:
+    """By an hour over midnight and back, then by ten years and back."""
+    make_bundle(tmp_path)
+    midnight = 1_700_092_800  # 2023-11-16
+    hour, years = 3600, 10 * 365 * 86_400
+    offsets = (-60, hour - 60, -30, years, -hour, 0)
+    with Line(tmp_path, options={"evidence": {"scores_days": 2, "queue": 16}}) as line:
+        for number, offset in enumerate(offsets):
+            wall_ns = (midnight + offset) * 10**9
+            line.feed(Frame("top", number, BLACK, time.monotonic_ns(), wall_ns, f"J{number}"))
+        assert line.verdicts(6) == [REJECT] * 6
+        wait_for(lambda: line.metric("edge_ad_score_log_parts_total") == 6)
+        evicted = line.metric("edge_ad_score_log_evicted_total")
+    assert [entry.key for entry in read_entries(tmp_path, "default")[0]] == [f"J{n}" for n in range(6)]
+    # Three days and room for two: each new file costs the oldest one, never more.
+    assert evicted is not None and evicted <= 3
+    assert len(day_files(tmp_path)) == 2
+    found = [one.row.part for one in find_parts(tmp_path, Query(), lambda _: None)]
+    assert sorted(found) == [f"J{n}" for n in range(6)]
