@@ -48,6 +48,7 @@ FORBIDDEN = {
     "inspector": {"capture", "delivery", "daemon", "evidence", "cli", "calibrate", "metrics"},
     "metrics": {"gaussian", "backbone", "capture", "inspector", "daemon", "cli"},
     "engines": {"bundle", "capture", "inspector", "delivery", "daemon", "evidence", "cli", "calibrate"},
+    "backup": {"daemon", "cli", "calibrate", "capture", "inspector", "evaluate", "qualify"},
     "daemon": {"cli", "evaluate", "qualify", "resolution"},
     "qualify": {"cli", "evaluate", "demo", "resolution"},
     "resolution": {"cli", "evaluate", "demo"},
