@@ -80,7 +80,8 @@ def assemble(wheels: Path, pip: Path, extras: tuple[str, ...], out: Path) -> Pat
         shutil.copy(pip, root / "pip")
         shutil.copytree(ROOT / "systemd", root / "systemd")
         shutil.copy(HERE / "install.sh", root)
-        shutil.copy(ROOT / "LICENSE", root)
+        for path in (ROOT / "LICENSE", ROOT / "deploy" / "container" / "Containerfile"):
+            shutil.copy(path, root)
         requirements = root / "requirements.txt"
         requirements.write_text(hashed_requirements(root / "wheels", extras), encoding="utf-8")
         bill = json.dumps(bill_of_materials(root / "wheels", extras), indent=1)
