@@ -38,9 +38,16 @@ class _Target:
 
     def put(self) -> None:
         """Raises DeviceError where something has come there meanwhile."""
+        below = list(self.staging.rglob("*"))
+        for path in below:
+            if path.is_dir() and not path.is_symlink():
+                path.chmod(0o755)  # whatever root's umask is; the topmost one says who comes in
         try:
             if self.path.exists():
-                self._take_over()
+                facts = self.path.stat()
+                self.staging.chmod(facts.st_mode & 0o7777)
+                for path in (self.staging, *below) if os.geteuid() == 0 else ():
+                    os.chown(path, facts.st_uid, facts.st_gid, follow_symlinks=False)
             else:
                 mask = os.umask(0)
                 os.umask(mask)
@@ -51,13 +58,6 @@ class _Target:
                 f"{self.path}: cannot be put in place ({error.strerror}); nothing was restored"
             ) from error
         sync_directory(self.path.parent)
-
-    def _take_over(self) -> None:
-        facts = self.path.stat()
-        self.staging.chmod(facts.st_mode & 0o7777)
-        if os.geteuid() == 0:
-            for one in (self.staging, *self.staging.rglob("*")):
-                os.chown(one, facts.st_uid, facts.st_gid, follow_symlinks=False)
 
 
 def restore_backup(archive: Path, directory: Path, station_file: Path | None = None) -> Restored:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import io
 import json
+import os
 import subprocess
 import sys
 import tarfile
@@ -106,7 +107,12 @@ def test_state_and_station_file_in_two_places(tmp_path: Path) -> None:
     archive = write_backup(line, tmp_path / "b.tar.zst").path
     state.rename(tmp_path / "old")
     state.mkdir(0o750)  # as systemd or `init --service` makes it
-    restored = restore_backup(archive, state, tmp_path / "etc2" / "station.toml")
+    mask = os.umask(0o077)
+    try:
+        restored = restore_backup(archive, state, tmp_path / "etc2" / "station.toml")
+    finally:
+        os.umask(mask)
+    assert {path.stat().st_mode & 0o777 for path in state.rglob("*") if path.is_dir()} == {0o755}
     assert tree(state, ("outbox.db",)) == before
     assert restored.station.path == str(tmp_path / "etc2" / "station.toml")
     assert state.stat().st_mode & 0o777 == 0o750
