@@ -59,6 +59,7 @@ FORBIDDEN = {
     },
     "shadow": {"gaussian", "backbone", "capture", "daemon", "evidence", "cli", "calibrate", "metrics"},
     "engines": {"bundle", "capture", "inspector", "delivery", "daemon", "evidence", "cli", "calibrate"},
+    "backup": {"daemon", "cli", "calibrate", "capture", "inspector", "evaluate", "qualify"},
     "daemon": {"cli", "evaluate", "qualify", "resolution"},
     "qualify": {"cli", "evaluate", "demo", "resolution"},
     "replay": {"cli", "daemon", "evaluate", "demo", "resolution"},

@@ -15,13 +15,18 @@ from edge_ad.errors import ConfigError
 CONFIGURATION, STATE, RUNTIME = Path("/etc/edge-ad"), Path("/var/lib/edge-ad"), Path("/run/edge-ad")
 
 
-def service_text(template: str, file: str, name: str) -> str:
-    """The file ("line.toml", "gate.toml" or "plc.toml") of station `name`: state and sockets where the
-    units have them. Raises ConfigError for a name that no station can have."""
+def check_service(name: str) -> None:
+    """Raises ConfigError for a name that no station can have."""
     try:
         msgspec.convert(name, Name)
     except msgspec.ValidationError as error:
         raise ConfigError(f"--service {name}: {error}") from error
+
+
+def service_text(template: str, file: str, name: str) -> str:
+    """The file ("line.toml", "gate.toml" or "plc.toml") of station `name`: state and sockets where the
+    units have them. Raises ConfigError for a name that no station can have."""
+    check_service(name)
     state, run = STATE / name, f"ipc://{RUNTIME / name}"
     if file == "gate.toml":
         values = {

@@ -39,6 +39,8 @@ COMMANDS = {
     "evaluate": ("evaluate", "AUROC and rates on a data set in MVTec layout."),
     "backbone": ("backbone", "List, export and build networks."),
     "bundle": ("bundle", "List, show, verify, activate, roll back calibrations."),
+    "backup": ("backup", "Put the whole station into one file."),
+    "restore": ("restore", "Put a backup in place, on this PC or a spare one."),
     "bench": ("bench", "Time this machine: engine alone, whole path, ratio."),
     "chaos": ("chaos", "Kill daemon and station again and again; nothing may be lost."),
     "check": ("check", "What would fail in production, before it does."),

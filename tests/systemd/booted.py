@@ -66,11 +66,7 @@ class Machine:
         for path in (self._up, *self._up.rglob("*")):
             if path.is_dir():  # they become the machine's own, whatever the umask is here
                 path.chmod(0o755)
-        binds = {
-            sys.base_prefix: "/opt/python",
-            sysconfig.get_path("purelib"): "/opt/edge-ad/packages",
-            str(ROOT / "edge_ad"): "/opt/edge-ad/source/edge_ad",
-        }
+        binds = self._binds()
         with (self._base / "console").open("w") as console:
             self._process = subprocess.Popen(
                 ["unshare", "--mount", "bash", "-c", _BOOT, "boot", str(self._up),
@@ -152,6 +148,14 @@ class Machine:
             f'exec /opt/python/bin/{Path(sys.executable).resolve().name} -m edge_ad "$@"\n',
             0o755,
         )
+
+    def _binds(self) -> dict[str, str]:
+        """Directories of this machine, and where the container sees them."""
+        return {
+            sys.base_prefix: "/opt/python",
+            sysconfig.get_path("purelib"): "/opt/edge-ad/packages",
+            str(ROOT / "edge_ad"): "/opt/edge-ad/source/edge_ad",
+        }
 
     def _find_leader(self) -> int:
         """The container's first process, as this machine numbers it; 0 until there is one."""

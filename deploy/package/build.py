@@ -1,0 +1,152 @@
+"""Makes the package that a line PC without a network installs: one archive with every wheel, their
+hashes, a bill of materials, the units and install.sh.
+
+    python deploy/package/build.py --out dist [--wheelhouse wheelhouse]
+
+For this PC's processor and the running Python. `--wheelhouse` takes what deploy/wheelhouse made, for a
+GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+from sbom import bill_of_materials, read_wheel
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+# Small, and a PC without a network cannot fetch them when they are wanted.
+EXTRAS = ("backup", "gpio", "modbus")
+GPU_EXTRAS = ("build", "cuda")
+PARTS = ("pyproject.toml", "README.md", "LICENSE", "edge_ad")
+_PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+
+
+def main() -> None:
+    """Make it and say how it is installed."""
+    parser = argparse.ArgumentParser(description="Make the package for this processor and Python.")
+    parser.add_argument("--out", type=Path, required=True, help="directory for the archive")
+    parser.add_argument("--wheelhouse", type=Path, help="of deploy/wheelhouse, for a GPU")
+    arguments = parser.parse_args()
+    archive = build(arguments.out, arguments.wheelhouse)
+    name = archive.name.removesuffix(".tar.gz")
+    print(f"{archive}: {archive.stat().st_size / 1e6:.0f} MB. On the line PC, as root:")
+    print(f"    tar -xf {archive.name} && {name}/install.sh install")
+
+
+def build(out: Path, wheelhouse: Path | None = None) -> Path:
+    """The archive. Raises CalledProcessError when a step fails."""
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as directory:
+        work = Path(directory)
+        wheels, tools = work / "wheels", work / "pip"
+        wheels.mkdir()
+        extras = EXTRAS
+        if wheelhouse is None:
+            wheel = edge_ad_wheel(work, wheels)
+        else:
+            extras = (*EXTRAS, *GPU_EXTRAS)
+            for path in wheelhouse.glob("*.whl"):
+                shutil.copy(path, wheels)
+            wheel = next(wheels.glob("edge_ad-*.whl"))
+        download = [*_PIP, "download", "-q", "--only-binary", ":all:", "--find-links", str(wheels)]
+        _run([*download, "-d", str(wheels), f"{wheel}[{','.join(extras)}]"])
+        # Debian's Python has none, and its own would come from a network.
+        _run([*_PIP, "download", "-q", "--no-deps", "--only-binary", ":all:", "-d", str(tools), "pip"])
+        return assemble(wheels, next(tools.glob("pip-*.whl")), extras, out)
+
+
+def assemble(wheels: Path, pip: Path, extras: tuple[str, ...], out: Path) -> Path:
+    """The archive of what was gathered. Raises CalledProcessError where the wheels are not all that an
+    installation needs."""
+    version = read_wheel(next(wheels.glob("edge_ad-*.whl"))).version
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    name = f"edge-ad-{version}-py{python}-{platform.machine()}"
+    with tempfile.TemporaryDirectory() as directory:
+        root = Path(directory) / name
+        shutil.copytree(wheels, root / "wheels")
+        (root / "pip").mkdir()
+        shutil.copy(pip, root / "pip")
+        shutil.copytree(ROOT / "systemd", root / "systemd")
+        shutil.copy(HERE / "install.sh", root)
+        for path in (ROOT / "LICENSE", ROOT / "deploy" / "container" / "Containerfile"):
+            shutil.copy(path, root)
+        requirements = root / "requirements.txt"
+        requirements.write_text(hashed_requirements(root / "wheels", extras), encoding="utf-8")
+        bill = json.dumps(bill_of_materials(root / "wheels", extras), indent=1)
+        (root / "sbom.cdx.json").write_text(bill + "\n", encoding="utf-8")
+        (root / "PACKAGE").write_text(
+            f"version={version}\npython={python}\nmachine={platform.machine()}\n", encoding="utf-8"
+        )
+        check_complete(root / "wheels", requirements)
+        (root / "SHA256SUMS").write_text(checksums(root), encoding="utf-8")
+        archive = out / f"{name}.tar.gz"
+        with tarfile.open(archive, "w:gz", compresslevel=1) as tar:  # wheels are compressed
+            tar.add(root, name, filter=_plain)
+    return archive
+
+
+def edge_ad_wheel(work: Path, out: Path) -> Path:
+    """edge_ad's wheel, of a copy: a checkout stays as it is. Without the kernels for GPUs."""
+    copy = work / "edge_ad"
+    copy.mkdir()
+    for part in PARTS:
+        if (ROOT / part).is_dir():
+            ignored = shutil.ignore_patterns("__pycache__", "bin")
+            shutil.copytree(ROOT / part, copy / part, ignore=ignored)
+        else:
+            shutil.copy(ROOT / part, copy)
+    _run([*_PIP, "wheel", "-q", "--no-deps", "-w", str(out), str(copy)])
+    return next(out.glob("edge_ad-*.whl"))
+
+
+def hashed_requirements(wheels: Path, extras: tuple[str, ...]) -> str:
+    """A line with name, version and sha256 for each wheel."""
+    lines = []
+    for path in sorted(wheels.glob("*.whl")):
+        wheel = read_wheel(path)
+        extra = f"[{','.join(extras)}]" if extras and path.name.startswith("edge_ad-") else ""
+        lines.append(f"{wheel.name}{extra}=={wheel.version} --hash=sha256:{wheel.sha256}\n")
+    return "".join(lines)
+
+
+def check_complete(wheels: Path, requirements: Path) -> None:
+    """Have pip find everything in the wheels alone, as the line PC will."""
+    alone = ["--isolated", "install", "-q", "--dry-run", "--ignore-installed", "--no-index"]
+    _run([*_PIP, *alone, "--find-links", str(wheels), "--require-hashes", "-r", str(requirements)])
+
+
+def checksums(root: Path) -> str:
+    """Of every file, as `sha256sum -c` reads it."""
+    paths = sorted(path for path in root.rglob("*") if path.is_file())
+    return "".join(
+        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(root)}\n" for path in paths
+    )
+
+
+def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    """Of nobody and no time, so that the same wheels make the same archive."""
+    member.uid = member.gid = 0
+    member.uname = member.gname = "root"
+    member.mtime = int(os.environ.get("SOURCE_DATE_EPOCH", "0"))
+    member.mode = 0o755 if member.isdir() or re.search(r"\.sh$", member.name) else 0o644
+    return member
+
+
+def _run(command: list[str]) -> None:
+    subprocess.run(command, check=True)
+
+
+if __name__ == "__main__":
+    main()
