@@ -20,7 +20,8 @@ from edge_ad.evidence.entry import entry_number
 
 # Of one card and one TensorRT, and built again by `edge-ad backbone build`.
 _ENGINES = "engines"
-_BESIDE_DATABASE = (".db-wal", ".db-shm", ".db-journal")
+_DATABASES = (".db", ".sqlite")
+_BESIDE_DATABASE = tuple(f"{one}-{what}" for one in _DATABASES for what in ("wal", "shm", "journal"))
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Item:
     @property
     def is_database(self) -> bool:
         """Whether SQLite may be writing to it. (One that was set aside as damaged has another name.)"""
-        return self.path.suffix == ".db"
+        return self.path.suffix in _DATABASES
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from edge_ad.bundle.store import CURRENT, PREVIOUS
+from edge_ad.bundle.store import CANDIDATE, CURRENT, PREVIOUS
 from edge_ad.errors import ArtifactError
 
 MANIFEST = "manifest.json"
@@ -47,10 +47,11 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 
 def is_bundle_link(name: str) -> bool:
-    """Whether it is the place of the only links that there are: which bundle is in use, and the one
-    before."""
+    """Whether it is the place of the only links that there are: which bundle is in use, the one before,
+    and the one that judges beside it."""
     parts = PurePosixPath(name).parts
-    return len(parts) == 4 and parts[:2] == (STATE, "bundles") and parts[3] in (CURRENT, PREVIOUS)
+    links = (CURRENT, PREVIOUS, CANDIDATE)
+    return len(parts) == 4 and parts[:2] == (STATE, "bundles") and parts[3] in links
 
 
 def check_name(name: str) -> None:

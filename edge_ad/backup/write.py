@@ -34,14 +34,15 @@ from edge_ad.config import Station
 from edge_ad.durable import sync_directory
 from edge_ad.errors import CheckFailed, ConfigError, DeviceError
 from edge_ad.evidence.entry import DIRECTORY as EVIDENCE
+from edge_ad.evidence.score_log import DIRECTORY as SCORES
 
 _BUNDLES, _CALIBRATION = "bundles", "calibration"
 
 
 @dataclass(frozen=True)
 class Written:
-    """A finished backup. `sha256` is of the archive; `evicted`: parts of the evidence that went for room
-    while it was written, and so are not in it."""
+    """A finished backup. `sha256` is of the archive; `evicted`: parts of the evidence, or days of
+    scores, that went for room while it was written, and so are not in it."""
 
     path: Path
     manifest: Manifest
@@ -75,7 +76,8 @@ def write_backup(station: Station, out: Path, *, evidence: bool = True, keys: bo
                     edge_ad=__version__, station=station.station,
                     created=timestamp(datetime.now(timezone.utc)),
                     station_file=Path(station.path).name, evidence=evidence, keys=keys,
-                    files=archive.files, links=archive.links, left_out=list(contents.left_out),
+                    files=archive.files, links=archive.links,
+                    left_out=[*contents.left_out, *archive.skipped],
                 )  # fmt: skip
                 archive.add_bytes(MANIFEST, msgspec.json.encode(manifest))
             raw.flush()
@@ -101,8 +103,11 @@ def _add_state(archive: _Archive, state: Path, evidence: bool) -> None:
     # Frames are removed by a calibration alone.
     with _held((state / _CALIBRATION).glob("*/.lock"), wait=False):
         for top in tops:
-            if top not in (_BUNDLES, EVIDENCE):
+            if top not in (_BUNDLES, EVIDENCE, SCORES):
                 archive.add_all(state_items(state, top))
+    if SCORES in tops and evidence:
+        for item in state_items(state, SCORES):
+            archive.add_day(item)
     if EVIDENCE in tops:
         archive.add_all(evidence_numbers(state))
         for entry in evidence_entries(state) if evidence else ():
@@ -133,6 +138,7 @@ class _Archive:
     files: dict[str, FileEntry] = field(default_factory=dict)
     links: dict[str, str] = field(default_factory=dict)
     evicted: int = 0
+    skipped: list[str] = field(default_factory=list)  # in words
 
     def add_all(self, items: Iterable[Item]) -> None:
         """Raises CheckFailed where a file is gone or becomes shorter while it is read."""
@@ -141,6 +147,15 @@ class _Archive:
                 self._add(item)
             except FileNotFoundError as error:
                 raise CheckFailed(f"{item.path}: went away while it was read; begin again") from error
+
+    def add_day(self, item: Item) -> None:
+        """A file of the score log: whole, or not at all where it has just gone or is damaged."""
+        try:
+            self._add(item)
+        except FileNotFoundError:
+            self.evicted += 1
+        except DeviceError as error:
+            self.skipped.append(str(error))
 
     def add_entry(self, directory: Path, name: str) -> None:
         """A part of the evidence: whole or, where it has just gone for room, not at all."""

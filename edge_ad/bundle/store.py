@@ -31,7 +31,7 @@ from edge_ad.bundle.qualification import (
     verify_qualification,
 )
 from edge_ad.bundle.read import open_bundle, read_manifest, sha_line
-from edge_ad.durable import write_synced
+from edge_ad.durable import sync_directory, write_synced
 from edge_ad.errors import ArtifactError, CheckFailed
 
 CURRENT, PREVIOUS, CANDIDATE = "current", "previous", "candidate"
@@ -86,7 +86,7 @@ def write_bundle(
             temporary.rename(target)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)  # half a bundle must not fill a full disk
-        _sync(parent)
+        sync_directory(parent)
     return target
 
 
@@ -115,7 +115,7 @@ def write_qualification(bundle: Path, qualification: Qualification, files: Mappi
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
             shutil.rmtree(old, ignore_errors=True)
-        _sync(bundle)
+        sync_directory(bundle)
     return target
 
 
@@ -136,7 +136,7 @@ def shadow(state: Path, product: str, bundle: str) -> Path | None:
     with _locked(parent):
         if not bundle:
             (parent / CANDIDATE).unlink(missing_ok=True)
-            _sync(parent)
+            sync_directory(parent)
             return None
         _verify(parent, product, bundle)
         _point(parent / CANDIDATE, bundle)
@@ -238,7 +238,7 @@ def store_backbone(state: Path, backbone: Backbone) -> Path:
                 temporary.rename(target)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
-            _sync(parent)
+            sync_directory(parent)
     return target
 
 
@@ -269,15 +269,7 @@ def _write_tree(directory: Path, contents: Mapping[str, bytes]) -> None:
         write_synced(path, data, "xb")
         path.chmod(0o444)
     for child in [directory, *(p for p in directory.rglob("*") if p.is_dir())]:
-        _sync(child)
-
-
-def _sync(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        sync_directory(child)
 
 
 def _target(link: Path) -> str | None:
@@ -290,7 +282,7 @@ def _point(link: Path, name: str) -> None:
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(name)
     temporary.replace(link)
-    _sync(link.parent)
+    sync_directory(link.parent)
 
 
 def _followed(link: Path) -> Path | None:

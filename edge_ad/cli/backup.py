@@ -11,9 +11,7 @@ import click
 @click.command()
 @click.option("-c", "--config", required=True, type=click.Path(path_type=Path), help="The station file.")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option(
-    "--without-evidence", is_flag=True, help="Leave out the pictures of parts that did not pass."
-)
+@click.option("--without-evidence", is_flag=True, help="Leave out pictures and scores of parts.")
 @click.option(
     "--keys", is_flag=True, help="Take the keys of [curve] too: keep the file where they may lie."
 )
@@ -35,6 +33,6 @@ def command(config: Path, file: Path, without_evidence: bool, keys: bool) -> Non
         f"{written.path}: {len(manifest.files)} files, {size / 1e6:.1f} MB; sha256 {written.sha256}"
     )
     if written.evicted:
-        click.echo(f"evidence of {written.evicted} parts went for room meanwhile", err=True)
+        click.echo(f"evidence of {written.evicted} parts or days went for room meanwhile", err=True)
     for line in manifest.left_out:
         click.echo(f"not in it: {line}", err=True)

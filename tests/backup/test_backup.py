@@ -17,8 +17,9 @@ import pytest
 from made_up_line import make_line, tree, verdicts
 
 from edge_ad import backup
+from edge_ad.audit import read_events
 from edge_ad.backup import restore_backup, write_backup
-from edge_ad.bundle import current_path, open_bundle, previous_path
+from edge_ad.bundle import candidate_path, current_path, open_bundle, previous_path, shadow
 from edge_ad.cli.main import cli
 from edge_ad.config import Station, load_station
 from edge_ad.delivery.control import ControlClient
@@ -31,6 +32,7 @@ from edge_ad.errors import (
     DeviceError,
     EdgeAdError,
 )
+from edge_ad.evidence.find import Query, find_parts
 
 COMMAND = [sys.executable, "-c", "from edge_ad.cli.main import main; main()"]
 NOT_TAKEN = ("state/engines", "state/calibration/default/work-1", "state/daemon.lock", "unrelated")
@@ -123,6 +125,17 @@ def test_state_and_station_file_in_two_places(tmp_path: Path) -> None:
     assert not (tmp_path / "state2").exists()
 
 
+def scores(state: Path) -> list[object]:
+    return [one.row for one in find_parts(state, Query(), lambda line: None)]
+
+
+def _wait_for(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
 def test_while_the_daemon_runs_and_on_to_another_pc(tmp_path: Path) -> None:
     line = make_line(tmp_path / "here")
     text = Path(line.path).read_text()
@@ -131,6 +144,10 @@ def test_while_the_daemon_runs_and_on_to_another_pc(tmp_path: Path) -> None:
     Path(line.path).write_text(text)
     with _Daemon(load_station(line.path)) as daemon:
         daemon.wait(lambda s: s["parts"] > 10)
+        current = current_path(line.state_path, "default")
+        assert current is not None
+        shadow(line.state_path, "default", current.name)
+        _wait_for(lambda: len(scores(line.state_path)) > 10)
         done = _run("backup", "-c", line.path, tmp_path / "b.tar.zst")
         assert done.returncode == 0, done.stderr
         parts = daemon.wait(lambda s: s["parts"] > 30)["parts"]
@@ -143,6 +160,11 @@ def test_while_the_daemon_runs_and_on_to_another_pc(tmp_path: Path) -> None:
     before, after = verdicts(tmp_path / "there" / "state"), verdicts(line.state_path)
     assert 10 < len(before) < len(after) and before == after[: len(before)]
     assert parts <= len(after)
+    kept, now = scores(tmp_path / "there" / "state"), scores(line.state_path)
+    assert 10 < len(kept) <= len(now) and kept == now[: len(kept)]
+    candidate = candidate_path(tmp_path / "there" / "state", "default")
+    assert candidate is not None and candidate.name == current.name
+    assert read_events(tmp_path / "there" / "state") == read_events(line.state_path)
     with _Daemon(load_station(tmp_path / "there" / "line.toml")) as spare:
         status = spare.wait(lambda s: s["parts"] > 5)
         assert status["state"] == "RUNNING"
