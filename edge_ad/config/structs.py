@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from edge_ad.config.delivery import Control, Curve, MetricsEndpoint, Name, Scores, Trigger, Verdicts
+from edge_ad.config.genicam import Genicam
 from edge_ad.config.local import LocalFile
 from edge_ad.errors import ConfigError
 
@@ -68,8 +69,8 @@ class Locate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 class Camera(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[[camera]]`: where frames come from.
 
-    uri: `v4l2:///dev/video0`, `rtsp://...`, `gst://PIPELINE`, `file:///x.mp4`, `folder:///dir`,
-    `synthetic://?seed=1`.
+    uri: `v4l2:///dev/video0`, `rtsp://...`, `gst://PIPELINE`, `basler://SERIAL`, `genicam://ID`,
+    `file:///x.mp4`, `folder:///dir`, `synthetic://?seed=1`.
     """
 
     name: Name
@@ -98,6 +99,8 @@ class Camera(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     transfer_ms: Annotated[float, Meta(ge=0, le=60_000)] = 0.0
     # Absent: parts lie still.
     locate: Locate | None = None
+    # Of an industrial camera; absent: it runs free, with the features that it has.
+    genicam: Genicam | None = None
 
     @property
     def pictures(self) -> tuple[Camera, ...]:
