@@ -96,6 +96,8 @@ class PylonCamera:
             self._camera.Open()
         self.features = PylonFeatures(self._camera)
         self.tick_ns = self._tick_ns()
+        info = self._camera.GetDeviceInfo()
+        self.address = info.GetIpAddress() if info.IsIpAddressAvailable() else ""
 
     def _tick_ns(self) -> float:
         if self._camera.GetDeviceInfo().GetDeviceClass() == "BaslerCamEmu":

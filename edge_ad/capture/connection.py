@@ -50,6 +50,7 @@ class Connection(Protocol):
     CaptureError when the camera is lost."""
 
     tick_ns: float  # of its clock; 0: it has none
+    address: str  # IP, of a camera on the network; else ""
 
     @property
     def features(self) -> Features:

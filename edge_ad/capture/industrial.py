@@ -104,10 +104,17 @@ class IndustrialSource:
 
     def features(self) -> Features:
         """Of the open camera, for who looks at it. Raises CaptureError when it is closed."""
+        return self._held().features
+
+    def address(self) -> str:
+        """IP of the open camera, "" where it is not on the network. CaptureError as in `features`."""
+        return self._held().address
+
+    def _held(self) -> Connection:
         connection = self._connection
         if connection is None:
             raise self._error("is not open")
-        return connection.features
+        return connection
 
     def _drain(self, connection: Connection, session: int) -> None:
         """Thread: fetch frames as they come, so that their time is that of their arrival."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from edge_ad.config.genicam import FRAME_START, SCHEMES
+from edge_ad.config.genicam import FRAME_START, Genicam
 from edge_ad.config.structs import LABEL_IMAGES, Camera, Station, Zone
 from edge_ad.errors import ConfigError
 
@@ -46,7 +46,7 @@ def check_references(station: Station, where: str) -> None:
                     "with several cameras use 'wait'"
                 )
     for i, camera in enumerate(station.camera):
-        problem = _genicam_problem(camera)
+        problem = genicam_problem(camera)
         if problem:
             raise ConfigError(f"{where}: camera[{i}].genicam{problem}")
     _check_engine(station, where)
@@ -70,11 +70,11 @@ def check_references(station: Station, where: str) -> None:
         )
 
 
-def _genicam_problem(camera: Camera) -> str:
-    """The key of an industrial camera that contradicts another, and how; "" when none does."""
+def genicam_problem(camera: Camera) -> str:
+    """The key of [camera.genicam] that contradicts another, and how; "" when none does."""
     if camera.genicam is None:
         return ""
-    if camera.uri.partition(":")[0].lower() not in SCHEMES:
+    if not camera.industrial and camera.genicam != Genicam():
         return f": belongs to basler:// and genicam://, not to {camera.uri!r}; remove it"
     for key, value in camera.genicam.features.items():
         name, _, selectors = key.partition("[")

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from edge_ad.config.delivery import Control, Curve, MetricsEndpoint, Name, Scores, Trigger, Verdicts
-from edge_ad.config.genicam import Genicam
+from edge_ad.config.genicam import SCHEMES, Genicam
 from edge_ad.config.local import LocalFile
 from edge_ad.errors import ConfigError
 
@@ -109,6 +109,11 @@ class Camera(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         if not self.shots:
             return (self,)
         return tuple(self._picture(shot) for shot in self.shots)
+
+    @property
+    def industrial(self) -> bool:
+        """Whether `genicam` is for it."""
+        return self.uri.partition(":")[0].lower() in SCHEMES
 
     def in_order(self, pictures: Iterable[str]) -> bool:
         """Whether its own among these names come in the order in which it takes them."""

@@ -225,7 +225,11 @@ def test_which_camera_is_meant_must_be_clear() -> None:
 @pytest.mark.parametrize(
     ("uri", "genicam", "message"),
     [
-        ("v4l2:///dev/video0", {}, "camera[0].genicam: belongs to basler:// and genicam://"),
+        (
+            "v4l2:///dev/video0",
+            {"trigger": "Line1"},
+            "camera[0].genicam: belongs to basler:// and genicam://",
+        ),
         (
             BASLER,
             {"features": {"PixelFormat": "Mono8"}},

@@ -1,5 +1,5 @@
-"""Industrial cameras in the daemon: every frame that the line triggers has one verdict, whatever was lost
-on its way, and an asked camera's picture is its part's own."""
+"""Industrial cameras in the daemon: every frame that the line triggers has one verdict, whatever was
+lost on its way, and an asked camera's picture is its part's own."""
 
 from __future__ import annotations
 

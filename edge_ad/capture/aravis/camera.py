@@ -7,7 +7,7 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import suppress
-from ctypes import byref, c_int, c_size_t, c_uint8
+from ctypes import byref, c_int, c_size_t, c_uint8, string_at
 from typing import Any
 
 import numpy as np
@@ -64,9 +64,18 @@ class AravisCamera:
         self._camera = checked(self._arv.arv_camera_new, name.encode() or None)
         self._device = self._arv.arv_camera_get_device(self._camera)
         self._ethernet = bool(self._arv.arv_camera_is_gv_device(self._camera))
+        self.address = self._address() if self._ethernet else ""
         self.features = AravisFeatures(self._device)
         with suppress(CaptureError):  # one that sends still, to nobody, has its features locked
             checked(self._arv.arv_camera_stop_acquisition, self._camera)
+
+    def _address(self) -> str:
+        arv = self._arv
+        held = arv.arv_gv_device_get_device_address(self._device)
+        text = arv.g_inet_address_to_string(arv.g_inet_socket_address_get_address(held))
+        address = string_at(text).decode()
+        arv.g_free(text)
+        return address
 
     def start(self, buffers: int, newest: int) -> None:
         """All frames are kept in the order of arrival; who reads them drops the older ones."""

@@ -35,6 +35,10 @@ _FUNCTIONS: dict[str, dict[str, tuple[Any, ...]]] = {
         "g_free": (None, _P),
         "g_error_free": (None, POINTER(GError)),
     },
+    "libgio-2.0.so.0": {
+        "g_inet_socket_address_get_address": (_P, _P),
+        "g_inet_address_to_string": (_P, _P),
+    },
     "libgobject-2.0.so.0": {
         "g_object_unref": (None, _P),
         "g_type_check_instance_is_a": (c_int, _P, c_size_t),
@@ -56,6 +60,7 @@ _FUNCTIONS: dict[str, dict[str, tuple[Any, ...]]] = {
         "arv_camera_stop_acquisition": (None, _P, _E),
         "arv_camera_software_trigger": (None, _P, _E),
         "arv_gv_device_is_controller": (c_int, _P),
+        "arv_gv_device_get_device_address": (_P, _P),
         "arv_device_set_range_check_policy": (None, _P, c_int),
         "arv_device_is_feature_available": (c_int, _P, c_char_p, _E),
         "arv_device_get_feature": (_P, _P, c_char_p),
