@@ -8,19 +8,18 @@ frame is measured here: libraries were seen to notice a camera that stopped only
 
 from __future__ import annotations
 
-import atexit
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
-from weakref import WeakSet
 
 import numpy as np
 
 from edge_ad.capture.connection import Connection, Picture, raster
 from edge_ad.capture.counting import Unwrapped
 from edge_ad.capture.features import Features, configure
+from edge_ad.capture.leaving import stop_at_exit
 from edge_ad.capture.pixels import pixel_rule
 from edge_ad.capture.source import Clock, Stamper
 from edge_ad.config import Camera
@@ -32,8 +31,6 @@ from edge_ad.verdict import Reason
 _STOP_S = 5.0  # how long `open` waits until a camera before is let go of
 _POLL_S = 0.05  # how long it takes at most to notice a `close`
 LAST_BLOCK = 65535  # of GigE Vision 1, which begins at 1 again; others never come to where they wrap
-
-_sources: WeakSet[IndustrialSource] = WeakSet()
 
 
 class IndustrialSource:
@@ -96,7 +93,7 @@ class IndustrialSource:
             session = self._session
         with self._using:
             self._connection = connection
-        _sources.add(self)
+        stop_at_exit(self)
         self._thread = threading.Thread(
             target=self._drain, args=(connection, session), name=f"drain-{self.name}", daemon=True
         )
@@ -225,7 +222,7 @@ class IndustrialSource:
             self._changed.notify_all()
 
     def stop(self) -> threading.Thread | None:
-        """Close, and the thread that then still has to let go of the camera, if there is one."""
+        """Close; the thread that then lets go of the camera, where there is one."""
         self.close()
         return self._thread
 
@@ -273,12 +270,3 @@ def industrial_source(
     """The source of the camera's kind of trigger, not yet opened."""
     asked = camera.genicam is not None and camera.genicam.asked
     return (AskedIndustrialSource if asked else IndustrialSource)(camera, connect, clock)
-
-
-@atexit.register
-def _leave() -> None:
-    """Let the threads return from their libraries: one that Python ends in there ends the process."""
-    threads = [source.stop() for source in list(_sources)]
-    for thread in threads:
-        if thread is not None:
-            thread.join(_STOP_S)

@@ -255,7 +255,7 @@ def test_keys_that_contradict_are_refused(uri: str, genicam: dict[str, Any], mes
 
 
 def test_a_process_that_ends_while_a_camera_sends_ends_well() -> None:
-    """Python ends threads that are not joined wherever they are: within pylon that is an abort."""
+    """Python ends a thread that waits in pylon then, and C++ aborts."""
     code = (
         "from industrial_cameras import BASLER, source_of; import signal\n"
         "signal.signal(signal.SIGALRM, lambda *_: print('alarm'))\n"
