@@ -29,6 +29,7 @@ from edge_ad.frame import Frame
 from edge_ad.verdict import Reason
 
 _STOP_S = 5.0  # how long `open` waits until a camera before is let go of
+_SPARE = 4  # buffers that are being filled, or read
 _POLL_S = 0.05  # how long it takes at most to notice a `close`
 LAST_BLOCK = 65535  # of GigE Vision 1, which begins at 1 again; others never come to where they wrap
 
@@ -80,7 +81,7 @@ class IndustrialSource:
         try:
             connection = self._connect()
             configure(connection.features, self.settings, self._camera.pixel_format)
-            connection.start(self._most + 4, self._newest)
+            connection.start(self._most + self.settings.buffers + _SPARE, self._newest)
         except CaptureError as error:
             if connection is not None:
                 connection.close()

@@ -31,7 +31,7 @@ def run(*arguments: str) -> str:
 def test_a_gige_camera_is_listed_grabbed_and_checked(tmp_path: Path) -> None:
     rmem, out = tmp_path / "rmem_max", tmp_path / "a.png"
     rmem.write_text("212992\n")
-    fast = {"features": {"AcquisitionFrameRate": 100.0}}
+    fast = {"features": {"AcquisitionFrameRate": 100.0}, "buffers": 64}
     with fake_gige() as gige:
         gige.start()
         listed = run("list")
