@@ -51,27 +51,40 @@ class PylonFeatures:
         self._nodes = camera.GetNodeMap()
 
     def has(self, name: str) -> bool:
-        genicam = _genicam()
+        node = self._node(name)
         with _said(name):
-            return bool(genicam.IsAvailable(self._nodes.GetNode(name)))
+            return node is not None and bool(_genicam().IsAvailable(node))
 
     def options(self, name: str) -> tuple[str, ...]:
-        node = self._nodes.GetNode(name)
+        node = self._node(name)
         if not isinstance(node, _genicam().IEnumeration) or not self.has(name):
             return ()
         with _said(name):
             return tuple(node.GetSymbolics())
 
     def get(self, name: str) -> FeatureValue | None:
-        node, genicam = self._nodes.GetNode(name), _genicam()
+        node, genicam = self._existing(name), _genicam()
         if isinstance(node, genicam.ICommand):
             return None
         with _said(name):
             value: FeatureValue = node.GetValue()
         return value
 
+    def _node(self, name: str) -> Any:
+        """None, or one that is not available, where there is no such feature."""
+        try:
+            return self._nodes.GetNode(name)
+        except _genicam().LogicalErrorException:
+            return None
+
+    def _existing(self, name: str) -> Any:
+        node = self._node(name)
+        if node is None or not self.has(name):
+            raise CaptureError(f"it has no feature {name} as it is set; correct genicam.features")
+        return node
+
     def set(self, name: str, value: FeatureValue) -> None:
-        node, genicam = self._nodes.GetNode(name), _genicam()
+        node, genicam = self._existing(name), _genicam()
         if isinstance(node, genicam.IFloat) and isinstance(value, int):
             value = float(value)
         with _said(name):

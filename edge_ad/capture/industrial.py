@@ -129,6 +129,8 @@ class IndustrialSource:
                     break
         except CaptureError as error:
             over = str(error)
+        except Exception as error:  # noqa: BLE001 - a thread's top: any failure is a lost camera
+            over = repr(error)
         finally:
             with self._changed:
                 silent = self._silent

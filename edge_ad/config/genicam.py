@@ -28,8 +28,8 @@ class Genicam(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     trigger: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_]*$")] = ""
     # Of an input.
     activation: Literal["RisingEdge", "FallingEdge", "AnyEdge", "LevelHigh", "LevelLow"] = "RisingEdge"
-    # Frames that may wait for the daemon where every one counts, and as many in the library. Each is held
-    # in memory.
+    # Frames that may wait for the daemon where every one counts, and as many in the library. Each is
+    # held in memory.
     buffers: Annotated[int, Meta(ge=1, le=256)] = 8
     # Features of the camera and their values; a command is run by `true`. A feature that depends on a
     # selector is written "LineMode[LineSelector=Line2]".

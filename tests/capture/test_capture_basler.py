@@ -96,6 +96,25 @@ def test_blocks_that_do_not_arrive_are_counted() -> None:
     assert source.lost == counters[-1] - counters[0] + 1 - 12 >= 2
 
 
+def test_a_library_that_fails_is_a_lost_camera_and_the_next_open_is_another() -> None:
+    failing = [True]
+
+    class Failing(PylonCamera):
+        def pull(self, timeout_s: float) -> Picture | None:
+            if failing:
+                raise RuntimeError("a bug of the library")
+            return super().pull(timeout_s)
+
+    source = IndustrialSource(camera_of(BASLER), lambda: Failing("0815-0000"), time.monotonic_ns)
+    source.open()
+    with pytest.raises(CaptureError, match="a bug of the library"):
+        source.read()
+    failing.clear()
+    source.open()
+    assert source.read().index == 0
+    source.close()
+
+
 def test_a_buffer_that_failed_is_a_frame_with_a_fault(opened: Any) -> None:
     source = opened(BASLER, FAST, overflow="wait")
     source.read()
