@@ -43,6 +43,8 @@ def check_station(station: Station, wall_s: Callable[[], float] = time.time) -> 
     shapes: dict[str, tuple[int, ...]] = {}
     for camera in station.camera:
         yield _guard(f"camera {camera.name}", lambda c=camera: _camera(station, c, status, shapes))  # type: ignore[misc]
+        if camera.industrial and status is None:
+            yield _guard(f"camera {camera.name}", lambda c=camera: _industrial(station, c))  # type: ignore[misc]
     for view in station.views:
         yield _guard(f"view {view.name}", lambda v=view: _view(station, v, shapes))  # type: ignore[misc]
     for name in dict.fromkeys(zone.camera for zone in station.zone):
@@ -122,6 +124,9 @@ def _camera(
             return Finding(name, "ok", text)
         return Finding(name, "fail", f"{text}; check cable and power")
     base = Path(station.path).parent if station.path else Path()
+    if camera.genicam is not None and camera.genicam.trigger and not camera.genicam.asked:
+        text = f"waits for {camera.genicam.trigger}; 'edge-ad camera grab' shows a part that comes by"
+        return Finding(name, "ok", text)
     image, rule = grab(camera, base, join_ms=station.join_ms)
     shapes.update({picture.name: image.shape for picture in camera.pictures})
     text = f"one frame of {image.shape[1]} x {image.shape[0]}, pixel rule {rule}"
@@ -133,6 +138,13 @@ def _camera(
             f"{text}, but it is blank (grey {low} to {high}); check light, lens cap, exposure",
         )
     return Finding(name, "ok", text)
+
+
+def _industrial(station: Station, camera: Camera) -> Finding:
+    from edge_ad.camera_check import check_industrial
+
+    base = Path(station.path).parent if station.path else Path()
+    return Finding(f"camera {camera.name}", *check_industrial(camera, base))
 
 
 def _view(station: Station, view: View, shapes: dict[str, tuple[int, ...]]) -> Finding:

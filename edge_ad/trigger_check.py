@@ -37,6 +37,18 @@ def _line(station: Station, sources: list[Source]) -> Found:
         f"line: every frame is a part, {station.trigger.queue} may wait; set each camera to its "
         "hardware trigger, and stale_ms to more than the longest pause of the line"
     )
+    asked = [c.name for c in station.camera if c.genicam is not None and c.genicam.asked]
+    if asked:
+        return "fail", (
+            f"{text}; {', '.join(asked)}: genicam.trigger = 'Software' takes pictures when the daemon "
+            "asks, not when a part comes; name the input of the line's sensor, or use kind 'message'"
+        )
+    free = [c.name for c in station.camera if c.industrial and not (c.genicam and c.genicam.trigger)]
+    if free:
+        return "warn", (
+            f"{text}; {', '.join(free)} runs free, so each of its frames is a part; set genicam.trigger "
+            "to the input that the line's sensor is wired to"
+        )
     blind = [source.name for source in sources if not getattr(source, "counts_triggers", False)]
     if blind:
         return "warn", (
@@ -54,7 +66,8 @@ def _announced(station: Station, not_asked: list[str]) -> Found:
     if not_asked and trigger.kind == "software":
         return "fail", (
             f"{what}; {', '.join(not_asked)} cannot be triggered by the daemon; use kind 'line' or "
-            "'message' with the camera's hardware trigger, or 'free'"
+            "'message' with the camera's hardware trigger, or 'free'; an industrial camera can with "
+            "genicam.trigger = 'Software'"
         )
     if trigger.frame_ms >= station.deadline_ms:
         return "warn", (

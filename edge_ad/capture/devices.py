@@ -47,6 +47,15 @@ def list_devices(
     return found
 
 
+def list_industrial() -> list[Device]:
+    """The cameras that pylon and Aravis find, as far as they are installed; a Basler on the network may
+    be found by both. Takes a second."""
+    from edge_ad.capture.aravis.camera import list_aravis
+    from edge_ad.capture.basler import list_basler
+
+    return list_basler() + list_aravis()
+
+
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip()

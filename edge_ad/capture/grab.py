@@ -10,7 +10,9 @@ from edge_ad.config import Camera
 from edge_ad.errors import CaptureError
 from edge_ad.frame import Image
 
-WARM_UP_FRAMES = 5  # a live camera's first frames are often dark, until its exposure has settled
+# A live camera's first frames are often dark, until its exposure has settled. That of a camera that is
+# told all of it does not change, and it may wait for a part to trigger each.
+WARM_UP_FRAMES = 5
 
 
 def grab(camera: Camera, base: Path, shot: str = "", join_ms: float = 0.0) -> tuple[Image, str]:
@@ -20,7 +22,7 @@ def grab(camera: Camera, base: Path, shot: str = "", join_ms: float = 0.0) -> tu
     source.open()
     try:
         dealer = ShotDealer(len(camera.shots), source.live, keyed=False) if camera.shots else None
-        for _ in range(1 + WARM_UP_FRAMES * source.live):
+        for _ in range(1 + WARM_UP_FRAMES * (source.live and camera.genicam is None)):
             frames = read_part(source, dealer, len(camera.shots), int(join_ms * 1e6))
         if frames is None:
             raise CaptureError(f"camera {camera.name!r}: {camera.uri} delivered no frame; check the uri")

@@ -22,6 +22,7 @@ from typing import Any
 
 import cv2
 
+from edge_ad.capture.leaving import stop_at_exit
 from edge_ad.capture.pixels import PixelRule, Raw, decoded_format, pixel_rule
 from edge_ad.capture.source import Clock, Pacer, Stamper, Uri, parse_uri
 from edge_ad.config import Camera
@@ -95,6 +96,7 @@ class LiveSource:
             self._open, self._lost = True, ""
             self._newest.clear()
             session = self._session
+        stop_at_exit(self)
         self._thread = threading.Thread(
             target=self._drain, args=(capture, session), name=f"drain-{self.name}", daemon=True
         )
@@ -141,6 +143,11 @@ class LiveSource:
         with self._changed:
             self._open = False
             self._changed.notify_all()
+
+    def stop(self) -> threading.Thread | None:
+        """Close; the thread that then lets go of the camera, where there is one."""
+        self.close()
+        return self._thread
 
 
 class VideoFileSource:

@@ -25,7 +25,8 @@ class Source(Protocol):
     called from any thread, ends a waiting `read`, and may be repeated. After it `open` starts anew.
 
     A source may also have `tick_ns`, the nanoseconds of one of its `camera_ticks`, where these are of
-    the camera's own clock; and `counts_triggers`, true where `Frame.counter` is the camera's own."""
+    the camera's own clock; `counts_triggers`, true where `Frame.counter` is the camera's own; and
+    `lost`, frames that the camera counted and did not deliver."""
 
     name: str  # the camera's
     live: bool  # free-running: frames are lost, not delayed, when nobody reads
@@ -81,9 +82,18 @@ def open_source(camera: Camera, base: Path) -> Source:
         from edge_ad.capture.gstreamer import GStreamerSource
 
         return GStreamerSource(camera)
+    if scheme == "basler":
+        from edge_ad.capture.basler import basler_source
+
+        return basler_source(camera)
+    if scheme == "genicam":
+        from edge_ad.capture.aravis.camera import aravis_source
+
+        return aravis_source(camera)
     raise ConfigError(
         f"camera {camera.name!r}: uri {camera.uri!r} has no known scheme; use v4l2:///dev/video0, "
-        "rtsp://host/path, gst://PIPELINE, file:///video.mp4, folder:///directory or synthetic://?seed=1"
+        "rtsp://host/path, gst://PIPELINE, basler://SERIAL, genicam://ID, file:///video.mp4, "
+        "folder:///directory or synthetic://?seed=1"
     )
 
 

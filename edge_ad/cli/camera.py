@@ -1,4 +1,4 @@
-"""`edge-ad camera`: find a camera's URI, take a picture."""
+"""`edge-ad camera`: find a camera's URI, take a picture, focus and expose it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, get_args
 
 import click
 
+from edge_ad.cli.camera_tune import choose, tune_command
 from edge_ad.config import Camera, PixelFormat, Station, load_station
 from edge_ad.errors import ConfigError, DeviceError
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 _OTHERS = """
 Other sources, for the key `uri` of [[camera]]:
   rtsp://user:password@host/path        a network camera
+  basler://SERIAL                       a Basler camera (pip install 'edge_ad[basler]')
+  genicam://ID                          GigE Vision, USB3 Vision (apt-get install libaravis-0.8-0)
   gst://PIPELINE                        what gst-launch-1.0 takes, without a sink (GStreamer)
   file:///video.mp4?loop=1              a video file
   folder:///directory?loop=0&fps=0      image files, sorted by path
@@ -24,15 +27,18 @@ Other sources, for the key `uri` of [[camera]]:
 
 @click.group()
 def command() -> None:
-    """List cameras, take a picture."""
+    """List cameras, take a picture, focus and expose."""
+
+
+command.add_command(tune_command)
 
 
 @command.command("list")
 def list_command() -> None:
     """The cameras of this machine and their URIs."""
-    from edge_ad.capture.devices import list_devices
+    from edge_ad.capture.devices import list_devices, list_industrial
 
-    devices = list_devices()
+    devices = list_devices() + list_industrial()
     if not devices:
         click.echo("no camera is connected to this machine (no /sys/class/video4linux/video*)")
     for device in devices:
@@ -80,7 +86,7 @@ def grab_command(
     station, base = None, Path()
     if config is not None:
         station = load_station(config)
-        camera, base = _choose(station, name), Path(station.path).parent
+        camera, base = choose(station, name), Path(station.path).parent
         source = next(c for c in station.camera if camera in c.pictures)
         shot, join_ms = camera.name.removeprefix(source.name).removeprefix("."), station.join_ms
     else:
@@ -170,13 +176,3 @@ def _straight(station: Station, camera: Camera, image: Image) -> tuple[Image, st
 
 def _count(number: int, name: str) -> str:
     return f"{number} {name}{'s' * (number != 1)}"
-
-
-def _choose(station: Station, name: str | None) -> Camera:
-    names = [camera.name for camera in station.pictures]
-    if name is None and len(names) > 1:
-        raise ConfigError(f"{station.path}: has cameras {', '.join(names)}; choose one with --camera")
-    for camera in station.pictures:
-        if name in (None, camera.name):
-            return camera
-    raise ConfigError(f"--camera: {station.path} has no camera {name!r}; have {', '.join(names)}")

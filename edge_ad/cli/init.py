@@ -42,6 +42,8 @@ station = "line1"
 name = "top"
 # v4l2:///dev/video0?width=0&height=0&fps=0   a camera of this machine; 0 leaves the driver's setting
 # rtsp://user:password@host/path              a network camera
+# basler://SERIAL, genicam://ID               a Basler camera; another one of GigE Vision or USB3 Vision:
+#                                             'edge-ad camera list' shows them
 # gst://v4l2src device=/dev/video0 ! image/jpeg ! jpegdec   a GStreamer pipeline, without its sink; what
 #                                             has double quotes in it goes between single ones
 # file:///video.mp4?loop=0&fps=0              a video file
@@ -84,6 +86,20 @@ uri = "v4l2:///dev/video0"
 #patch = [8, 8, 64, 64]
 # How many pixels of the frame a millimetre of the part is; 0: not known, areas are given in px^2.
 #px_per_mm = 0.0
+
+# Of a basler:// or genicam:// camera: what triggers it and how it is set. All of it is set at every open
+# and read back; automatic functions (exposure, gain, white balance) are switched off.
+#[camera.genicam]
+# "": it runs free. "Line1": the input that the line's sensor is wired to, as the camera calls it.
+# "Software": it takes a picture when the daemon asks, for trigger.kind "message" or "software".
+#trigger = ""
+# Of an input: RisingEdge, FallingEdge, AnyEdge, LevelHigh, LevelLow.
+#activation = "RisingEdge"
+# Frames that may wait between camera and daemon where every one counts, 1 to 256.
+#buffers = 8
+# The camera's own features and values, in this order; 'edge-ad camera tune --set NAME=VALUE' tries one:
+# { ExposureTime = 5000.0, Gain = 0.0, "LineMode[LineSelector=Line2]" = "Output" }
+#features = {}
 
 # Where parts do not lie still: each is found in the frame and laid where the reference part lay, before
 # views are cut from it. Without this table parts are taken to lie still.

@@ -6,8 +6,11 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from edge_ad.config.genicam import FRAME_START, Genicam
 from edge_ad.config.structs import LABEL_IMAGES, Camera, Station, Zone
 from edge_ad.errors import ConfigError
+
+_FRAME_TRIGGER = ("TriggerMode", "TriggerSource", "TriggerActivation", "TriggerSelector")
 
 
 def check_references(station: Station, where: str) -> None:
@@ -50,6 +53,10 @@ def check_references(station: Station, where: str) -> None:
                     f"{where}: camera[{i}].overflow: 'skip' would pair frames of different parts; "
                     "with several cameras use 'wait'"
                 )
+    for i, camera in enumerate(station.camera):
+        problem = genicam_problem(camera)
+        if problem:
+            raise ConfigError(f"{where}: camera[{i}].genicam{problem}")
     _check_engine(station, where)
     _check_trigger(station, where)
     if station.curve.clients and not station.curve.secret:
@@ -74,6 +81,23 @@ def check_references(station: Station, where: str) -> None:
             f"{where}: zone: the shares add up to {shares:g}; what is left to 1 is for the rest of the "
             "part, so give less"
         )
+
+
+def genicam_problem(camera: Camera) -> str:
+    """The key of [camera.genicam] that contradicts another, and how; "" when none does."""
+    if camera.genicam is None:
+        return ""
+    if not camera.industrial and camera.genicam != Genicam():
+        return f": belongs to basler:// and genicam://, not to {camera.uri!r}; remove it"
+    for key, value in camera.genicam.features.items():
+        name, _, selectors = key.partition("[")
+        if name == "PixelFormat":
+            return ".features: PixelFormat is set by the camera's pixel_format; remove it"
+        if name in _FRAME_TRIGGER and selectors in ("", f"{FRAME_START}]"):
+            return f".features: {key} is set by genicam.trigger and genicam.activation; remove it"
+        if isinstance(value, float) and not math.isfinite(value):
+            return f".features: {key} must be a finite number (found {value!r})"
+    return ""
 
 
 def _check_engine(station: Station, where: str) -> None:

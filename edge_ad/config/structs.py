@@ -15,6 +15,7 @@ from msgspec import Meta
 
 from edge_ad.config.challenge import Challenge
 from edge_ad.config.delivery import Control, Curve, MetricsEndpoint, Name, Scores, Trigger, Verdicts
+from edge_ad.config.genicam import SCHEMES, Genicam
 from edge_ad.config.local import LocalFile
 from edge_ad.config.monitor import Monitor
 from edge_ad.errors import ConfigError
@@ -71,8 +72,8 @@ class Locate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 class Camera(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[[camera]]`: where frames come from.
 
-    uri: `v4l2:///dev/video0`, `rtsp://...`, `gst://PIPELINE`, `file:///x.mp4`, `folder:///dir`,
-    `synthetic://?seed=1`.
+    uri: `v4l2:///dev/video0`, `rtsp://...`, `gst://PIPELINE`, `basler://SERIAL`, `genicam://ID`,
+    `file:///x.mp4`, `folder:///dir`, `synthetic://?seed=1`.
     """
 
     name: Name
@@ -111,6 +112,8 @@ class Camera(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     patch: Roi | None = None
     # Absent: parts lie still.
     locate: Locate | None = None
+    # Of an industrial camera; absent: it runs free, with the features that it has.
+    genicam: Genicam | None = None
 
     @property
     def pictures(self) -> tuple[Camera, ...]:
@@ -119,6 +122,11 @@ class Camera(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         if not self.shots:
             return (self,)
         return tuple(self._picture(shot) for shot in self.shots)
+
+    @property
+    def industrial(self) -> bool:
+        """Whether `genicam` is for it."""
+        return self.uri.partition(":")[0].lower() in SCHEMES
 
     def in_order(self, pictures: Iterable[str]) -> bool:
         """Whether its own among these names come in the order in which it takes them."""

@@ -89,7 +89,7 @@ class CameraFeed:
         self._waiting: tuple[int, float] | None = None  # since when (ns) in the source, limit (s)
         self._retry_ns: int | None = None  # when to start the next thread after a stuck one
         self._source: Source | None = None
-        self._skipped_before = 0  # by sources that were given up
+        self._skipped_before = self._lost_before = 0  # by sources that were given up
         self._go = threading.Event()
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -133,8 +133,11 @@ class CameraFeed:
 
     @property
     def lost(self) -> int:
-        """Pictures that the camera counted and did not deliver."""
-        return self._lane.lost
+        """Pictures that the camera counted and did not deliver: by the lane where each of them is a
+        part, else by the source."""
+        if self._lane.every:
+            return self._lane.lost
+        return self._lost_before + int(getattr(self._source, "lost", 0))
 
     def status(self) -> dict[str, object]:
         """For `status` on the control socket."""
@@ -199,6 +202,7 @@ class CameraFeed:
         source = self._make()
         if self._source is not None:
             self._skipped_before += self._source.skipped
+            self._lost_before += int(getattr(self._source, "lost", 0))
         self._source = source
         return source
 

@@ -13,6 +13,7 @@ from edge_ad.cli.init import TEMPLATE
 from edge_ad.cli.init_service import service_text
 from edge_ad.config import load_station, parse_station
 from edge_ad.config.gate import load_gate
+from edge_ad.config.genicam import Genicam
 from edge_ad.config.local import tomllib
 from edge_ad.config.plc import load_plc
 from edge_ad.errors import ConfigError, DeviceError
@@ -26,6 +27,7 @@ EXAMPLES = {
     "view.name",
     "view.camera",
     "view.roi",
+    "camera.genicam.features",
     "camera.locate.box",
     "camera.patch",
     "camera.locate.reference",
@@ -59,6 +61,7 @@ def fields(struct: type[msgspec.Struct], prefix: str = "") -> dict[str, object]:
 
 TABLES: dict[str, type[msgspec.Struct]] = {
     "camera": config.Camera,
+    "camera.genicam": Genicam,
     "camera.locate": config.Locate,
     "view": config.View,
     "zone": config.Zone,
@@ -83,7 +86,7 @@ def flat(data: dict[str, object], prefix: str = "") -> dict[str, object]:
         if isinstance(value, list) and value and isinstance(value[0], dict):
             # What several tables of a list show, the first that shows a key.
             value = {k: v for table in reversed(value) for k, v in table.items()}
-        if isinstance(value, dict):
+        if isinstance(value, dict) and prefix + key in TABLES:
             found |= flat(value, f"{prefix}{key}.")
         else:
             found[prefix + key] = tuple(value) if isinstance(value, list) else value

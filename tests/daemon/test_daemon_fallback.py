@@ -143,6 +143,19 @@ def test_a_lost_engine_is_replaced_and_every_verdict_says_so(
     assert "look at its power supply" in caplog.text
 
 
+def test_a_start_without_a_gpu_is_degraded_and_says_so(
+    state: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with caplog.at_level(logging.ERROR), Line(state, options=options(device="cuda")) as line:
+        assert line.daemon.state == "DEGRADED"
+        assert line.control.request("status")["engine"] == "openvino-f32"
+        assert line.metric("edge_ad_state", state="DEGRADED") == 1
+        line.feed(part_image(2000))
+        assert line.verdict()[1].degraded
+    assert "openvino-f32 takes the place of torch-f32" in caplog.text
+
+
 def test_only_parts_that_the_stand_in_was_asked_about_count_as_degraded(
     state: Path,
 ) -> None:

@@ -158,16 +158,20 @@ def _load() -> SimpleNamespace:
     return found
 
 
-def bind(functions: Mapping[str, Mapping[str, tuple[Any, ...]]]) -> SimpleNamespace:
+def bind(
+    functions: Mapping[str, Mapping[str, tuple[Any, ...]]],
+    product: str = "GStreamer",
+    packages: str = PACKAGES,
+) -> SimpleNamespace:
     """Functions of libraries, each as (what it returns, *what it takes). Raises CaptureError for a
-    library that is missing."""
+    library that is missing, naming the product and its packages."""
     found = SimpleNamespace()
     for library, of_library in functions.items():
         try:
             loaded = ctypes.CDLL(library)
         except OSError as error:
             raise CaptureError(
-                f"GStreamer is not installed ({error}); apt-get install {PACKAGES}"
+                f"{product} is not installed ({error}); apt-get install {packages}"
             ) from error
         for name, (returns, *takes) in of_library.items():
             function = getattr(loaded, name)

@@ -1,0 +1,107 @@
+"""Whether an industrial camera does what the line needs of it: its settings, its network, its loss."""
+
+from __future__ import annotations
+
+import fcntl
+import socket
+import struct
+import time
+from pathlib import Path
+from typing import Literal
+
+from edge_ad.capture.features import Features, automatic
+from edge_ad.capture.industrial import IndustrialSource
+from edge_ad.capture.source import open_source
+from edge_ad.config import Camera
+
+Found = tuple[Literal["ok", "warn", "fail"], str]
+
+FRAMES = 100  # that loss is looked for in
+_MOST_S = 20.0  # for these
+_JUMBO = 9000  # an MTU from which on packets should be large
+_SIOCGIFADDR = 0x8915
+_RMEM = Path("/proc/sys/net/core/rmem_max")
+
+
+def check_industrial(camera: Camera, base: Path, rmem: Path = _RMEM) -> Found:
+    """State and text, of a camera that nobody else has open. Raises CaptureError where it cannot be
+    opened, or refuses what it is set to."""
+    source = open_source(camera, base)
+    assert isinstance(source, IndustrialSource)
+    source.open()
+    try:
+        features = source.features()
+        said, problems = [f"{features.get('PixelFormat')}, set and read back"], []
+        if on := automatic(features):
+            problems.append(f"{', '.join(on)} alters the picture from part to part; set it to 'Off'")
+        if source.address():
+            said_of_net, wrong = _network(features, source.address(), rmem)
+            said.append(said_of_net)
+            problems += wrong
+        if source.settings.trigger and not source.settings.asked:
+            said.append(f"waits for {source.settings.trigger}, so loss was not looked for")
+        else:
+            text, lost = _loss(source)
+            said.append(text)
+            problems += lost
+    finally:
+        source.close()
+    return ("warn" if problems else "ok"), "; ".join([*said, *problems])
+
+
+def _loss(source: IndustrialSource) -> tuple[str, list[str]]:
+    """Over FRAMES frames, or as many as come in time."""
+    good, faults, end = 0, 0, time.monotonic() + _MOST_S
+    while good + faults < FRAMES and time.monotonic() < end:
+        frame = source.read()
+        if frame is None:
+            break
+        good, faults = good + (not frame.fault), faults + bool(frame.fault)
+    text = f"{good + faults} frames"
+    if not faults and not source.lost:
+        return f"{text}, none lost", []
+    return text, [
+        f"{source.lost} were lost and {faults} arrived incomplete; look at cable, switch and packet "
+        "size, and do not share the link"
+    ]
+
+
+def _network(features: Features, address: str, rmem: Path) -> tuple[str, list[str]]:
+    """Packet size by the interface's MTU, and whether the kernel may hold a frame of packets."""
+    problems = []
+    name, mtu = interface_to(address)
+    packet = features.get("GevSCPSPacketSize") if features.has("GevSCPSPacketSize") else None
+    text = f"packets of {packet} bytes over {name or 'an unknown interface'} with an MTU of {mtu}"
+    if isinstance(packet, int) and mtu:
+        if packet > mtu:
+            problems.append(f"packets are larger than the MTU; set GevSCPSPacketSize to {mtu} at most")
+        elif packet <= 1500 and mtu >= _JUMBO:
+            problems.append(
+                "packets could be larger; set GevSCPSPacketSize = 8192, if the switch can too"
+            )
+    payload = features.get("PayloadSize") if features.has("PayloadSize") else 0
+    limit = int(rmem.read_text())
+    if isinstance(payload, int) and limit < 2 * payload:
+        problems.append(
+            f"the kernel may hold {limit / 1e6:.1f} MB for a socket, a frame is {payload / 1e6:.1f} MB; "
+            f"'sysctl -w net.core.rmem_max={max(33_554_432, 4 * payload)}', and in /etc/sysctl.d"
+        )
+    return text, problems
+
+
+def interface_to(address: str) -> tuple[str, int]:
+    """The network interface by which an address is reached, and its MTU; "", 0 where it is not known."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((address, 9))  # nothing is sent
+            own = probe.getsockname()[0]
+        except OSError:
+            return "", 0
+        for _, name in socket.if_nameindex():
+            try:
+                answer = fcntl.ioctl(probe, _SIOCGIFADDR, struct.pack("256s", name.encode()[:15]))
+            except OSError:
+                continue  # without an address
+            if socket.inet_ntoa(answer[20:24]) == own:
+                return name, int(Path(f"/sys/class/net/{name}/mtu").read_text())
+    return "", 0

@@ -1,0 +1,1 @@
+"""Aravis without its Python bindings: cameras of GigE Vision and USB3 Vision."""

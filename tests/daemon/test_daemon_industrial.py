@@ -1,0 +1,90 @@
+"""Industrial cameras in the daemon: every frame that the line triggers has one verdict, whatever was
+lost on its way, and an asked camera's picture is its part's own."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from daemon_line import Line, wait_for
+from industrial_cameras import BASLER, fake_gige
+from tiny_bundle import HEIGHT, WIDTH, make_bundle
+
+from edge_ad.capture.basler import PylonCamera
+from edge_ad.capture.connection import Picture
+from edge_ad.capture.industrial import IndustrialSource
+from edge_ad.capture.source import Source, open_source
+from edge_ad.config import Camera
+
+SLOW = 60_000.0
+SIZE = {"Width": WIDTH, "Height": HEIGHT}
+
+
+def options(**trigger: Any) -> dict[str, Any]:
+    return {"deadline_ms": SLOW, "trigger": trigger}
+
+
+class Lossy(PylonCamera):
+    """The blocks 3, 4 and 7 do not arrive."""
+
+    def pull(self, timeout_s: float) -> Picture | None:
+        picture = super().pull(timeout_s)
+        if picture is not None and picture.counter in (3, 4, 7):
+            picture.release()
+            return None
+        return picture
+
+
+def test_a_gap_in_the_block_ids_is_so_many_faults(tmp_path: Path) -> None:
+    make_bundle(tmp_path)
+
+    def lossy(camera: Camera, base: Path) -> Source:
+        return IndustrialSource(camera, lambda: Lossy("0815-0000"), time.monotonic_ns)
+
+    features = SIZE | {"AcquisitionFrameRateEnable": True, "AcquisitionFrameRate": 20.0}
+    camera = {"uri": BASLER, "overflow": "wait", "genicam": {"features": features}}
+    with Line(tmp_path, camera_options=camera, options=options(kind="line"), make_source=lossy) as line:
+        seen = [line.verdict() for _ in range(6)]
+        while seen[-1][0].count < 9:
+            seen.append(line.verdict())
+        counts = [header.count for header, _ in seen]
+        assert counts == list(range(counts[0], counts[0] + len(counts)))
+        reasons = {header.count: body.reason for header, body in seen}
+        assert {count for count, reason in reasons.items() if reason == "no_frame"} == {3, 4, 7}
+        assert {reason for count, reason in reasons.items() if count not in (3, 4, 7)} == {"score"}
+        assert line.metric("edge_ad_frames_lost_total", camera="top") == 3
+
+
+def test_packets_that_are_lost_are_faults_of_their_own_part(tmp_path: Path) -> None:
+    make_bundle(tmp_path)
+    features = SIZE | {"AcquisitionFrameRate": 50.0}
+    camera = {"uri": "genicam://127.0.0.1", "overflow": "wait", "genicam": {"features": features}}
+    with fake_gige() as gige:
+        gige.start(lost_per_mille=30)
+        with Line(
+            tmp_path, camera_options=camera, options=options(kind="line"), make_source=open_source
+        ) as line:
+            seen = [line.verdict() for _ in range(60)]
+            counts = [header.count for header, _ in seen]
+            assert counts == list(range(counts[0], counts[0] + 60))
+            assert {body.reason for _, body in seen} <= {"score", "unreadable", "no_frame"}
+            assert sum(body.reason == "unreadable" for _, body in seen) > 3
+            assert not any(body.verdict == "PASS" for _, body in seen)
+
+
+def test_an_asked_camera_takes_the_picture_of_each_announced_part(tmp_path: Path) -> None:
+    make_bundle(tmp_path)
+    genicam = {"trigger": "Software", "features": SIZE}
+    with Line(
+        tmp_path,
+        camera_options={"uri": BASLER, "genicam": genicam},
+        options=options(kind="software", frame_ms=2000.0),
+        make_source=open_source,
+    ) as line:
+        wait_for(lambda: line.metric("edge_ad_camera_up", camera="top") == 1)
+        for number in range(3):
+            reply = line.control.request("trigger", part=f"P{number}")
+            assert reply["accepted"], reply
+            header, body = line.verdict()
+            assert (header.part, body.reason) == (f"P{number}", "score")
