@@ -66,8 +66,12 @@ def test_packets_that_are_lost_are_faults_of_their_own_part(tmp_path: Path) -> N
             tmp_path, camera_options=camera, options=options(kind="line"), make_source=open_source
         ) as line:
             seen = [line.verdict() for _ in range(60)]
-            counts = [header.count for header, _ in seen]
-            assert counts == list(range(counts[0], counts[0] + 60))
+            # A frame that lost its very first packet has no id; the others are counted through.
+            counts = [
+                (i, header.count) for i, (header, _) in enumerate(seen) if header.count is not None
+            ]
+            assert len({count - i for i, count in counts}) == 1
+            assert len(counts) > 40
             assert {body.reason for _, body in seen} <= {"score", "unreadable", "no_frame"}
             assert sum(body.reason == "unreadable" for _, body in seen) > 3
             assert not any(body.verdict == "PASS" for _, body in seen)
