@@ -8,10 +8,10 @@ a line that was changed or taken out is seen; whoever may write the file can als
 from __future__ import annotations
 
 import fcntl
-import getpass
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+import pwd
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -37,11 +37,13 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def user() -> str:
-    """Who runs this program, behind sudo too."""
+    """Who runs this program, and who they were before sudo. No variable but sudo's counts."""
     try:
-        return os.environ.get("SUDO_USER") or getpass.getuser()
-    except (KeyError, OSError):  # no such user on this machine, as in a container
-        return f"uid {os.getuid()}"
+        name = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # no such user on this machine, as in a container
+        name = f"uid {os.getuid()}"
+    before = os.environ.get("SUDO_USER", "")
+    return f"{before} as {name}" if before and before != name else name
 
 
 def record(
@@ -64,7 +66,7 @@ def record(
             last, whole = _last_line(handle)
             event = Event(
                 time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-                who=who or user(),
+                who=(who or user())[:200],
                 what=what,
                 product=product,
                 reason=reason[:4000],
@@ -112,15 +114,22 @@ def read_events(state: Path) -> tuple[list[Event], list[str]]:
     return events, problems
 
 
-def note_config(station: Path, state: Path, changed: Sequence[str] = ()) -> None:
-    """Record the station file's sha256 if it is not the one recorded last; `changed`: the keys. Raises
-    OSError and EdgeAdError."""
+def note_config(
+    station: Path,
+    state: Path,
+    changed: Mapping[str, str] | None = None,
+    who: str = "",
+    reason: str = "",
+) -> None:
+    """Record the station file's sha256 if it is not the one recorded last; `changed`: its keys, with
+    what they were and are. Raises OSError and EdgeAdError."""
     sha256 = hashlib.sha256(station.read_bytes()).hexdigest()
     known = [event for event in read_events(state)[0] if event.what == "config"]
     if known and known[-1].detail.get("sha256") == sha256:
         return
-    keys = {"changed": " ".join(changed)} if changed else {}
-    record(state, "config", detail={"file": str(station), "sha256": sha256, **keys})
+    keys = {key: value[:200] for key, value in list((changed or {}).items())[:50]}
+    detail = {"file": str(station), "sha256": sha256, **keys}
+    record(state, "config", who=who, reason=reason, detail=detail)
 
 
 def _last_line(handle: int) -> tuple[bytes, bool]:

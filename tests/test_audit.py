@@ -95,12 +95,13 @@ def test_what_cannot_be_recorded_is_not_done(tmp_path: Path) -> None:
 
 def test_a_station_file_is_recorded_when_it_is_another_one(tmp_path: Path) -> None:
     file = tmp_path / "line.toml"
-    for text, changed in (("a", ()), ("a", ()), ("b", ("camera", "view"))):
+    for text, changed in (("a", {}), ("a", {}), ("b", {"deadline_ms": "500.0 -> 900.0"})):
         file.write_text(text)
-        note_config(file, tmp_path, changed)
+        note_config(file, tmp_path, changed, "ana", "slower belt")
     events, _ = read_events(tmp_path)
     assert [event.what for event in events] == ["config", "config"]
-    assert events[1].detail["changed"] == "camera view"
+    assert events[1].detail["deadline_ms"] == "500.0 -> 900.0"
+    assert (events[1].who, events[1].reason) == ("ana", "slower belt")
     assert events[0].detail["sha256"] != events[1].detail["sha256"]
 
 

@@ -8,11 +8,11 @@ import pytest
 from tiny_station import active_bundle, edge_ad, part_image, write_parts, write_station
 
 from edge_ad.bundle import open_bundle
-from edge_ad.config import load_station
-from edge_ad.daemon.loading import check_fits
-from edge_ad.errors import ArtifactError, ConfigError
+from edge_ad.config import Monitor
+from edge_ad.errors import ConfigError
 from edge_ad.monitor.looks import STATISTICS, look
 from edge_ad.monitor.reference import thinned
+from edge_ad.monitor.watch import Watch
 
 PARTS, PATCH = 30, (4, 4, 16, 12)
 FIXED = f'frame_size = "fixed"\npatch = {list(PATCH)}'
@@ -33,12 +33,17 @@ def test_looks_and_scores_are_those_of_the_parts(tmp_path: Path) -> None:
     (section,) = bundle.manifest.engines.values()
     assert len(section.good_scores) == PARTS
     assert section.good_scores[section.promise.index - 1] == pytest.approx(section.threshold, rel=1e-5)
-    check_fits(bundle, station)
-
+    told: list[str] = []
+    watch = Watch(station.monitor, ["top"], lambda level, text: told.append(text))
+    key = section.identity.key
+    watch.follow(station.monitor, {"top": PATCH}, bundle, key)
+    assert set(watch.drift) == {("", "score"), *(("top", name) for name in STATISTICS)}
+    assert told == []
+    watch.follow(Monitor(drift_parts=5), {"top": (4, 4, 16, 13)}, bundle, key)
+    assert ("top", "grey") not in watch.drift
+    assert "camera 'top' has another patch than it was calibrated with" in told[-1]
     file = Path(station.path)
     file.write_text(file.read_text().replace("[4, 4, 16, 12]", "[4, 4, 16, 13]"))
-    with pytest.raises(ArtifactError, match=r"patch = .* of camera 'top'.*--refit"):
-        check_fits(bundle, load_station(file))
     file.write_text(file.read_text().replace("[4, 4, 16, 13]", "[50, 4, 16, 12]"))
     outside = edge_ad("calibrate", "-c", station.path, "--refit")
     assert outside.returncode == 2

@@ -171,6 +171,8 @@ def _activate_locked(parent: Path, product: str, bundle: str) -> None:
     if old is not None and old != bundle:
         _point(parent / PREVIOUS, old)
     _point(parent / CURRENT, bundle)
+    if _target(parent / CANDIDATE) == bundle:  # it need not be compared with itself
+        (parent / CANDIDATE).unlink()
 
 
 def _verify(parent: Path, product: str, bundle: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from edge_ad.audit import user
 from edge_ad.delivery.access import open_control_at
 from edge_ad.delivery.lock import running_pid
 from edge_ad.errors import DeliveryError
@@ -23,7 +24,7 @@ def reload_daemon(state: Path, endpoint: str, secret: Path | None = None) -> str
         return "no daemon is running here; 'edge-ad run' starts with this bundle"
     try:
         with open_control_at(endpoint, secret, RELOAD_TIMEOUT_S) as client:
-            answer = client.request("reload")
+            answer = client.request("reload", who=user())
     except DeliveryError as error:
         raise DeliveryError(
             f"the bundle is active on disk, but the daemon with pid {pid} still runs the old one: "

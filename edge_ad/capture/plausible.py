@@ -18,7 +18,7 @@ from edge_ad.verdict import Reason
 _GRID = 64  # rows and columns that are looked at
 _NEARLY_ALL = 0.99
 # Of a scene that stands still a video encoder sends what decodes to the same picture.
-_ENCODED = ("rtsp",)
+_ENCODED = ("rtsp", "rtsps")
 
 
 class Plausible:
@@ -87,5 +87,6 @@ def make_plausible(camera: Camera, live: bool) -> Plausible:
     """As the station file says; `live`: the source is a camera, no file."""
     frozen = camera.frozen
     if frozen == "auto":
-        frozen = 1 if live and uri_scheme(camera) not in _ENCODED else 0
+        encoded = uri_scheme(camera) in _ENCODED or "rtspsrc" in camera.uri
+        frozen = 1 if live and not encoded else 0
     return Plausible(camera.dark, camera.bright, frozen)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import msgspec
 
 from edge_ad.cli.output import json_option, write_json
 
+SHADOW_S = 120.0  # it starts with what the line leaves of the CPU
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -198,6 +200,7 @@ def shadow(
     """
     from edge_ad.bundle import shadow as have_judge
     from edge_ad.calibrate.link import reload_daemon
+    from edge_ad.delivery.lock import running_pid
     from edge_ad.errors import ConfigError
 
     if stop == bool(bundle):
@@ -205,9 +208,32 @@ def shadow(
     place = find_place(config, state, product)
     with _on_record("shadow", place, bundle or "none", reason):
         path = have_judge(place.state, place.product, bundle)
-    told = f"{path.name} judges beside the one in use" if path is not None else "none is compared"
+    told = f"{path.name} is to judge beside the one in use" if path is not None else "none is compared"
     click.echo(f"{place.product}: {told}")
     click.echo(reload_daemon(place.state, place.endpoint, place.secret))
+    if path is not None and running_pid(place.state) is not None:
+        _wait_for_shadow(place, bundle)
+        click.echo(f"{bundle} judges beside the one in use")
+
+
+def _wait_for_shadow(place: Place, bundle: str) -> None:
+    """Raises CheckFailed with the daemon's words where it does not judge."""
+    from edge_ad.delivery.access import open_control_at
+    from edge_ad.errors import CheckFailed
+
+    end = time.monotonic() + SHADOW_S
+    with open_control_at(place.endpoint, place.secret) as client:
+        while True:
+            status = client.request("status")
+            if status.get("shadow") == bundle:
+                return
+            if status.get("product") != place.product:
+                raise CheckFailed(
+                    f"the line makes {status.get('product')!r} now; it judges once it is made"
+                )
+            if status.get("shadow_why") or time.monotonic() > end:
+                raise CheckFailed(status.get("shadow_why") or f"it does not judge after {SHADOW_S:g} s")
+            time.sleep(0.2)
 
 
 @command.command()
@@ -225,9 +251,10 @@ def compare(
 ) -> None:
     """How far BUNDLE (an id; without it the one that judges now) agrees with the one in use.
 
-    Of the parts of the line that both judged since the one in use was activated.
+    Of the parts of the line that both judged while the one in use was in use.
     """
     from edge_ad.bundle import candidate_path, current_path, open_bundle
+    from edge_ad.engines import REFERENCE
     from edge_ad.errors import ArtifactError
     from edge_ad.shadow.log import compare as compare_parts
     from edge_ad.shadow.log import log_path
@@ -247,6 +274,8 @@ def compare(
         write_json({"in_use": current.name, "shadow": name, **msgspec.to_builtins(found)}, json_to)
         return
     click.echo(f"{name} beside {current.name}: {found.parts} parts, {found.agree} with the same verdict")
+    if found.engines and found.engines != [REFERENCE.key]:
+        click.echo(f"{name} judges by {REFERENCE.key}, the one in use by {', '.join(found.engines)}")
     for change, parts in sorted(found.changed.items()):
         click.echo(f"{parts:>7}  {change}")
     for pair in found.disagreeing:

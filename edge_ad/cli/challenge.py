@@ -11,6 +11,7 @@ import click
 from edge_ad.errors import CheckFailed, ConfigError, DeliveryError
 
 POLL_S = 0.2
+RECORD_S = 5.0  # the disk may take
 
 
 @click.command()
@@ -21,7 +22,20 @@ POLL_S = 0.2
     "--timeout", default=600.0, show_default=True, type=click.FloatRange(min=0.1), help="Seconds."
 )
 @click.option("--cancel", is_flag=True, help="End the round that goes on.")
-def command(config: Path, expect: str | None, person: str | None, timeout: float, cancel: bool) -> None:
+@click.option(
+    "--override", type=click.FloatRange(0, 720), metavar="MINUTES",
+    help="Let parts pass for so long although a round is due; 0 ends that. Needs --reason.",
+)  # fmt: skip
+@click.option("--reason", default="", help="Why; 'edge-ad audit' shows it.")
+def command(
+    config: Path,
+    expect: str | None,
+    person: str | None,
+    timeout: float,
+    cancel: bool,
+    override: float | None,
+    reason: str,
+) -> None:
     """Begin a round: the next parts on the line are known, and judged like all others.
 
     Each must get the verdict that is expected of it, in order; the first that does not ends the round.
@@ -37,8 +51,19 @@ def command(config: Path, expect: str | None, person: str | None, timeout: float
         if cancel:
             click.echo(_told(client.request("challenge_cancel").get("challenge")))
             return
+        if override is not None:
+            client.request(
+                "challenge_override", seconds=override * 60, who=person or user(), reason=reason
+            )
+            if override:
+                click.echo(f"parts pass for {override:g} minutes although a challenge is due")
+            else:
+                click.echo("the override is over")
+            return
         epoch = client.request("status")["epoch"]
-        begun = client.request("challenge", expected=_expected(expect), who=person or user())
+        begun = client.request(
+            "challenge", expected=_expected(expect), who=person or user(), seconds=timeout
+        )
         number, expected = begun["challenge"]["number"], begun["challenge"]["expected"]
         click.echo(f"round {number}: put on the line, one after the other: {', '.join(expected)}")
         shown, end = 0, time.monotonic() + timeout
@@ -48,24 +73,27 @@ def command(config: Path, expect: str | None, person: str | None, timeout: float
                 one = answer.get("challenge")
                 if answer["epoch"] != epoch or one is None or one["number"] != number:
                     raise CheckFailed(
-                        "the daemon was started anew; the round proves nothing: begin again"
+                        "the daemon, or another round, was started anew; 'edge-ad audit' has what "
+                        "came of this one"
                     )
                 for part in one["parts"][shown:]:
                     shown += 1
                     click.echo(_line(shown, part))
-                if one["result"] != "running":
+                if one["result"] != "running" and one["recorded"] is not None:
                     break
-                if time.monotonic() > end:
+                if time.monotonic() > end + RECORD_S:
                     raise CheckFailed(
                         f"only {shown} of {len(expected)} parts came within {timeout:g} s; the round is "
                         "cancelled"
                     )
                 time.sleep(POLL_S)
-        except (KeyboardInterrupt, CheckFailed):
+        except (KeyboardInterrupt, CheckFailed, DeliveryError):
             _give_up(client, epoch, number)
             raise
-    if one["result"] != "passed":
+    if one["result"] != "passed" or one["why"]:
         raise CheckFailed(_told(one))
+    if one["recorded"]:
+        raise CheckFailed(f"{_told(one)}, but not on record: {one['recorded']}")
     click.echo(_told(one))
 
 

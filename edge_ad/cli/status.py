@@ -33,7 +33,9 @@ def command(config: Path, json_to: str | None) -> None:
         late = f", {answer['missed']} too late" if answer["missed"] else ""
         click.echo(f"parts    {answer['parts']}, {answer['rejects']} not passed{late}")
     if answer.get("challenge_due"):
-        click.echo("a CHALLENGE with known parts is due: 'edge-ad challenge'")
+        left = answer["challenge_override_s"]
+        passes = f"; by override parts pass for {left / 60:.0f} min" if left else ""
+        click.echo(f"a CHALLENGE with known parts is due: 'edge-ad challenge'{passes}")
     for name, camera in answer["cameras"].items():
         lost = f", lost {camera['lost']} times" if camera["lost"] else ""
         click.echo(f"camera   {name}: {camera['state']}, {camera['frames']} frames{lost}")

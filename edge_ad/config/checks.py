@@ -69,6 +69,11 @@ def check_references(station: Station, where: str) -> None:
         raise ConfigError(
             f"{where}: challenge.block: a round is never due; set every_hours or at_start, or remove it"
         )
+    if "REJECT" not in challenge.parts and (challenge.every_hours or challenge.at_start):
+        raise ConfigError(
+            f"{where}: challenge.parts: {list(challenge.parts)} proves nothing; add a REJECT, a part "
+            "that is known to be bad"
+        )
     if station.calibration.pca and station.calibration.npca:
         raise ConfigError(f"{where}: calibration.pca and calibration.npca exclude each other")
     for i, zone in enumerate(station.zone):

@@ -74,6 +74,7 @@ class Active:
         self.order = order
         self.bundle = ""
         self.engine = ""
+        self.judge = product, "", ""
         self.degraded = False
         self.cameras: tuple[str, ...] = ()  # of the bundle
         self.views: list[tuple[int, CameraFeed, str]] = []  # place in Part.frames, feed, pixel rule
@@ -85,4 +86,5 @@ class Active:
             self.engine = inspector.identity.key
             self.degraded = bool(inspector.stands_in_for)
             self.cameras = tuple(inspector.cameras)
+            self.judge = (product, self.bundle, self.engine)
             self.views = [(*where[c], rules[c].pixel_rule) for c in inspector.cameras]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, wait
 from contextlib import ExitStack
 from pathlib import Path
@@ -44,11 +44,12 @@ class Beside:
         self.shadow = Shadow(station.state_path, pictures, epoch, tell)
         self.challenges = Challenges(
             station.challenge, station.state_path, clock, wall,
-            lambda one: self._keeping.append(self._records.submit(self._keep, one)),
+            lambda one: self._keeping.append(self.records.submit(self._keep, one)),
         )  # fmt: skip
         self._state = station.state_path
         self._tell = tell
-        self._records = Worker("records")
+        self.records = Worker("records")  # what waits for the disk
+        self._shadowing = Worker("shadowing")  # what waits for processes
         self._keeping: deque[Future[None]] = deque(maxlen=8)  # rounds that go on record
 
     def connect(self, daemon: Daemon, stack: ExitStack) -> None:
@@ -59,35 +60,28 @@ class Beside:
         watch_monitor(daemon.metrics, self.monitor)
         watch_challenges(daemon.metrics, self.challenges)
         watch_shadow(daemon.metrics, self.shadow)
-        self.note_config(daemon.station, ())
+        self.note_config(daemon.station, {})
         self.monitor.start()
         stack.callback(self.monitor.close)
         stack.callback(self.shadow.close)
+        stack.callback(self._shadowing.end)
+        stack.callback(self.records.end)
 
     def follow(self, station: Station, active: Active) -> None:
-        """What judges parts from now on."""
+        """This judges parts from now on."""
+        self.challenges.follow(station.challenge, active.judge)
         bundle = None if active.inspector is None else active.inspector.bundle
-        self.monitor.follow(station.monitor, bundle, active.engine)
-        self.challenges.configure(station.challenge)
-        self.challenges.follow(active.product, active.bundle)
-        try:
-            candidate = candidate_path(station.state_path, active.product)
-            if candidate is not None:
-                check_candidate(candidate, station)
-        except EdgeAdError as error:
-            self._tell("error", f"shadow: {error}")
-            candidate = None
-        self.shadow.follow(active.product, active.bundle, candidate)
+        patches = {camera.name: camera.patch for camera in station.pictures}
+        self.monitor.follow(station.monitor, patches, bundle, active.engine)
+        self._shadowing.submit(self._follow_candidate, station, active)
 
-    def note_config(self, station: Station, changed: Sequence[str]) -> None:
-        """Have the audit list say that the station file is another one than it knows, and which keys
-        differ from before where that is known."""
-        if not station.path:
-            return
-        try:
-            note_config(Path(station.path), station.state_path, changed)
-        except (EdgeAdError, OSError) as error:
-            self._tell("error", f"audit: a change of the station file is not on record: {error}")
+    def note_config(
+        self, station: Station, changed: Mapping[str, str], who: str = "", reason: str = ""
+    ) -> None:
+        """Have the audit list say that the station file is another one than it knows, and what differs
+        from before where that is known. Returns at once."""
+        if station.path:
+            self.records.submit(self._note_config, station, changed, who, reason)
 
     def supervise(self) -> None:
         """Now and then."""
@@ -97,7 +91,21 @@ class Beside:
         """No part is judged any more."""
         self.challenges.cancel("the daemon stopped")
         wait(self._keeping, RECORD_S)
-        self._records.end()
 
     def _keep(self, one: Round) -> None:
         keep(self.challenges, one, self._state, self._tell)
+
+    def _note_config(self, station: Station, changed: Mapping[str, str], who: str, reason: str) -> None:
+        try:
+            note_config(Path(station.path), station.state_path, changed, who, reason)
+        except (EdgeAdError, OSError) as error:
+            self._tell("error", f"audit: a change of the station file is not on record: {error}")
+
+    def _follow_candidate(self, station: Station, active: Active) -> None:
+        try:
+            candidate = candidate_path(station.state_path, active.product)
+            if candidate is not None:
+                check_candidate(candidate, station)
+            self.shadow.follow(active.product, active.judge[1:], candidate)
+        except (EdgeAdError, OSError, RuntimeError) as error:  # no process or thread to be had
+            self.shadow.refuse(str(error))

@@ -1,7 +1,9 @@
 """Rounds of known parts: which parts are of one, whether the line saw what they are, when one is due.
 
-The next parts that are triggered after a round began are its own, in their order. They are judged and
-rejected at the gate like all others, and are neither yield nor drift.
+The next parts that are triggered after a round began are its own, in their order. They are judged like
+all others, and are neither yield nor drift. The first that gets another verdict than it should fails the
+round, which then proves the contrary; what comes of it after that never passes, nor does a part that is
+known to be bad.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -20,47 +23,57 @@ from edge_ad.config import Challenge
 from edge_ad.delivery.outcome import Outcome
 from edge_ad.durable import write_durably
 from edge_ad.errors import DeliveryError, DeviceError
+from edge_ad.verdict import Decision, Reason, Verdict, fault
 
 FILE = "challenge.json"
+MOST_ROUND_S = 7_200.0
+MOST_OVERRIDE_S = 43_200.0
 HOUR_NS = 3_600_000_000_000
+NOTHING = "", "", ""
+
+Judge = tuple[str, str, str]  # product, bundle (sha256), engine
 
 
-class Passed(msgspec.Struct, frozen=True):
-    """The last round of a product that passed, and the bundle (sha256) that it proved."""
+class Last(msgspec.Struct, frozen=True):
+    """How the last round of a product ended, and what it was about."""
 
     t_wall_ns: int
     bundle: str
+    engine: str
+    passed: bool
 
 
 @dataclass(slots=True)
 class Round:
-    """Changed by the inspection thread, guarded by the lock of `Challenges` at its end. `result`:
-    "running", "passed", "failed" or "cancelled"."""
+    """Guarded by the lock of `Challenges`. `result`: "running", "passed", "failed" or "cancelled";
+    `recorded`: None until it is over and was to be put on record, then "" or why it is not there."""
 
     number: int
     expected: tuple[str, ...]
     began_ns: int
+    ends_ns: int
     who: str
-    product: str
-    bundle: str
+    judge: Judge
     result: str = "running"
     why: str = ""
+    recorded: str | None = None
     parts: list[dict[str, Any]] = field(default_factory=list)
 
     def status(self) -> dict[str, Any]:
         """For `status` on the control socket."""
         return {
-            "number": self.number, "result": self.result, "why": self.why, "product": self.product,
+            "number": self.number, "result": self.result, "why": self.why, "product": self.judge[0],
             "expected": list(self.expected), "parts": list(self.parts), "who": self.who,
+            "recorded": self.recorded,
         }  # fmt: skip
 
 
 class Challenges:
-    """`round` and `blocks` are attributes for the inspection thread, which calls `take`; `begin` and
-    `cancel` are for the control thread, `follow`, `configure` and `supervise` for one thread at a time.
+    """`round`, `guards` and `allowed` are for the inspection thread to read, which calls `shown` and
+    `take`; the rest is for any thread. While `guards`, nothing but what is `allowed` may pass a part.
 
-    `ended` is told of every round that is over, in whatever thread ends it, and must not block. Times
-    by the wall clock, which outlives a restart; one that went back makes a round due.
+    `ended` is told of every round that is over, in whatever thread ends it, and must not block. How long
+    ago a round was is told by the wall clock, which outlives a restart, and by the monotonic one.
     """
 
     def __init__(
@@ -71,77 +84,95 @@ class Challenges:
         wall: Callable[[], int],
         ended: Callable[[Round], None],
     ) -> None:
-        self.round: Round | None = None  # that goes on
+        self.round: Round | None = None  # whose parts still come
         self.last: Round | None = None  # that was begun last
         self.due = False
-        self.blocks = False
+        self.guards = settings.block
+        self.allowed: tuple[Judge, ...] = ()
         self.counts = dict.fromkeys(("passed", "failed", "cancelled"), 0)
         self._settings = settings
         self._path = state / FILE
         self._clock = clock
         self._wall = wall
         self._ended = ended
-        self._lock = threading.Lock()
-        self._judge = ("", "")  # product and bundle in use
-        self._passed = _read(self._path)
-        self._proved: set[tuple[str, str]] = set()  # since the start
+        self._lock = threading.RLock()
+        self._judge: Judge = NOTHING
+        self._next: Judge = NOTHING
+        self._override_ns = 0  # until then nothing is blocked
+        self._known = _read(self._path)  # by product
+        self._passed_ns: dict[Judge, int] = {}  # since the start
 
-    def configure(self, settings: Challenge) -> None:
-        """Take new settings; what was proved stays so."""
-        self._settings = settings
-        self.supervise()
+    def expect(self, judge: Judge) -> None:
+        """This may judge the next part; what judges now goes on."""
+        with self._lock:
+            self._next = judge
+            self._look()
 
-    def follow(self, product: str, bundle: str) -> None:
-        """What judges from now on; a round that goes on is over."""
-        if (product, bundle) != self._judge:
-            self.cancel("another bundle is in use")
-            self._judge = product, bundle
-        self.supervise()
+    def follow(self, settings: Challenge, judge: Judge) -> None:
+        """This judges from now on; a round of another is over."""
+        with self._lock:
+            self._settings, self.guards = settings, settings.block
+            self._next = judge
+            if judge != self._judge:
+                self._judge, self._override_ns = judge, 0
+                self.cancel("another bundle or engine is in use")
+            self._look()
 
     def supervise(self) -> None:
-        """Find out whether a round is due."""
-        self.due = self._is_due()
-        self.blocks = self.due and self._settings.block
+        """Find out whether a round is due, or takes too long."""
+        with self._lock:
+            if self.round is not None and self._clock() >= self.round.ends_ns:
+                self.cancel("its parts did not come in time")
+            self._look()
 
     def age_s(self) -> float:
         """Seconds since the last round that passed by what is in use; NaN without one."""
-        product, bundle = self._judge
-        last = self._passed.get(product)
-        if last is None or last.bundle != bundle:
-            return float("nan")
-        return (self._wall() - last.t_wall_ns) / 1e9
-
-    def begin(self, expected: tuple[str, ...], who: str) -> Round:
-        """Begin a round: parts triggered from now on are its own. Raises DeliveryError."""
-        product, bundle = self._judge
-        if not bundle:
-            raise DeliveryError("challenge: no bundle is in use; calibrate first")
-        expected = expected or self._settings.parts
         with self._lock:
+            age_ns = self._age_ns(self._judge)
+        return float("nan") if age_ns is None else age_ns / 1e9
+
+    def begin(self, expected: tuple[str, ...], who: str, timeout_s: float) -> Round:
+        """Begin a round: parts triggered from now on are its own. Raises DeliveryError."""
+        if not 0 < timeout_s <= MOST_ROUND_S:
+            raise DeliveryError(f"challenge: a round may take up to {MOST_ROUND_S:g} s")
+        with self._lock:
+            if not self._judge[1]:
+                raise DeliveryError("challenge: no bundle is in use; calibrate first")
             if self.round is not None:
                 raise DeliveryError(
                     f"challenge: round {self.round.number} goes on; 'edge-ad challenge --cancel' ends it"
                 )
             number = 1 if self.last is None else self.last.number + 1
-            begun = Round(number, expected, self._clock(), who, product, bundle)
+            now = self._clock()
+            begun = Round(
+                number, expected or self._settings.parts, now, now + int(timeout_s * 1e9), who,
+                self._judge,
+            )  # fmt: skip
             self.last = self.round = begun
         return begun
 
     def cancel(self, why: str) -> None:
         """End a round that goes on, unproved."""
         with self._lock:
-            one = self.round
-            if one is None:
-                return
-            self._end(one, "cancelled", why)
-        self._ended(one)
+            one, self.round = self.round, None
+            if one is not None and one.result == "running":
+                self._end(one, "cancelled", why)
 
-    def take(self, one: Round, outcome: Outcome) -> None:
-        """A part of the round was judged. Inspection thread."""
+    def shown(self, one: Round, verdict: Verdict) -> Verdict:
+        """What the gate is told of a part of the round. Inspection thread."""
         with self._lock:
-            if one.result != "running":
+            over = one.result in ("failed", "cancelled")
+            bad = over or one.expected[len(one.parts)] == Decision.REJECT.value
+        if bad and verdict.passed:
+            detail = "a known part that must not pass"
+            return fault(Reason.CHALLENGE, verdict.threshold, detail)
+        return verdict
+
+    def take(self, one: Round, outcome: Outcome, verdict: Verdict) -> None:
+        """A part of the round was judged, as `verdict` says. Inspection thread."""
+        with self._lock:
+            if self.round is not one:
                 return
-            verdict = outcome.verdict
             wanted = one.expected[len(one.parts)]
             one.parts.append(
                 {
@@ -150,69 +181,135 @@ class Challenges:
                     "score": verdict.score if math.isfinite(verdict.score) else None,
                 }
             )  # fmt: skip
-            if (outcome.product, outcome.bundle) != (one.product, one.bundle):
-                self._end(one, "failed", "another bundle judged it")
+            over = len(one.parts) == len(one.expected)
+            if over:
+                self.round = None
+            if one.result == "failed":
+                return
+            if (outcome.product, outcome.bundle, outcome.engine) != one.judge:
+                self._failed(one, "another bundle or engine judged it")
             elif verdict.decision.value != wanted:
                 told = f"{verdict.decision.value} {verdict.reason.value}".strip()
-                self._end(one, "failed", f"part {len(one.parts)} should be {wanted} and was {told}")
-            elif len(one.parts) == len(one.expected):
-                self._passed[one.product] = Passed(self._wall(), one.bundle)
-                self._proved.add((one.product, one.bundle))
-                self._end(one, "passed", "")
-            else:
-                return
-        self._ended(one)
+                self._failed(one, f"part {len(one.parts)} should be {wanted} and was {told}")
+            elif over:
+                why = "" if self._proves(one) else "of fewer parts than challenge.parts: proves nothing"
+                if not why:
+                    self._note(one, True)
+                self._end(one, "passed", why)
+
+    def override(self, seconds: float, who: str, reason: str) -> None:
+        """Let parts pass for so long although a round is due. It ends with the daemon and with what
+        judges. Raises DeliveryError, and DeviceError where it cannot be put on record; waits for the
+        disk."""
+        if not (reason.strip() and who.strip()):
+            raise DeliveryError("challenge: an override needs who and a reason")
+        if not 0 <= seconds <= MOST_OVERRIDE_S:
+            raise DeliveryError(f"challenge: an override lasts 0 to {MOST_OVERRIDE_S:g} s")
+        judge = self._judge
+        if not self.due:
+            raise DeliveryError("challenge: no round is due, so there is nothing to override")
+        ends = datetime.fromtimestamp(self._wall() / 1e9 + seconds, timezone.utc)
+        record(
+            self._path.parent, "challenge override", product=judge[0], who=who, reason=reason,
+            detail={"bundle": judge[1], "until": ends.isoformat(timespec="seconds")},
+        )  # fmt: skip
+        with self._lock:
+            if self._judge != judge:
+                raise DeliveryError("challenge: another bundle or engine came into use; ask again")
+            self._override_ns = self._clock() + int(seconds * 1e9)
+            self._look()
+
+    def override_s(self) -> float:
+        """Seconds that an override has left, 0 without one."""
+        return max(0.0, (self._override_ns - self._clock()) / 1e9)
 
     def save(self) -> None:
-        """Keep when rounds passed. Raises OSError."""
+        """Keep how rounds ended. Raises OSError."""
         with self._lock:
-            data = msgspec.json.encode(self._passed)
+            data = msgspec.json.encode(self._known)
         write_durably(self._path, data)
 
+    def _failed(self, one: Round, why: str) -> None:
+        """Lock must be held by caller, as in all below. What was proved before is not so any more."""
+        self._note(one, False)
+        self._end(one, "failed", why)
+
+    def _note(self, one: Round, passed: bool) -> None:
+        product, bundle, engine = one.judge
+        self._known[product] = Last(self._wall(), bundle, engine, passed)
+        self._passed_ns.pop(one.judge, None)
+        if passed:
+            self._passed_ns[one.judge] = self._clock()
+
     def _end(self, one: Round, result: str, why: str) -> None:
-        """Lock must be held by caller. What it proved counts before the next part is asked about."""
         one.result, one.why = result, why
         self.counts[result] += 1
-        if result == "passed":
-            self.supervise()
-        self.round = None
+        self._look()
+        self._ended(one)
 
-    def _is_due(self) -> bool:
-        settings = self._settings
-        if not self._judge[1]:
-            return False  # nothing passes anyhow
-        if settings.at_start and self._judge not in self._proved:
+    def _look(self) -> None:
+        self.due = self._is_due(self._judge)
+        free = () if self.due and not self.override_s() else (self._judge,)
+        # Whoever swaps takes what it expects; whatever comes into use otherwise is not allowed yet.
+        self.allowed = free if self._is_due(self._next) else (*free, self._next)
+
+    def _proves(self, one: Round) -> bool:
+        """Whether it had as many good and as many bad parts as the station file wants."""
+        wanted = self._settings.parts
+        return all(one.expected.count(what) >= wanted.count(what) for what in set(wanted))
+
+    def _is_due(self, judge: Judge) -> bool:
+        if not judge[1]:
+            return False  # without a bundle nothing passes anyhow
+        settings, last = self._settings, self._known.get(judge[0])
+        if last is not None and (last.bundle, last.engine) == judge[1:] and not last.passed:
+            return True  # it was proved that the line does not see what it should
+        if settings.at_start and judge not in self._passed_ns:
             return True
         if not settings.every_hours:
             return False
-        last = self._passed.get(self._judge[0])
-        if last is None or last.bundle != self._judge[1]:
-            return True
-        return not 0 <= self._wall() - last.t_wall_ns < settings.every_hours * HOUR_NS
+        age_ns = self._age_ns(judge)
+        return age_ns is None or not 0 <= age_ns < settings.every_hours * HOUR_NS
+
+    def _age_ns(self, judge: Judge) -> int | None:
+        """Below 0 where the wall clock went back behind it."""
+        last = self._known.get(judge[0])
+        if last is None or not last.passed or (last.bundle, last.engine) != judge[1:]:
+            return None
+        by_wall = self._wall() - last.t_wall_ns
+        since_ns = self._passed_ns.get(judge)
+        return by_wall if since_ns is None or by_wall < 0 else max(by_wall, self._clock() - since_ns)
 
 
-def keep(challenges: Challenges, one: Round, state: Path, wrote: Callable[[str, str], None]) -> None:
-    """Put a round that is over on record, and say so. `wrote` takes a level and a line."""
+def keep(challenges: Challenges, one: Round, state: Path, tell: Callable[[str, str], None]) -> None:
+    """Put a round that is over on record, and say so. Waits for the disk."""
     told = "; ".join(
         f"{part['part']} {part['expected']}: {part['verdict']} {part['reason']}".strip()
         for part in one.parts
     )
-    try:
-        if one.result == "passed":
+    problems = []
+    if one.result != "cancelled":
+        try:
             challenges.save()
+        except OSError as error:
+            problems.append(f"{state / FILE}: {error.strerror or error}")
+    try:
         record(
-            state, f"challenge {one.result}", product=one.product, who=one.who, reason=one.why,
-            detail={"bundle": one.bundle, "parts": told},
+            state, f"challenge {one.result}", product=one.judge[0], who=one.who, reason=one.why,
+            detail={"bundle": one.judge[1], "engine": one.judge[2], "parts": told},
         )  # fmt: skip
-    except (OSError, DeviceError) as error:
-        wrote("error", f"challenge: round {one.number} is not on record: {error}")
+    except DeviceError as error:
+        problems.append(str(error))
+    one.recorded = "; ".join(problems)
+    if problems:
+        tell("error", f"challenge: round {one.number} is not on record: {one.recorded}")
     level = "info" if one.result == "passed" else "warning"
-    wrote(level, f"challenge: round {one.number} {one.result}{f': {one.why}' if one.why else ''}")
+    tell(level, f"challenge: round {one.number} {one.result}{f': {one.why}' if one.why else ''}")
 
 
-def _read(path: Path) -> dict[str, Passed]:
+def _read(path: Path) -> dict[str, Last]:
     """What is kept; nothing where it cannot be read: then a round is due."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, Passed])
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, Last])
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return {}

@@ -49,9 +49,9 @@ class Changes:
         """Load the other products."""
         self._worker.submit(self._fill_stock)
 
-    def reload(self) -> Future[Answer]:
+    def reload(self, who: str = "", reason: str = "") -> Future[Answer]:
         """See `Daemon.reload`."""
-        return self._worker.submit(self._reload, self._daemon.clock())
+        return self._worker.submit(self._reload, self._daemon.clock(), who, reason)
 
     def change_product(self, product: str, since_ns: int) -> Future[Answer]:
         """See `Daemon.change_product`."""
@@ -109,14 +109,17 @@ class Changes:
         """Put it in use; returns what was before, which nobody uses any more. Closed where the loop does
         not take it."""
         loop = self._daemon.loop
-        old = loop.active.inspector
+        before, old = loop.active, loop.active.inspector
+        expect = self._daemon.beside.challenges.expect
+        expect(active.judge)
         if not loop.swap(active, timeout_s=SWAP_S):
+            expect(before.judge)
             if active.inspector is not None:
                 active.inspector.close()
             raise DeliveryError("the inspection thread is busy or stopping and did not take the bundle")
         return old
 
-    def _reload(self, now_ns: int) -> Answer:
+    def _reload(self, now_ns: int, who: str, reason: str) -> Answer:
         daemon = self._daemon
         try:
             if not daemon.station.path:
@@ -147,7 +150,7 @@ class Changes:
         self._stock.clear()
         self.fill_stock()
         before_station, daemon.station = daemon.station, station
-        daemon.beside.note_config(station, changed_keys(before_station, station))
+        daemon.beside.note_config(station, changed_keys(before_station, station), who, reason)
         if isinstance(daemon.parts, PartQueue):
             daemon.parts.join_ns = int(station.join_ms * 1e6)
         daemon.evidence.configure(station.evidence)
@@ -177,7 +180,9 @@ class Changes:
         active = self._stock.take(daemon.station, product)
         active.since_ns, active.order = now_ns, order
         old = daemon.loop.active
+        daemon.beside.challenges.expect(active.judge)
         if not daemon.loop.swap(active, timeout_s=SWAP_S):
+            daemon.beside.challenges.expect(old.judge)
             self._stock.put(active)
             raise DeliveryError("the inspection thread is busy or stopping and did not change over")
         if not isinstance(old.inspector, Failed):  # else it is opened when it is wanted

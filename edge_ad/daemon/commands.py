@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 class Desk:
     """Answers commands for a daemon: status, product, trigger, collect, collect_cancel, challenge,
-    challenge_cancel, reload, sync, snapshot, missed, stop."""
+    challenge_override, challenge_cancel, reload, sync, snapshot, missed, stop."""
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
@@ -36,7 +36,7 @@ class Desk:
         if daemon.state in ("STARTING", "STOPPING"):
             raise DeliveryError(f"{command}: the daemon is {daemon.state}; ask again later")
         if command == "reload":
-            return daemon.reload()
+            return daemon.reload(str(args.get("who", ""))[:200], str(args.get("reason", ""))[:2000])
         if command == "product":
             return self._product(args)
         if command == "trigger":
@@ -58,6 +58,8 @@ class Desk:
             return self._collect(args)
         if command == "challenge":
             return self._challenge(args)
+        if command == "challenge_override":
+            return self._challenge_override(args)
         if command == "challenge_cancel":
             daemon.beside.challenges.cancel("by command")
             return self._challenge_status()
@@ -101,6 +103,7 @@ class Desk:
                 "bundle": daemon.loop.active.bundle,
                 "engine": daemon.loop.active.engine,
                 "shadow": daemon.beside.shadow.candidate if daemon.beside.shadow.up else "",
+                "shadow_why": daemon.beside.shadow.why,
                 "parts": daemon.loop.seq,
                 "rejects": daemon.loop.rejects,
                 "missed": daemon.loop.missed,
@@ -118,13 +121,39 @@ class Desk:
         expected = args.get("expected", [])
         if not isinstance(expected, list) or not set(expected) <= {"PASS", "REJECT"}:
             raise DeliveryError(f"challenge: expected is a list of PASS and REJECT, got {expected}")
-        self._daemon.beside.challenges.begin(tuple(expected)[:100], str(args.get("who", ""))[:200])
+        collector = self._daemon.loop.collector
+        if collector is not None and collector.active:
+            raise DeliveryError(
+                "challenge: good parts are being collected; 'collect_cancel' ends that first"
+            )
+        timeout_s = args.get("seconds", 600.0)
+        if not isinstance(timeout_s, (int, float)):
+            raise DeliveryError(f"challenge: seconds is a number, got {timeout_s!r}")
+        who = str(args.get("who", ""))[:200]
+        self._daemon.beside.challenges.begin(tuple(expected)[:100], who, float(timeout_s))
         return self._challenge_status()
 
+    def _challenge_override(self, args: dict[str, Any]) -> Future[Answer]:
+        seconds = args.get("seconds")
+        if not isinstance(seconds, (int, float)) or isinstance(seconds, bool):
+            raise DeliveryError(f"challenge_override: needs seconds, got {args}")
+        who, reason = str(args.get("who", ""))[:200], str(args.get("reason", ""))[:2000]
+
+        def override() -> Answer:
+            self._daemon.beside.challenges.override(float(seconds), who, reason)
+            return self._challenge_status()
+
+        return self._daemon.beside.records.submit(override)
+
     def _challenge_status(self) -> Answer:
-        challenges = self._daemon.beside.challenges
+        challenges, judge = self._daemon.beside.challenges, self._daemon.loop.active.judge
         last = challenges.last
-        return {"challenge": None if last is None else last.status(), "challenge_due": challenges.due}
+        return {
+            "challenge": None if last is None else last.status(),
+            "challenge_due": challenges.due,
+            "challenge_blocks": challenges.guards and judge not in challenges.allowed,
+            "challenge_override_s": challenges.override_s(),
+        }
 
     def _missed(self, args: dict[str, Any]) -> Answer:
         count, sent = args.get("count"), 2 * self._daemon.channels.publisher.published
@@ -151,6 +180,8 @@ class Desk:
             raise DeliveryError(f"collect: needs parts >= 1 and a directory, got {args}")
         if not Path(directory).is_absolute():
             raise DeliveryError(f"collect: directory {directory!r} is relative; give an absolute one")
+        if self._daemon.beside.challenges.round is not None:
+            raise DeliveryError("collect: a challenge goes on; 'edge-ad challenge --cancel' ends it")
         if loop.collector is not None and not loop.collector.done:
             raise DeliveryError("collect: a collection is running; 'collect_cancel' ends it")
         names = [picture for feed in self._daemon.feeds for picture in feed.pictures]

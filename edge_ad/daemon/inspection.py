@@ -23,7 +23,7 @@ from edge_ad.verdict import Decision, Reason, Verdict, fault
 
 ENGINE_FAILURES = 3  # in a row, then the inspector is built anew
 # Nothing that the line could be stopped for.
-_NOT_LEARNT = (Reason.UNCALIBRATED, Reason.CALIBRATING)
+_NOT_LEARNT = (Reason.UNCALIBRATED, Reason.CALIBRATING, Reason.CHALLENGE)
 
 
 class Taker(Protocol):
@@ -217,12 +217,13 @@ class InspectionLoop:
         known: Round | None = None,
     ) -> None:
         self.seq += 1
+        judged = verdict
+        if known is not None and self.challenges is not None:
+            verdict = self.challenges.shown(known, verdict)
         self.rejects += not verdict.passed
-        if known is not None:
-            pass  # whatever the line makes of it, it is none of its own
-        elif verdict.decision is not Decision.FAULT:
+        if judged.decision is not Decision.FAULT:
             self.faults = 0
-        elif verdict.reason not in _NOT_LEARNT:
+        elif known is None and judged.reason not in _NOT_LEARNT:
             self.faults += 1
         # A verdict that waits must not hold the features that its maps would be made of.
         verdict = replace(verdict, map_source=None)
@@ -254,7 +255,7 @@ class InspectionLoop:
         if self.evidence is not None:
             self.evidence.offer(part.frames, outcome)
         if known is not None and self.challenges is not None:
-            self.challenges.take(known, outcome)
+            self.challenges.take(known, outcome, judged)
         elif asked:
             for taker in self.takers:
                 if taker.wants:
@@ -291,9 +292,11 @@ class InspectionLoop:
                 return fault(Reason(frame.fault or Reason.UNREADABLE), detail=frame.detail), False
             frames.append(frame)
         if collecting and collector is not None:
-            collector.offer(frames)
+            if not known:  # who knows what it is
+                collector.offer(frames)
             return fault(Reason.CALIBRATING), False
-        if not known and self.challenges is not None and self.challenges.blocks:
+        guard = self.challenges
+        if not known and guard is not None and guard.guards and active.judge not in guard.allowed:
             return fault(Reason.CHALLENGE, detail="'edge-ad challenge' begins a round"), False
         assert active.inspector is not None
         return self._inspect(frames, active, active.inspector)

@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
+import msgspec
 import numpy as np
 
 from edge_ad.backbone.spec import load_backbone
@@ -132,12 +133,6 @@ def check_fits(bundle: Bundle, station: Station) -> None:
                 f"{bundle.path}: was made with px_per_mm = {have_mm:g} of camera {camera.name!r}, "
                 f"{where} has {camera.px_per_mm:g}; 'edge-ad calibrate --refit'"
             )
-        looks = manifest.preprocess.cameras[camera.name].looks
-        if looks is not None and looks.patch != camera.patch:
-            raise ArtifactError(
-                f"{bundle.path}: was made with patch = {looks.patch} of camera {camera.name!r}, {where} "
-                f"has {camera.patch}; 'edge-ad calibrate --refit'"
-            )
     _check_references(bundle, station, where)
     _check_zones(bundle, station, where)
 
@@ -230,10 +225,23 @@ def check_reloadable(old: Station, new: Station) -> None:
         )
 
 
-def changed_keys(old: Station, new: Station) -> list[str]:
-    """The station file's keys of which the values differ."""
-    keys = (key for key in Station.__struct_fields__ if key not in ("path", "product"))
-    return sorted(key for key in keys if getattr(old, key) != getattr(new, key))
+def changed_keys(old: Station, new: Station) -> dict[str, str]:
+    """The station file's keys of which the values differ, and how: "old -> new"."""
+    before, after = (_flat(msgspec.to_builtins(one)) for one in (old, new))
+    keys = sorted(set(before) | set(after))
+    shown = {key: (before.get(key), after.get(key)) for key in keys if key not in ("path", "product")}
+    return {key: f"{was} -> {now}" for key, (was, now) in shown.items() if was != now}
+
+
+def _flat(value: Any, name: str = "") -> dict[str, Any]:
+    """Tables and lists of tables as dotted keys."""
+    if isinstance(value, dict):
+        items = [(f"{name}.{key}" if name else str(key), one) for key, one in value.items()]
+    elif isinstance(value, list) and any(isinstance(one, dict) for one in value):
+        items = [(f"{name}[{place}]", one) for place, one in enumerate(value)]
+    else:
+        return {name: value}
+    return {key: found for below, one in items for key, found in _flat(one, below).items()}
 
 
 def _views(views: Sequence[ViewGeometry]) -> list[tuple[object, ...]]:

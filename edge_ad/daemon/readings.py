@@ -198,6 +198,11 @@ def watch_challenges(metrics: Metrics, challenges: Challenges) -> None:
         lambda: {"": challenges.due},
     )  # fmt: skip
     metrics.watch(
+        "gauge", "edge_ad_challenge_override_seconds",
+        "That parts may still pass although a challenge is due, by order of a person.", "",
+        lambda: {"": challenges.override_s()},
+    )  # fmt: skip
+    metrics.watch(
         "gauge", "edge_ad_challenge_age_seconds",
         "Since the last challenge that passed by the bundle in use; NaN without one.", "",
         lambda: {"": challenges.age_s()},

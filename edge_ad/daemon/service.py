@@ -149,12 +149,13 @@ class Daemon:
         """Ask for a reload whose outcome goes to the log. Returns at once; safe in a signal handler."""
         self._inbox.put(("reload", ""))
 
-    def reload(self) -> Future[Answer]:
-        """Read the station file again, build its inspector, swap it in between two parts.
+    def reload(self, who: str = "", reason: str = "") -> Future[Answer]:
+        """Read the station file again, build its inspector, swap it in between two parts. `who` asks
+        for it, and why, is for the audit list.
 
         The future fails with the reason in words when the old configuration and bundle stay in use.
         """
-        return self.changes.reload()
+        return self.changes.reload(who, reason)
 
     def change_product(self, product: str, since_ns: int | None = None) -> Future[Answer]:
         """Make another product from now on: swap its bundle in between two parts, and say which.

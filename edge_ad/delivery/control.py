@@ -1,8 +1,9 @@
 """The control channel: questions and orders from commands to the daemon of a station.
 
 Commands: `status`; `product` {name}; `trigger` {part, product}; `collect` {parts, directory};
-`collect_cancel`; `challenge` {expected, who}; `challenge_cancel`; `reload`; `stop`; of subscribers
-`sync` {token}; `snapshot`; `missed` {count}.
+`collect_cancel`; `challenge` {expected, who, seconds}; `challenge_cancel`; `challenge_override`
+{seconds, who, reason}; `reload` {who, reason}; `stop`; of subscribers `sync` {token}; `snapshot`;
+`missed` {count}.
 """
 
 from __future__ import annotations

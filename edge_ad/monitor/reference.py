@@ -13,7 +13,7 @@ _NORMAL = NormalDist()
 
 def thinned(values: Sequence[float]) -> list[float]:
     """In order, at most MOST of them, smallest and largest among these, to 6 digits."""
-    ordered = sorted(float(f"{value:.6g}") for value in values)
+    ordered = sorted(map(_rounded, values))
     last = len(ordered) - 1
     if last < MOST:
         return ordered
@@ -37,4 +37,9 @@ class Reference:
 
     def z(self, value: float) -> float:
         """The normal score of the value's rank, the middle one among equals."""
+        value = _rounded(value)  # as these are: a statistic may hardly vary
         return self._normal[bisect_left(self._values, value) + bisect_right(self._values, value)]
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.6g}")

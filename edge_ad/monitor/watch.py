@@ -7,8 +7,6 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 
-import cv2
-
 from edge_ad.bundle import Bundle
 from edge_ad.config import Monitor
 from edge_ad.delivery.outcome import Outcome
@@ -35,19 +33,33 @@ class Followed:
     """What one bundle's good parts were like, and how far what comes now has drifted from that."""
 
     def __init__(
-        self, settings: Monitor, bundle: Bundle | None, key: str, cameras: Sequence[str]
+        self,
+        settings: Monitor,
+        bundle: Bundle | None,
+        key: str,
+        cameras: Sequence[str],
+        patches: Mapping[str, Patch | None] | None = None,
     ) -> None:
         self.judge = ("", "") if bundle is None else (bundle.sha256, key)
         self.pictures: list[tuple[int, str, Patch | None]] = []  # place in a part's frames
+        self.problems: list[str] = []
         values: dict[Of, Sequence[float]] = {}
         if bundle is not None and settings.drift_parts:
             good = bundle.section(key).good_scores
             if good:
                 values[SCORE] = good
+            else:
+                self.problems.append("the bundle does not say how its good parts score")
             for name, rule in bundle.manifest.preprocess.cameras.items():
                 if rule.looks is not None:
+                    own = {(name, one): getattr(rule.looks, one) for one in STATISTICS}
+                    if patches is not None and patches.get(name) != rule.looks.patch:
+                        del own[name, "grey"]
+                        self.problems.append(
+                            f"camera {name!r} has another patch than it was calibrated with"
+                        )
                     self.pictures.append((cameras.index(name), name, rule.looks.patch))
-                    values |= {(name, one): getattr(rule.looks, one) for one in STATISTICS}
+                    values |= own
         bound = limit(settings.drift_parts, len(values)) if values else 0.0
         self.references = {of: Reference(good) for of, good in values.items()}
         self.sums = {of: Cusum(slack(one.parts), bound) for of, one in self.references.items()}
@@ -75,8 +87,8 @@ class Watch:
         self._settings = settings
         self._cameras = tuple(cameras)
         self._tell = tell
-        self._followed = Followed(settings, None, "", ())
-        self._alarms: dict[Of, int] = {}  # of bundles that were followed before
+        # What is followed, and the alarms of what was before; replaced as one.
+        self._state: tuple[Followed, Mapping[Of, int]] = (Followed(settings, None, "", ()), {})
         self._said = [False, False]
         self._taken: tuple[Sequence[Frame | None], Followed] | None = None
         self._stop = threading.Event()
@@ -92,16 +104,27 @@ class Watch:
         if self._thread.is_alive():
             self._thread.join(2.0)
 
-    def follow(self, settings: Monitor, bundle: Bundle | None, key: str) -> None:
-        """Compare with this bundle's good parts from now on; `key`: of the engine that judges. What was
-        counted against another's is over; with the same bundle and settings everything stays."""
+    def follow(
+        self,
+        settings: Monitor,
+        patches: Mapping[str, Patch | None],
+        bundle: Bundle | None,
+        key: str,
+    ) -> None:
+        """Compare with this bundle's good parts from now on; `key`: of the engine that judges;
+        `patches`: of the station file's cameras. What was counted against another's is over; with the
+        same bundle and settings everything stays."""
         same = settings == self._settings
         if same and self._followed.judge == (("", "") if bundle is None else (bundle.sha256, key)):
             return
         if not same:
             self._settings, self.rejects = settings, Rejects(settings)
-        self._alarms = dict(self.alarms)
-        self._followed = Followed(settings, bundle, key, self._cameras)
+        followed = Followed(settings, bundle, key, self._cameras, patches)
+        self._state = followed, dict(self.alarms)
+        for problem in followed.problems:
+            self._tell(
+                "warning", f"monitor: {problem}; 'edge-ad calibrate --refit', till then less is watched"
+            )
         self.pictures = {}
         self.wants = bool(self._followed.pictures)
 
@@ -121,8 +144,12 @@ class Watch:
         """The frames of a part that was judged, where one is wanted."""
         followed = self._followed
         if (outcome.bundle, outcome.engine) == followed.judge and followed.pictures:
-            self.wants = False
             self._taken = frames, followed
+            self.wants = False
+
+    @property
+    def _followed(self) -> Followed:
+        return self._state[0]
 
     @property
     def drift(self) -> Mapping[Of, float]:
@@ -132,8 +159,9 @@ class Watch:
     @property
     def alarms(self) -> Mapping[Of, int]:
         """How many alarms of each there have been."""
-        found = dict(self._alarms)
-        for of, one in self._followed.sums.items():
+        followed, before = self._state
+        found = dict(before)
+        for of, one in followed.sums.items():
             found[of] = found.get(of, 0) + one.alarms
         return found
 
@@ -141,16 +169,16 @@ class Watch:
         period_s = self._settings.sample_ms / 1000
         while not self._stop.wait(period_s):
             period_s = self._settings.sample_ms / 1000
-            taken, self._taken = self._taken, None
-            if taken is None:
-                continue
-            try:
-                self._measure(*taken)
-            except (cv2.error, ValueError, ArithmeticError) as error:
-                self.failed += 1
-                if self.failed == 1:  # said once, not for every picture
-                    self._tell("warning", f"monitor: a picture cannot be measured ({error})")
-            self.wants = bool(self._followed.pictures)
+            if not self.wants and self._taken is not None:  # `take` is over
+                taken, self._taken = self._taken, None
+                try:
+                    self._measure(*taken)
+                except Exception as error:  # noqa: BLE001 - the thread's top: the next may be measured
+                    self.failed += 1
+                    if self.failed == 1:  # said once, not for every picture
+                        self._tell("warning", f"monitor: a picture cannot be measured ({error!r})")
+                del taken  # its frames are not held until the next
+                self.wants = bool(self._followed.pictures)
 
     def _measure(self, frames: Sequence[Frame | None], followed: Followed) -> None:
         found: dict[Of, float] = {}
@@ -162,7 +190,8 @@ class Watch:
         if followed is not self._followed:
             return
         for of, value in found.items():
-            self._add(followed, of, value)
+            if of in followed.sums:
+                self._add(followed, of, value)
         self.pictures = found
 
     def _add(self, followed: Followed, of: Of, value: float) -> None:

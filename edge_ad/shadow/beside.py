@@ -37,6 +37,8 @@ class Shadow:
         self._cameras = tuple(cameras)
         self._epoch = epoch
         self._tell = tell
+        self.why = ""  # a candidate does not judge
+        self._closed = False
         self._running: _Running | None = None
 
     @property
@@ -50,22 +52,30 @@ class Shadow:
         """Whether a candidate judges."""
         return self._running is not None and self._running.up
 
-    def follow(self, product: str, in_use: str, candidate: Path | None) -> None:
-        """Have this bundle judge parts of a product beside the one `in_use` (its sha256); None: none."""
+    def refuse(self, why: str) -> None:
+        """No candidate judges, and why."""
+        self.follow("", ("", ""), None)
+        self.why = why
+        self._tell("error", f"shadow: {why}")
+
+    def follow(self, product: str, in_use: tuple[str, str], candidate: Path | None) -> None:
+        """Have this bundle judge parts of a product beside the one in use (its sha256, and the engine);
+        None: none does. Raises OSError and RuntimeError where no process or thread is to be had."""
         running = self._running
-        wanted = None if candidate is None or not in_use else (candidate, in_use)
+        wanted = None if candidate is None or not in_use[0] or self._closed else (candidate, in_use)
         if running is not None:
             if running.up and wanted == (running.bundle, running.in_use):
                 return
             self.wants, self._running = False, None
             running.close()
+        self.why = ""
         if wanted is not None:
             self._running = _Running(self, product, *wanted)
 
     def take(self, frames: Sequence[Frame | None], outcome: Outcome) -> None:
         """A part that was judged, where one is wanted."""
         running = self._running
-        if running is not None and outcome.bundle == running.in_use:
+        if running is not None and (outcome.bundle, outcome.engine) == running.in_use:
             if outcome.verdict.decision is Decision.FAULT:
                 return
             self.wants = False
@@ -73,13 +83,14 @@ class Shadow:
 
     def close(self) -> None:
         """Idempotent."""
-        self.follow("", "", None)
+        self._closed = True
+        self.follow("", ("", ""), None)
 
 
 class _Running:
     """One candidate, its process and the thread that speaks with it."""
 
-    def __init__(self, shadow: Shadow, product: str, bundle: Path, in_use: str) -> None:
+    def __init__(self, shadow: Shadow, product: str, bundle: Path, in_use: tuple[str, str]) -> None:
         self.bundle, self.in_use = bundle, in_use
         self.up = False
         self._shadow = shadow
@@ -90,7 +101,11 @@ class _Running:
         self._stop = False
         self._child = Child(bundle)
         self._thread = threading.Thread(target=self._run, name="shadow", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:
+            self._child.close()
+            raise
 
     def give(self, frames: Sequence[Frame | None], outcome: Outcome) -> None:
         self._given = frames, outcome
@@ -115,9 +130,11 @@ class _Running:
                 given, self._given = self._given, None
                 if given is not None and not self._stop:
                     self._compare(*given)
+                given = None  # its frames are not held until the next
         except EdgeAdError as error:
             if not self._stop:
-                tell("error", f"shadow: {name} does not judge: {error}; 'edge-ad reload' tries again")
+                self._shadow.why = f"{name} does not judge: {error}"
+                tell("error", f"shadow: {self._shadow.why}; 'edge-ad reload' tries again")
         finally:
             self.up = False
             if self._shadow._running is self:
@@ -134,6 +151,7 @@ class _Running:
         verdict = outcome.verdict
         pair = Pair(
             outcome.part, self._shadow._epoch, outcome.seq, outcome.t_wall_ns, outcome.bundle,
+            outcome.engine,
             verdict.decision.value, verdict.reason.value, _ratio(verdict.score, verdict.threshold),
             said.verdict or "FAULT", said.reason or said.error[:200] * (not said.verdict),
             _ratio(said.score, said.threshold),

@@ -14,17 +14,32 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-import cv2
-import msgspec
-import numpy as np
-
-from edge_ad.bundle import open_bundle
-from edge_ad.engines import EngineChoice
-from edge_ad.errors import EdgeAdError
-from edge_ad.frame import Image
-from edge_ad.inspector import Inspector, open_inspector
-
 NICE = 19
+
+
+def _give_way() -> None:
+    """Before anything large is imported, which would take time from parts; and who is to go when memory
+    is short."""
+    with suppress(AttributeError, OSError):  # not every system has it, or allows it
+        os.setpriority(os.PRIO_PROCESS, 0, NICE)
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
+
+
+if __name__ == "__main__":
+    _give_way()
+
+import cv2  # noqa: E402
+import msgspec  # noqa: E402
+import numpy as np  # noqa: E402
+
+from edge_ad.bundle import open_bundle  # noqa: E402
+from edge_ad.engines import EngineChoice  # noqa: E402
+from edge_ad.errors import EdgeAdError  # noqa: E402
+from edge_ad.frame import Image  # noqa: E402
+from edge_ad.inspector import Inspector, open_inspector  # noqa: E402
+
 CPU = EngineChoice(threads=1)
 
 
@@ -47,9 +62,6 @@ class Said(msgspec.Struct, frozen=True):
 
 def main() -> int:
     """Serve until the input ends."""
-    os.nice(NICE)
-    with suppress(AttributeError, OSError):  # not every system has it, or allows it
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     cv2.setNumThreads(1)
     try:
         inspector = open_inspector(open_bundle(Path(sys.argv[1])), CPU)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -20,11 +21,12 @@ class Child:
     """Owns the process. One thread asks; `close` may be called from any, and ends a waiting `ask`."""
 
     def __init__(self, bundle: Path) -> None:
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         self._process = subprocess.Popen(
             [sys.executable, "-m", "edge_ad.shadow.child", str(bundle)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=self._log,
         )
 
     def ready(self) -> None:
@@ -50,8 +52,9 @@ class Child:
     def close(self) -> None:
         """Idempotent."""
         self._process.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
+        with suppress(subprocess.TimeoutExpired):  # it may hang in a disk
+            self._process.wait(5.0)
+        for pipe in (self._process.stdin, self._process.stdout, self._log):
             if pipe is not None:
                 with suppress(OSError, ValueError):
                     pipe.close()
@@ -66,6 +69,9 @@ class Child:
             raise DeviceError(self._gone()) from error
 
     def _gone(self) -> str:
-        with suppress(subprocess.TimeoutExpired):
-            return f"the shadow's process ended with code {self._process.wait(0.5)}"
+        with suppress(subprocess.TimeoutExpired, OSError, ValueError):
+            code = self._process.wait(0.5)
+            self._log.seek(0)
+            lines = self._log.read().decode("utf-8", "replace").strip().splitlines()
+            return f"the shadow's process ended with code {code}{f' ({lines[-1]})' if lines else ''}"
         return "the shadow's process does not answer"

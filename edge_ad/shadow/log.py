@@ -6,6 +6,7 @@ before, so that it does not fill the disk.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,13 +20,14 @@ MOST_BYTES = 32_000_000
 
 class Pair(msgspec.Struct, frozen=True):
     """One part. Ratios are score over threshold, null where there is no score; `bundle` is the sha256
-    of the one in use."""
+    of the one in use, `engine` what judged by it."""
 
     part: str
     epoch: str
     seq: int
     t_wall_ns: int
     bundle: str
+    engine: str
     verdict: str
     reason: str
     ratio: float | None
@@ -41,6 +43,7 @@ class Comparison(msgspec.Struct, frozen=True):
     agree: int
     changed: dict[str, int]
     disagreeing: list[Pair]
+    engines: list[str] = []  # that judged by the one in use
 
 
 def log_path(state: Path, product: str, candidate: str) -> Path:
@@ -51,10 +54,14 @@ def log_path(state: Path, product: str, candidate: str) -> Path:
 def append(path: Path, pair: Pair) -> None:
     """Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         size = os.fstat(handle).st_size
-        os.write(handle, msgspec.json.encode(pair) + b"\n")
+        # What a full disk left of a line ends there.
+        torn = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
+        line = b"\n" * torn + msgspec.json.encode(pair) + b"\n"
+        if os.write(handle, line) < len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     finally:
         os.close(handle)
     if size > MOST_BYTES:
@@ -81,13 +88,15 @@ def read_pairs(path: Path, bundle: str = "") -> Iterator[Pair]:
 
 
 def compare(path: Path, bundle: str, listed: int) -> Comparison:
-    """How far both agree since `bundle` (a sha256) is in use; of the parts of which they do not, the
+    """How far both agree while `bundle` (a sha256) is in use; of the parts of which they do not, the
     last `listed` ones."""
     parts = agree = 0
     changed: dict[str, int] = {}
     disagreeing: list[Pair] = []
+    engines: set[str] = set()
     for pair in read_pairs(path, bundle):
         parts += 1
+        engines.add(pair.engine)
         if pair.verdict == pair.shadow_verdict:
             agree += 1
             continue
@@ -95,7 +104,8 @@ def compare(path: Path, bundle: str, listed: int) -> Comparison:
         changed[change] = changed.get(change, 0) + 1
         disagreeing.append(pair)
         del disagreeing[:-listed]
-    return Comparison(parts, agree, changed, disagreeing if listed else [])
+    listed_pairs = disagreeing if listed else []
+    return Comparison(parts, agree, changed, listed_pairs, sorted(engines))
 
 
 def _older(path: Path) -> Path:

@@ -81,6 +81,8 @@ def test_a_frame_that_is_none_already_keeps_its_reason() -> None:
     [
         ("v4l2:///dev/video0", True, "auto", ["", "frozen"]),
         ("rtsp://camera/1", True, "auto", ["", ""]),
+        ("rtsps://camera/1", True, "auto", ["", ""]),
+        ("gst://rtspsrc location=rtsp://camera/1 ! decodebin", True, "auto", ["", ""]),
         ("RTSP://camera/1", True, 1, ["", "frozen"]),
         ("folder:///parts", False, "auto", ["", ""]),
         ("v4l2:///dev/video0", True, 0, ["", ""]),

@@ -43,6 +43,7 @@ def test_a_round_that_passes_is_on_record_and_no_yield(tmp_path: Path) -> None:
         assert [one.challenge for one in told] == [True, True, True, True, False]
         assert challenge(line)["result"] == "passed"
         assert [part["part"] for part in challenge(line)["parts"]] == ["P2", "P3", "P4", "P5"]
+        wait_for(lambda: challenge(line)["recorded"] == "")
         wait_for(lambda: line.metric("edge_ad_parts_total", verdict="PASS", reason="none") == 3)
         assert line.metric("edge_ad_parts_total", verdict="REJECT", reason="score") == 0
         assert line.metric("edge_ad_challenge_parts_total", verdict="REJECT") == 2
@@ -58,21 +59,94 @@ def test_a_round_that_passes_is_on_record_and_no_yield(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bad", ["passes", "rejected", "fault"])
-def test_the_first_part_that_is_wrong_ends_the_round(tmp_path: Path, bad: str) -> None:
+def test_the_first_part_that_is_wrong_fails_the_round_and_no_more_of_it_passes(
+    tmp_path: Path, bad: str
+) -> None:
     make_bundle(tmp_path / "s", threshold=1e9 if bad == "passes" else 1e-6 if bad == "rejected" else 0.0)
     with Line(tmp_path / "s", camera_options={"dark": 8}) as line:
-        first = good(0) if bad == "rejected" else BLACK
         begin(line, *(["PASS", "PASS"] if bad == "rejected" else ["REJECT", "PASS"]))
-        if bad == "passes":  # a dead sensor's picture would be FAULT, which proves nothing either
-            first = good(5)
-        line.feed(first, good(1))
-        told = [line.verdict()[1] for _ in range(2)]
-        assert [one.challenge for one in told] == [True, False]
+        # A dead sensor's picture is FAULT, which proves nothing either.
+        line.feed(BLACK if bad == "fault" else good(5), good(1), good(2))
+        told = [line.verdict()[1] for _ in range(3)]
+        assert [one.challenge for one in told] == [True, True, False]
+        assert [f"{one.verdict} {one.reason}".strip() for one in told] == {
+            "passes": ["FAULT challenge", "FAULT challenge", "PASS"],  # it is known to be bad
+            "rejected": ["REJECT score"] * 3,
+            "fault": ["FAULT dark", "FAULT challenge", "PASS"],
+        }[bad]
         ended = challenge(line)
         assert ended["result"] == "failed"
         assert ended["why"].startswith("part 1 should be")
-        assert len(ended["parts"]) == 1
+        assert [part["verdict"] for part in ended["parts"]][:1] == [
+            {"passes": "PASS", "rejected": "REJECT", "fault": "FAULT"}[bad]
+        ]
         assert line.metric("edge_ad_challenges_total", result="failed") == 1
+        assert line.metric("edge_ad_challenge_due") == 1  # whatever the schedule
+
+
+def test_a_round_that_fails_revokes_what_was_proved_also_over_a_restart(tmp_path: Path) -> None:
+    make_bundle(tmp_path / "s")
+    settings = {"every_hours": 8.0, "block": True, "parts": ["PASS", "REJECT"]}
+    with Line(tmp_path / "s", options={"challenge": settings}) as line:
+        for second, expected in (
+            (BLACK, ["PASS", "REJECT score", "PASS"]),
+            (good(1), ["PASS", "FAULT challenge", "FAULT challenge"]),
+        ):
+            begin(line)
+            line.feed(good(0), second, good(2))
+            assert line.verdicts(3) == expected
+    with Line(tmp_path / "s", options={"challenge": settings}) as line:
+        line.feed(good(3))
+        assert line.verdicts(1) == ["FAULT challenge"]
+
+
+def test_no_part_passes_between_a_change_and_its_challenge(tmp_path: Path) -> None:
+    make_bundle(tmp_path / "s")
+    make_bundle(tmp_path / "s", product="other", threshold=1e9)
+    settings = {"every_hours": 8.0, "block": True, "parts": ["REJECT"]}
+    options = {"challenge": settings, "products": ["default", "other"]}
+    with Line(tmp_path / "s", options=options) as line:
+        begin(line)
+        line.feed(BLACK, good(0))
+        assert line.verdicts(2) == ["REJECT score", "PASS"]
+        asked = line.daemon.change_product("other")
+        index = 1
+        while not asked.done():
+            line.feed(good(index))
+            assert line.verdicts(1)[0] in ("PASS", "FAULT changeover", "FAULT challenge")
+            index += 1
+        faults = line.daemon.loop.faults
+        line.feed(*(good(i) for i in range(6)))
+        assert line.verdicts(6) == ["FAULT challenge"] * 6  # the threshold would let any pass
+        assert line.daemon.loop.faults == faults  # no line stop: parts that end it are to come
+
+
+def test_a_round_that_nobody_goes_on_with_ends_by_itself(tmp_path: Path) -> None:
+    make_bundle(tmp_path / "s")
+    with Line(tmp_path / "s") as line:
+        line.control.request("challenge", expected=["PASS", "REJECT"], who="ana", seconds=0.3)
+        line.feed(good(0))
+        line.verdicts(1)
+        wait_for(lambda: challenge(line)["result"] == "cancelled")
+        assert challenge(line)["why"] == "its parts did not come in time"
+        line.feed(good(1))
+        assert not line.verdict()[1].challenge
+        for seconds in (0, -1, 1e9):
+            with pytest.raises(DeliveryError, match="may take up to"):
+                line.control.request("challenge", seconds=seconds)
+
+
+def test_parts_are_collected_or_known_never_both(tmp_path: Path) -> None:
+    make_bundle(tmp_path / "s")
+    with Line(tmp_path / "s") as line:
+        begin(line, "PASS")
+        with pytest.raises(DeliveryError, match="a challenge goes on"):
+            line.control.request("collect", parts=2, directory=str(tmp_path / "c"))
+        line.feed(good(0))
+        line.verdicts(1)
+        line.control.request("collect", parts=2, directory=str(tmp_path / "c"))
+        with pytest.raises(DeliveryError, match="are being collected"):
+            begin(line, "PASS")
 
 
 def test_while_one_is_due_nothing_passes_if_that_is_wanted(tmp_path: Path) -> None:
@@ -98,10 +172,11 @@ def test_it_is_due_again_by_time_by_another_bundle_and_when_the_clock_went_back(
     make_bundle(tmp_path / "s")
     make_bundle(tmp_path / "s", product="other", seed=2)
     wall = [time.time_ns()]
-    options = {"challenge": {"every_hours": 8.0}, "products": ["default", "other"]}
+    settings = {"every_hours": 8.0, "parts": ["REJECT"]}
+    options = {"challenge": settings, "products": ["default", "other"]}
 
     def due(line: Line) -> bool:
-        time.sleep(0.15)  # the main thread comes by
+        line.daemon.beside.supervise()  # as the main thread does
         return bool(line.control.request("status")["challenge_due"])
 
     with Line(tmp_path / "s", options=options, wall=lambda: wall[0]) as line:
@@ -131,6 +206,57 @@ def test_it_is_due_again_by_time_by_another_bundle_and_when_the_clock_went_back(
         assert due(line)
 
 
+def test_a_round_of_fewer_parts_proves_nothing(tmp_path: Path) -> None:
+    make_bundle(tmp_path / "s")
+    options = {"challenge": {"at_start": True, "block": True, "parts": ["PASS", "REJECT"]}}
+    with Line(tmp_path / "s", options=options) as line:
+        begin(line, "PASS", "PASS")
+        line.feed(good(0), good(1), good(2))
+        assert line.verdicts(3) == ["PASS", "PASS", "FAULT challenge"]
+        assert (challenge(line)["result"], challenge(line)["why"]) == (
+            "passed", "of fewer parts than challenge.parts: proves nothing",
+        )  # fmt: skip
+        begin(line, "REJECT", "PASS", "REJECT")
+        line.feed(BLACK, good(3), BLACK, good(4))
+        assert line.verdicts(4) == ["REJECT score", "PASS", "REJECT score", "PASS"]
+
+
+def test_an_override_ends_by_itself_and_is_on_record(tmp_path: Path) -> None:
+    make_bundle(tmp_path / "s")
+    options = {"challenge": {"at_start": True, "block": True}}
+
+    def override(line: Line, seconds: object, reason: str = "night shift") -> dict[str, Any]:
+        return line.control.request("challenge_override", seconds=seconds, who="ana", reason=reason)
+
+    with Line(tmp_path / "s", options=options) as line:
+        line.feed(good(0))
+        assert line.verdicts(1) == ["FAULT challenge"]
+        for seconds, reason, told in (
+            (60, " ", "needs who and a reason"), (1e6, "x", "lasts 0 to"), (-1, "x", "lasts 0 to"),
+            ("1", "x", "needs seconds"), (float("nan"), "x", "seconds"),
+        ):  # fmt: skip
+            with pytest.raises(DeliveryError, match=told):
+                override(line, seconds, reason)
+        assert override(line, 600)["challenge_override_s"] > 590
+        line.feed(good(1))
+        assert line.verdicts(1) == ["PASS"]
+        assert line.metric("edge_ad_challenge_due") == 1
+        assert line.metric("edge_ad_challenge_override_seconds") > 500  # type: ignore[operator]
+        override(line, 0.3)
+        wait_for(lambda: bool(line.control.request("status")["challenge_blocks"]))
+        line.feed(good(2))
+        assert line.verdicts(1) == ["FAULT challenge"]
+        override(line, 600)
+    with Line(tmp_path / "s", options=options) as line:  # it ended with the daemon
+        line.feed(good(3))
+        assert line.verdicts(1) == ["FAULT challenge"]
+    events = read_events(tmp_path / "s")[0]
+    assert [(event.what, event.who, event.reason) for event in events] == [
+        ("challenge override", "ana", "night shift")
+    ] * 3
+    assert events[0].detail["until"] > events[0].time
+
+
 def test_a_round_ends_unproved_with_the_bundle_by_command_and_at_a_stop(tmp_path: Path) -> None:
     make_bundle(tmp_path / "s")
     make_bundle(tmp_path / "s", product="other", seed=2)
@@ -142,14 +268,14 @@ def test_a_round_ends_unproved_with_the_bundle_by_command_and_at_a_stop(tmp_path
         line.verdicts(1)
         line.control.request("product", name="other", timeout_s=30)
         assert (challenge(line)["result"], challenge(line)["why"]) == (
-            "cancelled", "another bundle is in use",
+            "cancelled", "another bundle or engine is in use",
         )  # fmt: skip
         begin(line, "PASS")
         assert line.control.request("challenge_cancel")["challenge"]["why"] == "by command"
         begin(line, "PASS")
     events = [event for event in read_events(tmp_path / "s")[0] if event.what.startswith("challenge")]
     assert [event.reason for event in events] == [
-        "another bundle is in use", "by command", "the daemon stopped",
+        "another bundle or engine is in use", "by command", "the daemon stopped",
     ]  # fmt: skip
 
 
@@ -163,6 +289,8 @@ def test_what_cannot_be_a_round_is_refused(tmp_path: Path) -> None:
     table = {"schema": 1, "station": "a", "camera": [{"name": "top", "uri": "synthetic://"}]}
     with pytest.raises(ConfigError, match=r"challenge\.block: a round is never due"):
         parse_station({**table, "challenge": {"block": True}})
+    with pytest.raises(ConfigError, match=r"challenge\.parts: \['PASS'\] proves nothing"):
+        parse_station({**table, "challenge": {"at_start": True, "parts": ["PASS"]}})
 
 
 def test_the_command_waits_for_the_parts_and_says_what_became_of_them(tmp_path: Path) -> None:
@@ -185,9 +313,9 @@ def test_the_command_waits_for_the_parts_and_says_what_became_of_them(tmp_path: 
             (BLACK, 0, "challenge 1 passed"),
             (good(1), 1, "failed: part 2 should be REJECT and was PASS"),
         ):  # fmt: skip
-            asked = command("--expect", "pass,reject", "--person", "ben")
+            asked = command("--expect", "pass,reject,pass", "--person", "ben")
             wait_for(lambda: line.daemon.beside.challenges.round is not None, 30)
-            line.feed(good(0), last)
+            line.feed(good(0), last, good(2))
             found, text = ended(asked)
             assert found == code, text
             assert re.search(r"1  P\d+  should be PASS: PASS, score", text)

@@ -108,7 +108,7 @@ def test_pictures_that_cannot_be_of_a_part_are_fault(tmp_path: Path) -> None:
             "PASS",
         ]  # fmt: skip
         assert line.metric("edge_ad_parts_total", verdict="FAULT", reason="frozen") == 2
-        wait_for(lambda: line.metric("edge_ad_evidence_parts_total") == 4)
+        wait_for(lambda: line.metric("edge_ad_evidence_parts_total", kind="rejects") == 4)
 
 
 def test_a_reload_changes_what_is_watched_and_is_on_record(tmp_path: Path) -> None:
@@ -117,17 +117,20 @@ def test_a_reload_changes_what_is_watched_and_is_on_record(tmp_path: Path) -> No
     file = Path(station.path)
     with Line(station.state_path, options={"product": "disc"}) as line:
         line.daemon.station = load_station(file)
-        line.daemon.beside.note_config(line.daemon.station, ())
+        line.daemon.beside.note_config(line.daemon.station, {})
         line.feed(*[BLACK] * 5)
         line.verdicts(5)
         wait_for(lambda: line.metric("edge_ad_rejects_alarm", kind="row") == 1)
         file.write_text(file.read_text() + "[monitor]\nrejects_in_row = 50\n")
-        line.control.request("reload", timeout_s=30)
+        line.control.request("reload", timeout_s=30, who="ana", reason="noisy")
         assert line.metric("edge_ad_rejects_alarm", kind="row") == 0
         line.control.request("reload", timeout_s=30)
+    wait_for(lambda: len(read_events(station.state_path)[0]) == 2)
     first, second = read_events(station.state_path)[0]
     assert (first.what, second.what) == ("config", "config")
-    assert (first.detail.get("changed"), second.detail["changed"]) == (None, "monitor")
+    assert set(first.detail) == {"file", "sha256"}
+    assert second.detail["monitor.rejects_in_row"] == "5 -> 50"
+    assert (second.who, second.reason) == ("ana", "noisy")
 
 
 def test_a_bundle_that_knows_nothing_of_its_good_parts_is_not_watched(tmp_path: Path) -> None:

@@ -79,6 +79,7 @@ def test_ranks_are_even_and_bounded() -> None:
     alike = Reference([5.0] * 50)  # a light that shows the very same value every time
     assert alike.z(5.0) == 0.0
     assert alike.z(4.0) < -1.5
+    assert Reference(thinned([0.50123457] * 50)).z(0.50123457) == 0.0
 
 
 def test_many_values_are_thinned_out_and_few_are_kept() -> None:

@@ -12,7 +12,7 @@ from edge_ad.shadow.log import Pair, append, compare, log_path, read_pairs
 
 
 def pair(seq: int, verdict: str = "PASS", shadow: str = "PASS", bundle: str = "b1") -> Pair:
-    return Pair(f"P{seq}", "e", seq, 0, bundle, verdict, "", 0.5, shadow, "", 1.5)
+    return Pair(f"P{seq}", "e", seq, 0, bundle, "openvino-f32", verdict, "", 0.5, shadow, "", 1.5)
 
 
 def test_how_far_both_agree(tmp_path: Path) -> None:
@@ -37,6 +37,9 @@ def test_a_line_that_was_cut_off_is_skipped(tmp_path: Path) -> None:
     data = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(data[0] + data[1][:30] + b"\n" + data[2])
     assert [one.seq for one in read_pairs(path)] == [0, 2]
+    path.write_bytes(path.read_bytes()[:-30])
+    append(path, pair(3))
+    assert [one.seq for one in read_pairs(path)] == [0, 3]
 
 
 def test_the_file_does_not_grow_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,194 @@
+"""A line that runs for long, with all that one has: the daemon stays as it was, and forgets no part."""
+
+from __future__ import annotations
+
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+import zmq
+from daemon_line import wait_for
+from free_ports import free_ports
+from industrial_cameras import FakeGigE, fake_gige
+from tiny_bundle import HEIGHT, WIDTH, make_bundle
+from tiny_station import ENTRY
+
+from edge_ad.delivery.consumer import Delivered, VerdictConsumer
+from edge_ad.delivery.control import ControlClient
+from edge_ad.delivery.trigger import TriggerClient
+from edge_ad.errors import DeliveryError
+
+MINUTES = float(os.environ.get("EDGE_AD_SOAK_MINUTES", "10"))
+PARTS_PER_S = 10
+FILE = """schema = 1
+station = "line1"
+state_dir = "state"
+[[camera]]
+name = "top"
+uri = "genicam://127.0.0.1"
+stale_ms = 1000.0
+[camera.genicam]
+trigger = "Software"
+features = {{ Width = {width}, Height = {height} }}
+[trigger]
+kind = "message"
+[verdicts]
+consumers = ["gate"]
+[evidence]
+sample = 3
+sample_megabytes = 1.0
+max_megabytes = 1.0
+min_free = 0.0
+[monitor]
+sample_ms = 50.0
+[scores]
+endpoint = "tcp://127.0.0.1:0"
+[metrics]
+port = {port}
+"""
+
+
+def say(line: str) -> None:
+    """Seen with `pytest -s`."""
+    sys.stdout.write(line + "\n")
+
+
+class Gate:
+    """Acknowledges every verdict, in a thread."""
+
+    def __init__(self, endpoint: str) -> None:
+        self.verdicts: list[tuple[str, str]] = []  # part, verdict and reason
+        self._consumer = VerdictConsumer(endpoint, "gate")
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        poller = zmq.Poller()
+        poller.register(self._consumer.socket, zmq.POLLIN)
+        while not self._ended.is_set():
+            poller.poll(20)
+            for event in self._consumer.receive():
+                if isinstance(event, Delivered):
+                    self._consumer.ack(event.header.epoch, event.header.seq)
+                    told = f"{event.body.verdict} {event.body.reason}".strip()
+                    self.verdicts.append((event.header.part, told))
+
+    def close(self) -> None:
+        self._ended.set()
+        self._thread.join()
+        self._consumer.close()
+
+
+@contextmanager
+def every(seconds: float, what: object) -> Iterator[None]:
+    """Call it again and again in a thread; it must not raise."""
+    ended = threading.Event()
+    failed: list[Exception] = []
+
+    def run() -> None:
+        while not ended.wait(seconds):
+            try:
+                what()  # type: ignore[operator]
+            except Exception as error:  # noqa: BLE001 - the test's end tells
+                failed.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+    assert failed == []
+
+
+class Troubles:
+    """What a camera does to a line: it stalls every minute, and dies every third."""
+
+    def __init__(self, camera: FakeGigE) -> None:
+        self._camera = camera
+        self.count = 0
+
+    def __call__(self) -> None:
+        self.count += 1
+        if self.count % 3:
+            self._camera.signal(signal.SIGSTOP)
+            time.sleep(3.0)
+            self._camera.signal(signal.SIGCONT)
+        else:
+            self._camera.kill()
+            time.sleep(3.0)
+            self._camera.start()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60 * MINUTES + 300)
+def test_nothing_grows_and_every_trigger_has_its_verdict(tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    make_bundle(tmp_path / "state", threshold=1e9)
+    file = tmp_path / "line.toml"
+    file.write_text(FILE.format(width=WIDTH, height=HEIGHT, port=port))
+    usage: list[tuple[int, int, int]] = []  # RSS, descriptors, threads
+    accepted: list[str] = []
+    with fake_gige() as camera, (tmp_path / "log").open("w") as log:
+        camera.start()
+        daemon = subprocess.Popen([*ENTRY, "run", "-c", str(file)], stderr=log)
+        process = psutil.Process(daemon.pid)
+        control = ControlClient(f"ipc://{tmp_path / 'state' / 'control.sock'}", timeout_s=30)
+        wait_for(lambda: control.request("status")["state"] == "RUNNING", 60)
+        wait_for(lambda: control.request("status")["cameras"]["top"]["state"] == "up", 60)
+        gate = Gate(f"ipc://{tmp_path / 'state' / 'verdicts.sock'}")
+
+        def scrape() -> None:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+                answer.read()
+
+        def measure() -> None:
+            usage.append((process.memory_info().rss, process.num_fds(), process.num_threads()))
+
+        troubles = Troubles(camera)
+        with (
+            TriggerClient(f"ipc://{tmp_path / 'state' / 'trigger.sock'}") as trigger,
+            every(1.0, scrape), every(2.0, measure), every(60.0, troubles),
+            every(150.0, lambda: ControlClient(control.endpoint, 30).request("reload")),
+        ):  # fmt: skip
+            end = time.monotonic() + 60 * MINUTES
+            while time.monotonic() < end:
+                began, key = time.monotonic(), f"K{len(accepted)}"
+                try:
+                    reply = trigger.send(key)
+                except DeliveryError as error:
+                    pytest.fail(f"{key}: {error}")
+                assert reply.accepted, reply
+                accepted.append(key)
+                time.sleep(max(0.0, began + 1 / PARTS_PER_S - time.monotonic()))
+            wait_for(lambda: len(gate.verdicts) >= len(accepted), 30)
+        status = control.request("status")
+        control.close()
+        daemon.terminate()
+        assert daemon.wait(30) == 0
+        gate.close()
+    told = Counter(text for _, text in gate.verdicts)
+    say(f"{len(accepted)} parts, {troubles.count} losses of the camera, {dict(told)}")
+    assert [part for part, _ in gate.verdicts] == accepted
+    assert set(told) <= {"PASS", "FAULT no_frame", "FAULT late"}
+    assert told["PASS"] > 0.8 * len(accepted)
+    assert status["cameras"]["top"]["reconnects"] >= troubles.count - 1
+    fifth = len(usage) // 5
+    early, late = (zip(*some, strict=True) for some in (usage[fifth : 2 * fifth], usage[-fifth:]))
+    for name, first, last in zip(("RSS", "descriptors", "threads"), early, late, strict=True):
+        before, after = statistics.median(first), statistics.median(last)
+        say(f"{name}: {before:.0f} -> {after:.0f}")
+        assert after <= before * 1.03 + (4e6 if name == "RSS" else 1), name
