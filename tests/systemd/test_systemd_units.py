@@ -13,10 +13,11 @@ ROOT = Path(__file__).resolve().parents[2]
 UNITS = sorted((ROOT / "systemd").glob("*.service"))
 PROGRAM = "/opt/edge-ad/bin/edge-ad"
 # What a unit has of its own; in everything else they are alike.
-OWN = {"OOMPolicy", 
+OWN = {
     "Description", "After", "StartLimitIntervalSec", "Type", "Environment", "EnvironmentFile",
     "ExecStart", "ExecReload", "Restart", "RestartSec", "RestartPreventExitStatus", "TimeoutStartSec",
-    "TimeoutStopSec", "WatchdogSec", "Nice", "CPUWeight", "OOMScoreAdjust", "IOSchedulingClass",
+    "TimeoutStopSec", "WatchdogSec", "Nice", "CPUWeight", "OOMScoreAdjust", "OOMPolicy",
+    "IOSchedulingClass",
     "MemoryDenyWriteExecute", "DeviceAllow", "BindPaths", "CacheDirectory", "WantedBy",
 }  # fmt: skip
 
