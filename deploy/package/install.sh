@@ -127,12 +127,15 @@ check_stations() {
 
 # What runs now, and has to run again: it is ready, or is on its way and may stay there.
 find_running() {
-    local unit _
+    local unit _ now starting calibrating
+    # In variables: of a process substitution nobody would see that systemctl failed.
+    now="$(list_units active,reloading)"
+    starting="$(list_units activating)"
+    calibrating="$(list_units activating 'edge-ad-calibrate@*.service')"
     ready=() coming=()
-    while read -r unit _; do ready+=("$unit"); done < <(list_units active,reloading)
-    while read -r unit _; do coming+=("$unit"); done < <(list_units activating)
-    [ -z "$(list_units activating 'edge-ad-calibrate@*.service')" ] || fail \
-        "a calibration is running; wait for it, or stop edge-ad-calibrate@"
+    while read -r unit _; do [ -z "$unit" ] || ready+=("$unit"); done <<<"$now"
+    while read -r unit _; do [ -z "$unit" ] || coming+=("$unit"); done <<<"$starting"
+    [ -z "$calibrating" ] || fail "a calibration is running; wait for it, or stop edge-ad-calibrate@"
 }
 
 list_units() { # STATES [PATTERN]
@@ -147,7 +150,8 @@ place() { # RELEASE: units and links are its own
     mkdir -p "$units"
     for unit in "$prefix/releases/$1"/systemd/*.service; do
         name="$(basename "$unit")"
-        install -m 644 "$unit" "$units/.$name.new" && mv "$units/.$name.new" "$units/$name"
+        install -m 644 "$unit" "$units/.$name.new"
+        mv "$units/.$name.new" "$units/$name"
     done
     for unit in "$prefix/releases/${old:-$1}"/systemd/*.service; do
         name="$(basename "$unit")"
@@ -179,26 +183,45 @@ restart_running() {
     [ -z "$failed" ]
 }
 
+# Of a switch that was killed: the release before it, and what was ready then.
+read_interrupted() {
+    before="" was_ready=()
+    [ -e "$prefix/.switching" ] || return 0
+    local unit
+    { read -r before || true
+        while read -r unit; do was_ready+=("$unit"); done; } <"$prefix/.switching"
+}
+
 switch_to() { # RELEASE: and back again where something does not get ready
-    local old
+    local old unit
     old="$(release_of current)"
+    read_interrupted
+    if [ -n "$before" ]; then # what was ready then is to be so again, and that release is the way back
+        for unit in "${was_ready[@]}"; do
+            [[ " ${ready[*]} " == *" $unit "* ]] || ready+=("$unit")
+        done
+        old="$before"
+    fi
     if [ "$1" = "$old" ]; then
         place "$1"
-        # Killed in between: what runs may be of the release before.
-        [ ! -e "$prefix/.switching" ] || restart_running || fail "not everything is ready; see above"
+        [ -z "$before" ] || restart_running || fail "not everything is ready; see above"
         rm -f "$prefix/.switching"
         say "release $1 is in use"
         return
     fi
-    : >"$prefix/.switching"
+    printf '%s\n' "$old" "${ready[@]}" >"$prefix/.switching.new"
+    mv "$prefix/.switching.new" "$prefix/.switching"
     place "$1"
     if restart_running; then
-        rm -f "$prefix/.switching"
         [ -z "$old" ] || point "$prefix/previous" "releases/$old"
+        rm -f "$prefix/.switching"
         say "release $1 is in use${old:+; before it was $old, to which $prefix/install.sh rollback returns}"
         return
     fi
-    [ -n "$old" ] || fail "release $1 is in use, but not everything is ready; see above"
+    if [ -z "$old" ]; then
+        rm -f "$prefix/.switching"
+        fail "release $1 is in use, but not everything is ready; see above"
+    fi
     warn "release $1 does not get ready; back to $old"
     place "$old"
     rm -f "$prefix/.switching"
@@ -208,6 +231,7 @@ switch_to() { # RELEASE: and back again where something does not get ready
 
 remove_old_releases() {
     local path name
+    [ ! -e "$prefix/.switching" ] || return 0
     for path in "$prefix"/releases/*; do
         name="$(basename "$path")"
         [ "$name" = "$(release_of current)" ] || [ "$name" = "$(release_of previous)" ] || rm -rf "$path"
@@ -233,6 +257,8 @@ install_or_upgrade() { # COMMAND
 rollback() {
     local previous
     previous="$(release_of previous)"
+    read_interrupted
+    [ -z "$before" ] || previous="$before"
     [ -e "$prefix/releases/${previous:-none}/.complete" ] || fail "there is no release before this one"
     find_running
     make_accounts "$previous"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edge_ad.backup.manifest import CONFIG, STATE, is_bundle_link
@@ -16,7 +16,7 @@ from edge_ad.config.plc import load_plc
 from edge_ad.errors import CheckFailed, ConfigError
 from edge_ad.evidence.archive import LAST
 from edge_ad.evidence.entry import DIRECTORY as EVIDENCE
-from edge_ad.evidence.entry import entry_number
+from edge_ad.evidence.entry import LOST, entry_number
 
 # Of one card and one TensorRT, and built again by `edge-ad backbone build`.
 _ENGINES = "engines"
@@ -46,6 +46,16 @@ class Contents:
     state: Path
     config: tuple[Item, ...]
     left_out: tuple[str, ...]
+    secrets: frozenset[Path] = frozenset()  # that are not taken, nor what is below them
+
+    def open(self, items: Iterable[Item]) -> Iterator[Item]:
+        """Those that are no secret, wherever it lies."""
+        for item in items:
+            if not (self.secrets and self._is_secret(item.path.resolve())):
+                yield item
+
+    def _is_secret(self, path: Path) -> bool:
+        return any(path.is_relative_to(secret) for secret in self.secrets)
 
 
 @dataclass
@@ -57,11 +67,13 @@ class _Finder:
     keys: bool
     items: dict[str, Item] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
+    secrets: set[Path] = field(default_factory=set)
 
     def add(self, key: str, path: Path, secret: bool = False) -> None:
         """A file or directory that the key of a file names."""
         path = Path(os.path.normpath(path))
         if secret and not self.keys:
+            self.secrets.add(path.resolve())
             self.left_out.append(f"{key}: {path}: keys are taken only with --keys")
         elif path.is_relative_to(self.state):
             return  # with the rest of the state
@@ -98,7 +110,8 @@ def station_contents(station: Station, keys: bool) -> Contents:
         if path is not None:
             finder.add(f"curve.{key}", path, secret=True)
     _add_companions(finder, station)
-    return Contents(state, tuple(finder.items.values()), tuple(finder.left_out))
+    found = Contents(state, (), tuple(finder.left_out), frozenset(finder.secrets))
+    return replace(found, config=tuple(found.open(finder.items.values())))
 
 
 def _add_companions(finder: _Finder, station: Station) -> None:
@@ -149,7 +162,7 @@ def evidence_numbers(state: Path) -> Iterator[Item]:
 def evidence_entries(state: Path) -> Iterator[Path]:
     """The directory of every part that is kept; the oldest may go at any moment."""
     for product in sorted((state / EVIDENCE).iterdir()):
-        if product.is_dir():
+        if product.is_dir() and product.name != LOST:
             yield from (path for path in sorted(product.iterdir()) if entry_number(path) is not None)
 
 
@@ -165,14 +178,18 @@ def walk(directory: Path, name: str) -> Iterator[Item]:
                 )
             yield Item(below, path, str(path.readlink()))
         elif path.is_dir():
-            if not path.name.startswith((".", "work-")):
+            if not path.name.startswith((".", "work-")) and path.name != LOST:
                 yield from walk(path, below)
         elif _wanted(path):
             yield Item(below, path)
 
 
 def _wanted(path: Path) -> bool:
-    if path.name.startswith(".") or path.name.endswith((".lock", *_BESIDE_DATABASE)):
+    name = path.name
+    if name.startswith(".") or name == LOST or name.endswith((".lock", *_BESIDE_DATABASE)):
         return False
-    mode = path.stat().st_mode
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:  # a day of scores that has just gone
+        return False
     return stat.S_ISREG(mode) or stat.S_ISDIR(mode)

@@ -20,6 +20,7 @@ import msgspec
 
 from edge_ad import __version__
 from edge_ad.backup.contents import (
+    Contents,
     Item,
     evidence_entries,
     evidence_numbers,
@@ -71,7 +72,7 @@ def write_backup(station: Station, out: Path, *, evidence: bool = True, keys: bo
             with compressor(raw, out.name) as packed, _tar(packed) as tar:
                 archive.tar = tar
                 archive.add_all(contents.config)
-                _add_state(archive, contents.state, evidence)
+                _add_state(archive, contents, evidence)
                 manifest = Manifest(
                     edge_ad=__version__, station=station.station,
                     created=timestamp(datetime.now(timezone.utc)),
@@ -93,20 +94,21 @@ def write_backup(station: Station, out: Path, *, evidence: bool = True, keys: bo
     return Written(out, manifest, digest.hexdigest(), archive.evicted)
 
 
-def _add_state(archive: _Archive, state: Path, evidence: bool) -> None:
+def _add_state(archive: _Archive, contents: Contents, evidence: bool) -> None:
     """What changes only under a lock is taken under it; evidence, whose oldest may go, comes last."""
+    state = contents.state
     tops = sorted(path.name for path in state.iterdir()) if state.is_dir() else []
     if _BUNDLES in tops:
         # Short: activating another bundle waits for it.
         with _held((state / _BUNDLES).glob("*/.lock"), wait=True):
-            archive.add_all(state_items(state, _BUNDLES))
+            archive.add_all(contents.open(state_items(state, _BUNDLES)))
     # Frames are removed by a calibration alone.
     with _held((state / _CALIBRATION).glob("*/.lock"), wait=False):
         for top in tops:
             if top not in (_BUNDLES, EVIDENCE, SCORES):
-                archive.add_all(state_items(state, top))
+                archive.add_all(contents.open(state_items(state, top)))
     if SCORES in tops and evidence:
-        for item in state_items(state, SCORES):
+        for item in contents.open(state_items(state, SCORES)):
             archive.add_day(item)
     if EVIDENCE in tops:
         archive.add_all(evidence_numbers(state))

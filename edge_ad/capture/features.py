@@ -73,6 +73,11 @@ def configure(features: Features, settings: Genicam, pixel_format: str) -> None:
                 f"{key} is {found!r} after it was set to {value!r}; set it to what the camera can do, "
                 "or look which other feature or program alters it"
             )
+    for name in automatic(features):  # that exist only as the camera is set now
+        if name not in settings.features:
+            features.set(name, OFF)
+            if (found := features.get(name)) != OFF:
+                raise CaptureError(f"{name} stays {found!r}; name it in genicam.features if it is to be")
 
 
 def automatic(features: Features) -> list[str]:

@@ -154,15 +154,15 @@ class Publisher:
         rejected = verdict.decision is not Decision.PASS
         self._scores.send(header, body, rejected, outcome.product)
         published_s = (self._clock() - outcome.t_verdict_ns) / 1e9
-        if outcome.challenge:
-            self._metrics.challenged[verdict.decision].inc()
-        else:
-            self._count(outcome, latency_ns / 1e9, published_s)
         self.published += 1
         if self._keep is not None:
             self._keep(outcome)
         if self._journal is not None:
             self._write(self._journal, wire.journal_line(header, body))
+        if outcome.challenge:
+            self._metrics.challenged[verdict.decision].inc()
+        else:
+            self._count(outcome, latency_ns / 1e9, published_s)
 
     def _count(self, outcome: Outcome, latency_s: float, published_s: float) -> None:
         verdict = outcome.verdict

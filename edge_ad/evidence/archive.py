@@ -18,6 +18,7 @@ from edge_ad.durable import write_durably
 from edge_ad.evidence.entry import (
     DIRECTORY,
     KINDS,
+    LOST,
     NEAR,
     RECORD,
     REJECTS,
@@ -74,10 +75,11 @@ class Archive:
         """Count what is there, and remove what an earlier daemon left half done. Raises OSError."""
         self.root.mkdir(parents=True, exist_ok=True)
         held: dict[str, list[_Held]] = {kind: [] for kind in KINDS}
-        for product in (path for path in self.root.iterdir() if path.is_dir()):
-            for path in product.iterdir():
+        for product in self.root.iterdir():
+            # The root of a disk of its own has a directory that only root may read.
+            for path in () if product.name == LOST or not product.is_dir() else product.iterdir():
                 number = entry_number(path)
-                if number is not None:
+                if number is not None and path.is_dir():
                     held[_kind(path)].append(_Held(number, path, _size(path)))
                 elif path.name.startswith((NEW, OLD)):
                     shutil.rmtree(path)

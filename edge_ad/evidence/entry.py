@@ -14,6 +14,7 @@ from edge_ad.delivery.wire import Header, ScoreBody
 from edge_ad.errors import ConfigError
 
 DIRECTORY = "evidence"
+LOST = "lost+found"  # at the root of a disk; nobody but root may read it
 RECORD = "verdict.json"
 REJECTS, NEAR, SAMPLE = "rejects", "near", "sample"
 KINDS = (SAMPLE, NEAR, REJECTS)  # in the order in which they give way where the disk has no room
@@ -144,4 +145,4 @@ def _directories(directory: Path) -> Iterator[Path]:
         paths = list(directory.iterdir())
     except (FileNotFoundError, NotADirectoryError):
         return
-    yield from (path for path in paths if entry_number(path) is not None)
+    yield from (path for path in paths if entry_number(path) is not None and path.is_dir())

@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from edge_ad.errors import ConfigError
-from edge_ad.evidence.entry import DIRECTORY, Entry, read_entries
+from edge_ad.evidence.entry import DIRECTORY, LOST, Entry, read_entries
 from edge_ad.evidence.score_file import SCHEMA, Row, day_of
 from edge_ad.evidence.score_log import day_files
 
@@ -143,7 +143,8 @@ def _entries(state: Path, query: Query, tell: Callable[[str], None]) -> Iterator
 
 def _products(state: Path) -> list[str]:
     try:
-        return sorted(path.name for path in (state / DIRECTORY).iterdir() if path.is_dir())
+        found = sorted(path.name for path in (state / DIRECTORY).iterdir() if path.is_dir())
+        return [name for name in found if name != LOST]
     except (FileNotFoundError, NotADirectoryError):
         return []
 

@@ -6,6 +6,7 @@ import fcntl
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -71,6 +72,25 @@ def test_a_station_comes_out_as_it_went_in(line: Station, tmp_path: Path, suffix
     assert (current.name, previous.name) == ("b2", "b1")
     open_bundle(current).backbone()
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"line1.{suffix}", "there"]
+
+
+def test_keys_are_left_out_wherever_they_lie(tmp_path: Path) -> None:
+    line = make_line(tmp_path / "here")
+    keys = line.state_path / "keys"
+    shutil.copytree(tmp_path / "here" / "keys", keys)
+    file = Path(line.path)
+    file.write_text(
+        file.read_text().replace('"keys/station.key_secret"', '"state/keys/station.key_secret"')
+    )
+    station = load_station(file)
+    assert station.curve_secret == keys / "station.key_secret"
+    without = write_backup(station, tmp_path / "without.tar.gz").manifest
+    assert not [name for name in without.files if "key_secret" in name]
+    assert [line for line in without.left_out if "keys are taken only with --keys" in line]
+    assert (
+        "state/keys/station.key_secret"
+        in write_backup(station, tmp_path / "with.tar.gz", keys=True).manifest.files
+    )
 
 
 def test_keys_and_evidence_are_left_out_and_that_is_said(line: Station, tmp_path: Path) -> None:

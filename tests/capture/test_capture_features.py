@@ -93,3 +93,21 @@ def test_what_a_camera_makes_of_a_value(wanted: Any, kept: Any, agrees: bool) ->
         return
     with pytest.raises(CaptureError, match=f"X is {kept!r} after it was set to {wanted!r}; set it to"):
         configure(camera, settings, "auto")
+
+
+def test_an_automatic_function_that_appears_with_a_feature_is_off_too() -> None:
+    class Late(Made):
+        """Exposure is automatic, which shows only in this mode."""
+
+        def has(self, name: str) -> bool:
+            return super().has(name) and (
+                name != "ExposureAuto" or self.values["ExposureMode"] == "Timed"
+            )
+
+    values = {"ExposureMode": "TriggerWidth", "ExposureAuto": "Continuous"}
+    camera = Late(dict(values))
+    configure(camera, Genicam(features={"ExposureMode": "Timed"}), "auto")
+    assert camera.values["ExposureAuto"] == "Off"
+    stubborn = Late(dict(values), {"ExposureAuto": "Continuous"})
+    with pytest.raises(CaptureError, match="ExposureAuto stays 'Continuous'; name it in"):
+        configure(stubborn, Genicam(features={"ExposureMode": "Timed"}), "auto")

@@ -155,6 +155,10 @@ def test_nothing_grows_and_every_trigger_has_its_verdict(tmp_path: Path) -> None
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
                 answer.read()
 
+        def reload() -> None:
+            with ControlClient(control.endpoint, timeout_s=30) as client:
+                client.request("reload")
+
         def measure() -> None:
             usage.append((process.memory_info().rss, process.num_fds(), process.num_threads()))
 
@@ -162,7 +166,7 @@ def test_nothing_grows_and_every_trigger_has_its_verdict(tmp_path: Path) -> None
         with (
             TriggerClient(f"ipc://{tmp_path / 'state' / 'trigger.sock'}") as trigger,
             every(1.0, scrape), every(2.0, measure), every(60.0, troubles),
-            every(150.0, lambda: ControlClient(control.endpoint, 30).request("reload")),
+            every(150.0, reload),
         ):  # fmt: skip
             end = time.monotonic() + 60 * MINUTES
             while time.monotonic() < end:

@@ -355,6 +355,24 @@ def test_an_upgrade_that_was_killed_is_finished_by_the_next(
     assert not half.exists()
 
 
+def test_the_way_back_from_an_upgrade_that_was_killed_is_kept(
+    made_up: MadeUp, unpacked: dict[str, Path]
+) -> None:
+    assert made_up.install(unpacked["1.0"], "install").returncode == 0
+    made_up.tell("running", f"{UNIT} loaded active running\n")
+    made_up.command("systemctl", f'[ "$1" != daemon-reload ] || kill -9 $PPID\n{SYSTEMCTL}')
+    assert made_up.install(unpacked["1.1"], "upgrade").returncode == -9
+    made_up.command("systemctl", SYSTEMCTL)
+    assert made_up.in_use == "1.1"
+    made_up.tell("running", "")  # nor has it come up since
+    done = made_up.install(unpacked["1.1"], "rollback")
+    assert (done.returncode, made_up.in_use) == (0, "1.0"), done.stderr
+    assert made_up.asked.count(f"restart {UNIT}") == 1  # what was ready before the upgrade
+    made_up.command("systemctl", f'[ "$1" != list-units ] || exit 1\n{SYSTEMCTL}')
+    assert made_up.install(unpacked["1.1"], "upgrade").returncode != 0  # nobody knows what runs
+    assert made_up.in_use == "1.0"
+
+
 def test_what_cannot_be_installed_is_refused_in_words(
     made_up: MadeUp, unpacked: dict[str, Path], tmp_path: Path
 ) -> None:

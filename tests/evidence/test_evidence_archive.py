@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from edge_ad.config import Evidence
 from edge_ad.evidence.archive import MEGABYTE, Archive
-from edge_ad.evidence.entry import entry_name
+from edge_ad.evidence.entry import entry_name, read_entries
+from edge_ad.evidence.find import Query, find_parts
 
 QUOTA = Evidence(max_megabytes=0.001, min_free=0.0)  # 1,000 bytes
 
@@ -198,3 +199,19 @@ def test_an_entry_that_does_not_say_its_kind_gives_way_last(tmp_path: Path, reco
     (tmp_path / "evidence" / "disc" / "000001-P1").mkdir(parents=True)
     (tmp_path / "evidence" / "disc" / "000001-P1" / "verdict.json").write_bytes(record)
     assert opened(tmp_path).sizes == {"sample": 0, "near": 0, "rejects": len(record)}
+
+
+def test_what_is_nobodys_costs_no_evidence(tmp_path: Path) -> None:
+    """A disk of its own has lost+found; people leave files."""
+    put(opened(tmp_path), 100)
+    evidence = tmp_path / "evidence"
+    (evidence / "lost+found" / "#12").mkdir(parents=True)
+    (evidence / "disc" / "000001-P1.zip").write_bytes(b"sent to the supplier")
+    (evidence / "000009-stray.zip").write_bytes(b"x")
+    again = opened(tmp_path)
+    assert again.size == 100
+    assert put(again, 100) == 2
+    told: list[str] = []
+    assert list(find_parts(tmp_path, Query(), told.append)) == []
+    read_entries(tmp_path, "disc")
+    assert not any("lost+found" in line or ".zip" in line for line in told)
