@@ -11,6 +11,7 @@ from typing import Literal
 
 from edge_ad.capture.features import Features, automatic
 from edge_ad.capture.industrial import IndustrialSource
+from edge_ad.capture.leaving import let_go
 from edge_ad.capture.source import open_source
 from edge_ad.config import Camera
 
@@ -45,7 +46,7 @@ def check_industrial(camera: Camera, base: Path, rmem: Path = _RMEM) -> Found:
             said.append(text)
             problems += lost
     finally:
-        source.close()
+        let_go(source)
     return ("warn" if problems else "ok"), "; ".join([*said, *problems])
 
 

@@ -121,7 +121,12 @@ check_stations() {
         runuser -u edge-ad -- "$prefix/releases/$version/bin/edge-ad" check -c "$file" || failed+=" $file"
     done
     [ -n "$failed" ] || return 0
-    [ "$skip_check" = 1 ] || fail "the check failed of$failed; nothing has changed. --skip-check goes on"
+    if [ "$skip_check" != 1 ]; then
+        # Another build of the same version may come.
+        [ "$version" = "$(release_of current)" ] || [ "$version" = "$(release_of previous)" ] ||
+            rm -rf "$prefix/releases/$version"
+        fail "the check failed of$failed; nothing has changed. --skip-check goes on"
+    fi
     warn "the check failed of$failed"
 }
 
@@ -248,8 +253,9 @@ install_or_upgrade() { # COMMAND
     [ "$1" = install ] || [ -n "$old" ] || fail "nothing is installed; 'install.sh install'"
     find_running
     install_release
-    make_accounts "$version"
+    [ -n "$old" ] || make_accounts "$version"
     check_stations
+    [ -z "$old" ] || make_accounts "$version"
     switch_to "$version"
     remove_old_releases
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from edge_ad.capture.leaving import let_go
 from edge_ad.capture.shots import ShotDealer, read_part
 from edge_ad.capture.source import open_source
 from edge_ad.config import Camera
@@ -31,4 +32,4 @@ def grab(camera: Camera, base: Path, shot: str = "", join_ms: float = 0.0) -> tu
             raise CaptureError(f"camera {camera.name!r}: {frame.detail or frame.fault}")
         return frame.image, source.pixel_rule_name
     finally:
-        source.close()
+        let_go(source)

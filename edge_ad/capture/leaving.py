@@ -8,12 +8,21 @@ from __future__ import annotations
 
 import atexit
 import threading
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 from weakref import WeakSet
 
 WAIT_S = 5.0  # for one that waits for a camera which does not answer
 
 
+@runtime_checkable
+class Closable(Protocol):
+    """Any source."""
+
+    def close(self) -> None:
+        """Close it."""
+
+
+@runtime_checkable
 class Stoppable(Protocol):
     """A source with a thread of its own."""
 
@@ -27,6 +36,16 @@ _sources: WeakSet[Stoppable] = WeakSet()
 def stop_at_exit(source: Stoppable) -> None:
     """Stop a source when the process ends, if it is still there. Thread safe; may be repeated."""
     _sources.add(source)
+
+
+def let_go(source: object) -> None:
+    """Close a source, and wait until its camera is free for the next who opens it."""
+    if isinstance(source, Stoppable):
+        thread = source.stop()
+        if thread is not None:
+            thread.join(WAIT_S)
+    elif isinstance(source, Closable):
+        source.close()
 
 
 @atexit.register

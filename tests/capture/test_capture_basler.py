@@ -65,11 +65,11 @@ def test_every_frame_is_kept_for_a_reader_that_pauses_where_every_part_counts(op
 def test_the_newest_frame_counts_where_the_camera_runs_free(opened: Any) -> None:
     source = opened(BASLER, FAST)
     first = source.read()
-    time.sleep(0.5)
+    time.sleep(2.0)
     before = time.monotonic_ns()
     newest = source.read()
     # Its time is that of its arrival, which is not before the last frame but one.
-    assert before - newest.t_trigger_ns < 0.3e9
+    assert before - newest.t_trigger_ns < 1e9
     assert newest.counter - first.counter - 1 == source.skipped > 3
     assert source.lost == 0
     assert newest.image.shape == (1040, 1024) and newest.image.dtype == np.uint8
@@ -135,7 +135,7 @@ def test_a_picture_that_is_asked_for_is_no_older_one(opened: Any) -> None:
     first = source.take("A", 0)
     assert (first.part_key, first.shot) == ("A", None)
     source.features().set("TriggerSoftware", True)  # somebody else's picture
-    time.sleep(0.3)
+    time.sleep(1.0)
     asked = time.monotonic_ns()
     second = source.take("B", 0)
     assert second.part_key == "B" and second.t_trigger_ns > asked
