@@ -81,6 +81,7 @@ class ScoreLog:
         self._current: DayFile | None = None
         self._database: sqlite3.Connection | None = None
         self._known = False
+        self._refused = False  # to remove an old file
 
     def add(self, rows: Sequence[Row], limits: Evidence) -> str:
         """Keep parts of one day; returns what else is to be said, in words. Raises NoRoom, OSError and
@@ -101,7 +102,13 @@ class ScoreLog:
             self._known = False
             raise
         self._measure()
-        self.trim(limits)
+        try:
+            self.trim(limits)
+            self._refused = False
+        except OSError as error:  # the parts are kept all the same
+            if not self._refused:  # said once
+                said = f"{said} an old day cannot be removed ({error}); look at the disk".strip()
+            self._refused = True
         return said
 
     def trim(self, limits: Evidence) -> None:

@@ -112,7 +112,7 @@ class EvidenceWriter:
         ]
         if not seen:
             return
-        if kind is not REJECTS and self._queue.qsize() >= (settings.queue + 1) // 2:
+        if kind is not REJECTS and self._queue.qsize() >= settings.queue // 2:
             self._gave_way[0] += 1  # the other half is for those that did not pass
             return
         if self._queue.qsize() >= settings.queue:

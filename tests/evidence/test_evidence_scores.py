@@ -277,3 +277,15 @@ def wait_until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
     while not condition():
         assert time.monotonic() < end, "it did not happen"
         time.sleep(0.005)
+
+
+def test_a_day_that_cannot_be_removed_costs_no_score(tmp_path: Path) -> None:
+    add(ScoreLog(tmp_path, roomy), *(row(f"P{day}", day) for day in range(3)), scores_days=5)
+    oldest = day_files(tmp_path)[0].path
+    oldest.unlink()
+    oldest.mkdir()  # a person's; nothing may remove it
+    log = ScoreLog(tmp_path, roomy)
+    assert "cannot be removed" in log.add([row("P3", 3)], settings(scores_days=2))
+    assert log.add([row("P4", 3)], settings(scores_days=2)) == ""  # said once
+    oldest.rmdir()
+    assert kept(tmp_path)["000004-2023-11-18.sqlite"] == ["P3", "P4"]
