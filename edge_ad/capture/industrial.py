@@ -100,6 +100,11 @@ class IndustrialSource:
         )
         self._thread.start()
 
+    @property
+    def trouble(self) -> str:
+        """Why nothing more will come; empty while it may."""
+        return self._over
+
     def features(self) -> Features:
         """Of the open camera, for who looks at it. Raises CaptureError when it is closed."""
         return self._held().features

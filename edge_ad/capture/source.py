@@ -25,8 +25,9 @@ class Source(Protocol):
     called from any thread, ends a waiting `read`, and may be repeated. After it `open` starts anew.
 
     A source may also have `tick_ns`, the nanoseconds of one of its `camera_ticks`, where these are of
-    the camera's own clock; `counts_triggers`, true where `Frame.counter` is the camera's own; and
-    `lost`, frames that the camera counted and did not deliver."""
+    the camera's own clock; `counts_triggers`, true where `Frame.counter` is the camera's own;
+    `lost`, frames that the camera counted and did not deliver; and `trouble`, why nothing more will
+    come, where it knows without being asked for a picture."""
 
     name: str  # the camera's
     live: bool  # free-running: frames are lost, not delayed, when nobody reads

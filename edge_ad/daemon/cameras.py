@@ -22,7 +22,7 @@ from edge_ad.daemon.lanes import Lane
 from edge_ad.daemon.parts import PartQueue
 from edge_ad.daemon.timing import TriggerTime
 from edge_ad.daemon.triggered import TriggeredParts
-from edge_ad.errors import EdgeAdError
+from edge_ad.errors import CaptureError, EdgeAdError
 from edge_ad.frame import Frame
 
 BACKOFF_S = (0.5, 10.0)
@@ -248,6 +248,8 @@ class CameraFeed:
         while self._in_charge(turn):
             asked = parts.next_request(lane, 0.1)
             if asked is None:
+                if trouble := getattr(source, "trouble", ""):  # the next part need not find out
+                    raise CaptureError(trouble)
                 continue
             for shot in range(lane.shots):
                 self._waiting = (self._clock(), stale_s)

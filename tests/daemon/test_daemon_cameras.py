@@ -11,7 +11,8 @@ from queue import SimpleQueue
 from typing import Any
 
 import pytest
-from daemon_line import BLACK, LOST, ScriptedSource, wait_for
+from daemon_line import BLACK, LOST, Line, ScriptedSource, wait_for
+from tiny_bundle import make_bundle
 
 from edge_ad.capture.shots import MOST_LEFT_OUT, ShotDealer
 from edge_ad.config import Camera
@@ -237,3 +238,15 @@ def test_parts_too_close_for_join_ms_are_said_once(two_shots: Bench) -> None:
     assert part is not None
     assert None not in part.frames
     assert two_shots.parts.take(0.0) is None
+
+
+def test_an_asked_camera_that_knows_of_its_loss_is_opened_anew_before_a_part_needs_it(
+    tmp_path: Path,
+) -> None:
+    make_bundle(tmp_path)
+    with Line(tmp_path, asked=True, options={"trigger": {"kind": "software"}}) as line:
+        wait_for(lambda: line.metric("edge_ad_camera_up", camera="top") == 1)
+        line.opened[-1].trouble = "the cable is out"  # type: ignore[attr-defined]
+        wait_for(lambda: line.metric("edge_ad_camera_reconnects_total", camera="top") == 1)
+        assert line.control.request("trigger", part="A")["accepted"]
+        assert line.verdicts(1) == ["PASS"]
