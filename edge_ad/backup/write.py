@@ -169,6 +169,9 @@ class _Archive:
             except FileNotFoundError:
                 self.evicted += 1
                 return
+            if not directory.is_dir():  # it went while it was listed: half of it is none
+                self.evicted += 1
+                return
             for below, file in opened:
                 self._add_file(below, file)
 

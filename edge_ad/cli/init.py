@@ -208,7 +208,7 @@ uri = "v4l2:///dev/video0"
 # "none": no pictures are written.
 #keep = "rejects"
 # PASS parts whose score is within this share below the threshold are kept; 0: none.
-#near = 0.1
+#near = 0.02
 # One in so many of the other PASS parts is kept; 0: none.
 #sample = 0
 # What REJECT and FAULT parts, those near the threshold and those of the sample may take, megabytes; of

@@ -247,7 +247,7 @@ class Evidence(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     # name. "none": no pictures are written.
     keep: Literal["rejects", "none"] = "rejects"
     # PASS parts whose score is within this share below the threshold are kept; 0: none.
-    near: Annotated[float, Meta(ge=0, lt=1)] = 0.1
+    near: Annotated[float, Meta(ge=0, lt=1)] = 0.02
     # One in so many of the other PASS parts is kept; 0: none.
     sample: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 0
     # What REJECT and FAULT parts may take; the oldest goes first. Megabytes of 1,000,000 bytes.

@@ -148,7 +148,7 @@ def run(state: Path, *arguments: str) -> str:
 
 
 def test_the_command_shows_a_table_csv_and_json(state: Path, tmp_path: Path) -> None:
-    table = run(state, "find", "--near", "--product", "disc")
+    table = run(state, "find", "--near", "0.1", "--product", "disc")
     assert "A-2" in table and "B-1" in table and "B-2" not in table
     assert "0.95 x" in table and "11-15 13:00:00" in table
     assert "no such part" in run(state, "find", "--part", "nothing*")
