@@ -163,7 +163,11 @@ def evidence_entries(state: Path) -> Iterator[Path]:
     """The directory of every part that is kept; the oldest may go at any moment."""
     for product in sorted((state / EVIDENCE).iterdir()):
         if product.is_dir() and product.name != LOST:
-            yield from (path for path in sorted(product.iterdir()) if entry_number(path) is not None)
+            yield from (
+                path
+                for path in sorted(product.iterdir())
+                if entry_number(path) is not None and path.is_dir()
+            )
 
 
 def walk(directory: Path, name: str) -> Iterator[Item]:

@@ -74,6 +74,14 @@ def test_a_station_comes_out_as_it_went_in(line: Station, tmp_path: Path, suffix
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"line1.{suffix}", "there"]
 
 
+def test_a_stray_file_beside_the_evidence_costs_no_backup(tmp_path: Path) -> None:
+    line = make_line(tmp_path / "here")
+    (line.state_path / "evidence" / "default" / "000017-LOT.zip").write_bytes(b"of a person")
+    written = write_backup(line, tmp_path / "b.tar.gz")
+    assert not [name for name in written.manifest.files if name.endswith(".zip")]
+    assert "state/evidence/last" in written.manifest.files
+
+
 def test_keys_are_left_out_wherever_they_lie(tmp_path: Path) -> None:
     line = make_line(tmp_path / "here")
     keys = line.state_path / "keys"
