@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from daemon_line import wait_for
 from made_up_line import make_line, tree, verdicts
 
 from edge_ad import backup
@@ -157,13 +158,6 @@ def scores(state: Path) -> list[object]:
     return [one.row for one in find_parts(state, Query(), lambda line: None)]
 
 
-def _wait_for(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
 def test_while_the_daemon_runs_and_on_to_another_pc(tmp_path: Path) -> None:
     line = make_line(tmp_path / "here")
     text = Path(line.path).read_text()
@@ -175,7 +169,7 @@ def test_while_the_daemon_runs_and_on_to_another_pc(tmp_path: Path) -> None:
         current = current_path(line.state_path, "default")
         assert current is not None
         shadow(line.state_path, "default", current.name)
-        _wait_for(lambda: len(scores(line.state_path)) > 10)
+        wait_for(lambda: len(scores(line.state_path)) > 10, 30)
         done = _run("backup", "-c", line.path, tmp_path / "b.tar.zst")
         assert done.returncode == 0, done.stderr
         parts = daemon.wait(lambda s: s["parts"] > 30)["parts"]

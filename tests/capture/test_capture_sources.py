@@ -3,13 +3,16 @@ from __future__ import annotations
 import threading
 import time
 from pathlib import Path
+from queue import SimpleQueue
 
 import cv2
 import numpy as np
 import pytest
+from daemon_line import ScriptedSource
 
 from edge_ad.capture.defects import DEFECTS
 from edge_ad.capture.folder import FolderSource
+from edge_ad.capture.leaving import let_go
 from edge_ad.capture.opencv import LiveSource
 from edge_ad.capture.parts import (
     SIDE,
@@ -367,3 +370,21 @@ def test_several_cameras_see_the_same_parts_from_several_sides() -> None:
 def test_cameras_that_there_are_not_are_refused(query: str) -> None:
     with pytest.raises(ConfigError, match="camera is 0 to cameras - 1"):
         open_source(Camera(name="c", uri=f"synthetic://?{query}"), Path())
+
+
+def test_who_lets_go_of_a_camera_waits_until_it_is_free() -> None:
+    class Slow(ScriptedSource):
+        """Its camera is let go of by a thread, a while later."""
+
+        def __init__(self) -> None:
+            super().__init__("top", SimpleQueue())
+            self.free = threading.Event()
+
+        def stop(self) -> threading.Thread:
+            thread = threading.Timer(0.2, self.free.set)
+            thread.start()
+            return thread
+
+    source = Slow()
+    let_go(source)
+    assert source.free.is_set()

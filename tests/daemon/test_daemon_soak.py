@@ -17,14 +17,13 @@ from pathlib import Path
 
 import psutil
 import pytest
-import zmq
 from daemon_line import wait_for
 from free_ports import free_ports
 from industrial_cameras import FakeGigE, fake_gige
+from listening_gate import Gate
 from tiny_bundle import HEIGHT, WIDTH, make_bundle
 from tiny_station import ENTRY
 
-from edge_ad.delivery.consumer import Delivered, VerdictConsumer
 from edge_ad.delivery.control import ControlClient
 from edge_ad.delivery.trigger import TriggerClient
 from edge_ad.errors import DeliveryError
@@ -62,33 +61,6 @@ port = {port}
 def say(line: str) -> None:
     """Seen with `pytest -s`."""
     sys.stdout.write(line + "\n")
-
-
-class Gate:
-    """Acknowledges every verdict, in a thread."""
-
-    def __init__(self, endpoint: str) -> None:
-        self.verdicts: list[tuple[str, str]] = []  # part, verdict and reason
-        self._consumer = VerdictConsumer(endpoint, "gate")
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    def _run(self) -> None:
-        poller = zmq.Poller()
-        poller.register(self._consumer.socket, zmq.POLLIN)
-        while not self._ended.is_set():
-            poller.poll(20)
-            for event in self._consumer.receive():
-                if isinstance(event, Delivered):
-                    self._consumer.ack(event.header.epoch, event.header.seq)
-                    told = f"{event.body.verdict} {event.body.reason}".strip()
-                    self.verdicts.append((event.header.part, told))
-
-    def close(self) -> None:
-        self._ended.set()
-        self._thread.join()
-        self._consumer.close()
 
 
 @contextmanager
@@ -184,9 +156,9 @@ def test_nothing_grows_and_every_trigger_has_its_verdict(tmp_path: Path) -> None
         daemon.terminate()
         assert daemon.wait(30) == 0
         gate.close()
-    told = Counter(text for _, text in gate.verdicts)
+    told = Counter(f"{one.body.verdict} {one.body.reason}".strip() for one in gate.verdicts)
     say(f"{len(accepted)} parts, {troubles.count} losses of the camera, {dict(told)}")
-    assert [part for part, _ in gate.verdicts] == accepted
+    assert [one.header.part for one in gate.verdicts] == accepted
     assert set(told) <= {"PASS", "FAULT no_frame", "FAULT late"}
     assert told["PASS"] > 0.8 * len(accepted)
     assert status["cameras"]["top"]["reconnects"] >= troubles.count - 1

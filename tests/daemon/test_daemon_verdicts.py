@@ -10,7 +10,6 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -18,20 +17,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import zmq
 from daemon_line import Line, good, wait_for
+from listening_gate import Gate, Seen
 from prometheus_client.parser import text_string_to_metric_families
 from tiny_bundle import HEIGHT, WIDTH, make_bundle
 
 from edge_ad import failpoints
-from edge_ad.delivery.consumer import Delivered, Event, LinkUp, VerdictConsumer
+from edge_ad.delivery.consumer import Delivered, LinkUp, VerdictConsumer
 from edge_ad.delivery.control import ControlClient
 
 RUN = [sys.executable, "-c", "from edge_ad.cli.main import main; main()", "run"]
 URI = f"synthetic://?seed=1&width={WIDTH}&height={HEIGHT}&defect_rate=0.2"
 PATIENCE_S = 60.0
 GATE = {"verdicts": {"consumers": ["gate"], "heartbeat_ms": 50.0}}
-Seen = tuple[str, int, str, str]  # epoch, seq, part, verdict
 
 
 class Daemon:
@@ -72,43 +70,6 @@ class Daemon:
         self._log.close()
 
 
-class Gate:
-    """A consumer in a thread that is never killed: what it was told, in its order."""
-
-    def __init__(self, root: Path) -> None:
-        self.events: list[Event] = []
-        self._consumer = VerdictConsumer(f"ipc://{root / 'state' / 'verdicts.sock'}", "gate")
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    def _run(self) -> None:
-        poller = zmq.Poller()
-        poller.register(self._consumer.socket, zmq.POLLIN)
-        while not self._ended.is_set():
-            poller.poll(20)
-            for event in self._consumer.receive():
-                self.events.append(event)
-                if isinstance(event, Delivered):
-                    self._consumer.ack(event.header.epoch, event.header.seq)
-
-    @property
-    def verdicts(self) -> list[Delivered]:
-        return [event for event in self.events if isinstance(event, Delivered)]
-
-    @property
-    def seen(self) -> list[Seen]:
-        return [(e.header.epoch, e.header.seq, e.header.part, e.body.verdict) for e in self.verdicts]
-
-    def links(self) -> int:
-        return sum(isinstance(event, LinkUp) for event in self.events)
-
-    def close(self) -> None:
-        self._ended.set()
-        self._thread.join()
-        self._consumer.close()
-
-
 def kept(root: Path) -> list[Seen]:
     """What the outbox holds, read past the program; to be called when no daemon runs."""
     database = sqlite3.connect(root / "state" / "outbox.db")
@@ -137,7 +98,7 @@ def start(tmp_path: Path) -> Iterator[Any]:
 @pytest.fixture
 def gate(tmp_path: Path, start: Any) -> Iterator[Gate]:
     del start  # the state directory is there
-    gate = Gate(tmp_path)
+    gate = Gate(f"ipc://{tmp_path / 'state' / 'verdicts.sock'}")
     yield gate
     gate.close()
 

@@ -20,8 +20,11 @@ from edge_ad.bundle.store import product_directory
 from edge_ad.config import Station
 from edge_ad.errors import ArtifactError, CheckFailed, ConfigError
 from edge_ad.evidence.entry import Entry, EntryRecord, read_entries
+from edge_ad.evidence.writer import NOT_LOOKED_AT
 from edge_ad.frame import Frame, Image
 from edge_ad.replay import draw_entry, replay
+from edge_ad.replay.run import NOT_OF_THE_PICTURES
+from edge_ad.verdict import Reason
 
 
 def defective() -> Image:
@@ -170,3 +173,14 @@ def test_the_commands_report_and_ask_by_their_exit_code(archived: Station, tmp_p
     assert shown.returncode == 0, shown.stderr
     assert str(picture) in shown.stdout and "finding" in shown.stdout
     assert cv2.imread(str(picture)).shape == (HEIGHT, WIDTH, 3)
+
+
+def test_every_reason_is_a_bundles_or_is_left_out() -> None:
+    """A new one has to be put somewhere: what no bundle judged would be a change by every bundle."""
+    of_a_bundle = {
+        Reason.NONE, Reason.SCORE, Reason.NOT_FINITE, Reason.FRAME_SIZE, Reason.NOT_FOUND,
+        Reason.OUT_OF_RANGE, Reason.EMPTY, Reason.TWO_PARTS, Reason.ORIENTATION, Reason.MIRRORED,
+    }  # fmt: skip
+    left_out = NOT_OF_THE_PICTURES | NOT_LOOKED_AT
+    assert of_a_bundle | left_out == set(Reason)
+    assert not of_a_bundle & left_out
