@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from edge_ad.durable import append_line
 from edge_ad.errors import ArtifactError, DeviceError
 
 FILE = "audit.jsonl"
@@ -63,7 +64,7 @@ def record(
         handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o660)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
-            last, whole = _last_line(handle)
+            last = _last_line(handle)
             event = Event(
                 time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
                 who=(who or user())[:200],
@@ -73,9 +74,7 @@ def record(
                 detail={key: value[:4000] for key, value in (detail or {}).items()},
                 before=hashlib.sha256(last).hexdigest() if last else "",
             )
-            line = msgspec.json.encode(event) + b"\n"
-            # A power cut may have left half a line; it stays, and is seen.
-            _write(handle, line if whole else b"\n" + line)
+            append_line(handle, msgspec.json.encode(event) + b"\n")
             os.fsync(handle)
         finally:
             os.close(handle)
@@ -132,14 +131,9 @@ def note_config(
     record(state, "config", who=who, reason=reason, detail=detail)
 
 
-def _last_line(handle: int) -> tuple[bytes, bool]:
-    """The last line that has anything in it, and whether the file ends with a whole one."""
+def _last_line(handle: int) -> bytes:
+    """The last line that has anything in it, whole or not."""
     end = os.lseek(handle, 0, os.SEEK_END)
     tail = os.pread(handle, min(end, _LONGEST), max(0, end - _LONGEST))
     lines = [line for line in tail.split(b"\n") if line]
-    return (lines[-1] if lines else b""), not tail or tail.endswith(b"\n")
-
-
-def _write(handle: int, data: bytes) -> None:
-    while data:
-        data = data[os.write(handle, data) :]
+    return lines[-1] if lines else b""

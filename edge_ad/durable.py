@@ -33,3 +33,13 @@ def sync_directory(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def append_line(handle: int, line: bytes) -> None:
+    """Append a whole line to a file that is open for reading and appending. What a full disk or a power
+    cut left of the one before ends there. Raises OSError."""
+    end = os.lseek(handle, 0, os.SEEK_END)
+    if end and os.pread(handle, 1, end - 1) != b"\n":
+        line = b"\n" + line
+    while line:
+        line = line[os.write(handle, line) :]

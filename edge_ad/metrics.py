@@ -47,7 +47,25 @@ MOST_CLIENTS = 8  # of a metrics endpoint at once
 Reading = Callable[[], Mapping[Any, float]]  # by a label's value, or those of several
 
 
-class Metrics:
+class Watching:
+    """Metrics in a registry, of which some are read at each scrape."""
+
+    registry: CollectorRegistry
+
+    def watch(
+        self, kind: str, name: str, text: str, label: str | tuple[str, ...], read: Reading
+    ) -> None:
+        """Export what `read` returns at each scrape: values by the label's value, or by the values of
+        several labels."""
+        labels = (label,) if isinstance(label, str) else label
+        self.registry.register(_Watched(kind, name, text, labels, read))
+
+    def number(self, kind: str, name: str, text: str, read: Callable[[], float]) -> None:
+        """The same of a value without a label."""
+        self.registry.register(_Watched(kind, name, text, (), lambda: {(): read()}))
+
+
+class Metrics(Watching):
     """The metrics of one daemon in one registry. `deadline_ms` becomes an exact bucket."""
 
     def __init__(self, registry: CollectorRegistry, deadline_ms: float) -> None:
@@ -198,27 +216,16 @@ class Metrics:
             self._detection.labels(kind, "confident").set(confident)
             self._detection_parts.labels(kind).set(parts)
 
-    def watch(
-        self, kind: str, name: str, text: str, label: str | tuple[str, ...], read: Reading
-    ) -> None:
-        """Export what `read` returns at each scrape: values by the label's value, "" without a label, or
-        by the values of several labels."""
-        self.registry.register(_Watched(kind, name, text, label, read))
-
 
 class _Watched(Collector):
-    def __init__(
-        self, kind: str, name: str, text: str, label: str | tuple[str, ...], read: Reading
-    ) -> None:
+    def __init__(self, kind: str, name: str, text: str, labels: tuple[str, ...], read: Reading) -> None:
         self._family = CounterMetricFamily if kind == "counter" else GaugeMetricFamily
-        self._name, self._text, self._read = name, text, read
-        self._labels = [one for one in ((label,) if isinstance(label, str) else label) if one]
+        self._name, self._text, self._labels, self._read = name, text, labels, read
 
     def collect(self) -> Iterable[Metric]:
         family = self._family(self._name, self._text, labels=self._labels)
         for value, number in self._read().items():
-            values = [value] if isinstance(value, str) else list(value)
-            family.add_metric(values if self._labels else [], number)
+            family.add_metric((value,) if isinstance(value, str) else value, number)
         return [family]
 
 

@@ -11,15 +11,9 @@ import threading
 from typing import Protocol, runtime_checkable
 from weakref import WeakSet
 
+from edge_ad.capture.source import Source
+
 WAIT_S = 5.0  # for one that waits for a camera which does not answer
-
-
-@runtime_checkable
-class Closable(Protocol):
-    """Any source."""
-
-    def close(self) -> None:
-        """Close it."""
 
 
 @runtime_checkable
@@ -38,14 +32,11 @@ def stop_at_exit(source: Stoppable) -> None:
     _sources.add(source)
 
 
-def let_go(source: object) -> None:
+def let_go(source: Source) -> None:
     """Close a source, and wait until its camera is free for the next who opens it."""
-    if isinstance(source, Stoppable):
-        thread = source.stop()
-        if thread is not None:
-            thread.join(WAIT_S)
-    elif isinstance(source, Closable):
-        source.close()
+    source.close()
+    if isinstance(source, Stoppable) and (thread := source.stop()) is not None:
+        thread.join(WAIT_S)
 
 
 @atexit.register

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-import msgspec
 
-from edge_ad.cli.output import json_option
+from edge_ad.cli.output import json_option, write_json_lines
 
 
 @click.command()
@@ -31,9 +30,7 @@ def command(config: Path, last: int | None, json_to: str | None) -> None:
     events, problems = read_events(station.state_path)
     shown = events[-last:] if last else events
     if json_to is not None:
-        with click.open_file(json_to, "w", encoding="utf-8") as out:
-            for event in shown:
-                out.write(msgspec.json.encode(event).decode() + "\n")
+        write_json_lines(shown, json_to)
     elif shown:
         table = Table(box=None, pad_edge=False)
         for title in ("time", "who", "what", "product", "detail", "reason"):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from edge_ad.cli.output import json_option, write_json
+from edge_ad.cli.output import json_option, write_json, write_json_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,9 +50,7 @@ def list_command(config: Path, product: str | None, json_to: str | None) -> None
     for line in damaged:
         click.echo(line, err=True)
     if json_to is not None:
-        with click.open_file(json_to, "w", encoding="utf-8") as out:
-            for entry in entries:
-                out.write(msgspec.json.encode(entry_line(entry)).decode() + "\n")
+        write_json_lines(map(entry_line, entries), json_to)
     elif entries:
         Console().print(entries_table(entries))
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -50,3 +50,10 @@ def write_json(data: Any, json_to: str) -> None:
         click.echo(text, nl=False)
     else:
         Path(json_to).write_text(text, encoding="utf-8")
+
+
+def write_json_lines(items: Iterable[Any], json_to: str) -> None:
+    """Write each as a line of JSON where `--json` said, one after the other: there may be millions."""
+    with click.open_file(json_to, "w", encoding="utf-8") as out:
+        for item in items:
+            out.write(msgspec.json.encode(item).decode() + "\n")

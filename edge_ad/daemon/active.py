@@ -74,7 +74,6 @@ class Active:
         self.order = order
         self.bundle = ""
         self.engine = ""
-        self.judge = product, "", ""
         self.degraded = False
         self.cameras: tuple[str, ...] = ()  # of the bundle
         self.views: list[tuple[int, CameraFeed, str]] = []  # place in Part.frames, feed, pixel rule
@@ -86,5 +85,9 @@ class Active:
             self.engine = inspector.identity.key
             self.degraded = bool(inspector.stands_in_for)
             self.cameras = tuple(inspector.cameras)
-            self.judge = (product, self.bundle, self.engine)
             self.views = [(*where[c], rules[c].pixel_rule) for c in inspector.cameras]
+
+    @property
+    def judge(self) -> tuple[str, str, str]:
+        """Product, bundle and engine: what is proved of one of these is not of another."""
+        return self.product, self.bundle, self.engine

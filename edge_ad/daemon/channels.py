@@ -104,7 +104,7 @@ class Channels:
         scores, control, files = self.scores, self.control, self._files
 
         def count(name: str, text: str, read: Callable[[], int]) -> None:
-            metrics.watch("counter", f"edge_ad_{name}", text, "", lambda: {"": read()})
+            metrics.number("counter", f"edge_ad_{name}", text, read)
 
         metrics.watch(
             "gauge",

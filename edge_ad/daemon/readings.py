@@ -80,12 +80,11 @@ def watch(
         "When the last frame came.",
         lambda f: f.last_frame_wall_ns / 1e9,
     )
-    metrics.watch(
+    metrics.number(
         "counter",
         "edge_ad_publish_dropped",
         "Verdicts dropped from a full backlog, or that could not be sent.",
-        "",
-        lambda: {"": publisher.dropped},
+        lambda: publisher.dropped,
     )
     metrics.watch(
         "gauge",
@@ -94,14 +93,18 @@ def watch(
         "state",
         lambda: dict.fromkeys(STATES, 0) | {state(): 1},
     )
-    metrics.watch(
-        "gauge", "edge_ad_disk_free_bytes", "Left on the disk of state_dir.", "",
-        lambda: {"": _disk(evidence.archive.state)[1]},
-    )  # fmt: skip
-    metrics.watch(
-        "gauge", "edge_ad_disk_size_bytes", "What the disk of state_dir holds.", "",
-        lambda: {"": _disk(evidence.archive.state)[0]},
-    )  # fmt: skip
+    metrics.number(
+        "gauge",
+        "edge_ad_disk_free_bytes",
+        "Left on the disk of state_dir.",
+        lambda: _disk(evidence.archive.state)[1],
+    )
+    metrics.number(
+        "gauge",
+        "edge_ad_disk_size_bytes",
+        "What the disk of state_dir holds.",
+        lambda: _disk(evidence.archive.state)[0],
+    )
     # One descriptor too many, and ZeroMQ ends the process: an alarm needs to know before.
     ProcessCollector(registry=metrics.registry)
     _watch_evidence(metrics, evidence)
@@ -121,7 +124,7 @@ def watch_triggers(metrics: Metrics, daemon: Daemon) -> None:
     loop, parts, server = daemon.loop, daemon.parts, daemon.channels.trigger
 
     def number(kind: str, name: str, text: str, read: Callable[[], float]) -> None:
-        metrics.watch(kind, f"edge_ad_{name}", text, "", lambda: {"": read()})
+        metrics.number(kind, f"edge_ad_{name}", text, read)
 
     number("counter", "deadline_missed", "Verdicts later than the deadline.", lambda: loop.missed)
     number(
@@ -170,14 +173,18 @@ def watch_monitor(metrics: Metrics, monitor: Watch) -> None:
         of,
         lambda: dict(monitor.pictures),
     )
-    metrics.watch(
-        "counter", "edge_ad_monitor_errors", "Pictures that the monitor could not measure.", "",
-        lambda: {"": monitor.failed},
-    )  # fmt: skip
-    metrics.watch(
-        "gauge", "edge_ad_rejects_in_row", "Parts that did not pass, since the last one that did.", "",
-        lambda: {"": monitor.rejects.in_row},
-    )  # fmt: skip
+    metrics.number(
+        "counter",
+        "edge_ad_monitor_errors",
+        "Pictures that the monitor could not measure.",
+        lambda: monitor.failed,
+    )
+    metrics.number(
+        "gauge",
+        "edge_ad_rejects_in_row",
+        "Parts that did not pass, since the last one that did.",
+        lambda: monitor.rejects.in_row,
+    )
     metrics.watch(
         "gauge",
         "edge_ad_rejects_alarm",
@@ -193,20 +200,24 @@ def watch_challenges(metrics: Metrics, challenges: Challenges) -> None:
         "counter", "edge_ad_challenges", "Challenges, by how they ended.", "result",
         lambda: dict(challenges.counts),
     )  # fmt: skip
-    metrics.watch(
-        "gauge", "edge_ad_challenge_due", "1 while a round of known parts is due.", "",
-        lambda: {"": challenges.due},
-    )  # fmt: skip
-    metrics.watch(
-        "gauge", "edge_ad_challenge_override_seconds",
-        "That parts may still pass although a challenge is due, by order of a person.", "",
-        lambda: {"": challenges.override_s()},
-    )  # fmt: skip
-    metrics.watch(
-        "gauge", "edge_ad_challenge_age_seconds",
-        "Since the last challenge that passed by the bundle in use; NaN without one.", "",
-        lambda: {"": challenges.age_s()},
-    )  # fmt: skip
+    metrics.number(
+        "gauge",
+        "edge_ad_challenge_due",
+        "1 while a round of known parts is due.",
+        lambda: challenges.due,
+    )
+    metrics.number(
+        "gauge",
+        "edge_ad_challenge_override_seconds",
+        "That parts may still pass although a challenge is due, by order of a person.",
+        challenges.override_s,
+    )
+    metrics.number(
+        "gauge",
+        "edge_ad_challenge_age_seconds",
+        "Since the last challenge that passed by the bundle in use; NaN without one.",
+        challenges.age_s,
+    )
 
 
 def watch_shadow(metrics: Metrics, shadow: Shadow) -> None:
@@ -216,17 +227,19 @@ def watch_shadow(metrics: Metrics, shadow: Shadow) -> None:
         "Parts that a candidate bundle judged too, by what it would have done.", "result",
         lambda: dict(shadow.counts),
     )  # fmt: skip
-    metrics.watch(
-        "gauge", "edge_ad_shadow_up", "1 while a candidate bundle judges beside the one in use.", "",
-        lambda: {"": shadow.up},
-    )  # fmt: skip
+    metrics.number(
+        "gauge",
+        "edge_ad_shadow_up",
+        "1 while a candidate bundle judges beside the one in use.",
+        lambda: shadow.up,
+    )
 
 
 def watch_scores(metrics: Metrics, keeper: ScoreKeeper) -> None:
     """Export what the score log took, shed, gave up and holds."""
 
     def number(kind: str, name: str, text: str, read: Callable[[], float]) -> None:
-        metrics.watch(kind, f"edge_ad_score_log_{name}", text, "", lambda: {"": read()})
+        metrics.number(kind, f"edge_ad_score_log_{name}", text, read)
 
     number("counter", "parts", "Parts whose scores were kept on disk.", lambda: keeper.kept)
     metrics.watch(

@@ -65,10 +65,12 @@ def _watch(metrics: Metrics, server: VerdictServer) -> None:
     count("replayed", "Of them, such as were not given just then.", lambda c: c.replayed)
     count("acked", "Verdicts sent that the consumer acknowledged.", lambda c: c.acked)
     count("consumer_replaced", "Times another one took its name.", lambda c: c.replaced)
-    metrics.watch(
-        "gauge", "edge_ad_outbox_waiting", "Verdicts that wait for the disk.", "",
-        lambda: {"": server.waiting},
-    )  # fmt: skip
+    metrics.number(
+        "gauge",
+        "edge_ad_outbox_waiting",
+        "Verdicts that wait for the disk.",
+        lambda: server.waiting,
+    )
     metrics.watch(
         "counter", "edge_ad_verdict_refused", "Messages of consumers that were refused.", "reason",
         lambda: dict(sessions.refused),
@@ -84,4 +86,4 @@ def _watch(metrics: Metrics, server: VerdictServer) -> None:
         ("outbox_quarantined", "Damaged outboxes that were set aside at this start.",
          lambda: int(bool(outbox.quarantined))),
     ):  # fmt: skip
-        metrics.watch("counter", f"edge_ad_{name}", text, "", lambda read=read: {"": read()})  # type: ignore[misc]
+        metrics.number("counter", f"edge_ad_{name}", text, read)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
 import threading
 import time
@@ -11,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge_ad.durable import sync_directory
 from edge_ad.errors import DeliveryError
 
 SCHEMA = 1
@@ -153,7 +153,7 @@ def _open(path: Path) -> sqlite3.Connection:
         database.execute("PRAGMA synchronous=FULL")
         if not version:
             database.executescript(f"BEGIN;{_TABLES}PRAGMA user_version={SCHEMA};COMMIT;")
-            _sync_directory(path.parent)
+            sync_directory(path.parent)
         found = database.execute("PRAGMA quick_check(1)").fetchone()[0]
         if found != "ok":
             raise sqlite3.DatabaseError(f"malformed: {found}")
@@ -173,15 +173,6 @@ def _check_version(database: sqlite3.Connection, path: Path) -> int:
             "that wrote it until consumers have fetched everything, or move the file away"
         )
     return version
-
-
-def _sync_directory(path: Path) -> None:
-    """So that the new file is still there after a power cut."""
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 class Checkpointer:

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
-from queue import Empty, SimpleQueue
+from queue import Empty
 
 from edge_ad.config import Evidence
 from edge_ad.delivery.outcome import Outcome
+from edge_ad.evidence.keeper import DISK, QUEUE, SPACE, Keeper
 from edge_ad.evidence.score_file import Row, row_of
 from edge_ad.evidence.score_log import NoRoom, ScoreLog
-from edge_ad.evidence.writer import DISK, NICE, QUEUE, SPACE
 
 EVERY_S = 1.0  # a batch collects for so long
 BATCH = 5000  # and holds so many parts at most
 BACKLOG = 20_000  # parts that may wait, some 300 bytes each
 
 
-class ScoreKeeper:
+class ScoreKeeper(Keeper[Row]):
     """Owns the score log and its thread. `offer` is for the publishing thread: it never waits.
 
     `tell` takes one line per event and must not block. What cannot be kept is counted in `dropped` and
@@ -38,28 +36,15 @@ class ScoreKeeper:
         log: ScoreLog | None = None,
         every_s: float = EVERY_S,
     ) -> None:
+        super().__init__("scores", settings)
         self.log = log or ScoreLog(state)
         self.kept = 0
         self.dropped = {QUEUE: 0, DISK: 0, SPACE: 0}  # QUEUE is counted by the publishing thread
-        self._settings = settings
         self._epoch = epoch
         self._tell = tell
         self._every_s = every_s
         self._failing = False
         self._ending = threading.Event()
-        self._abandoned = False
-        self._queue: SimpleQueue[Row | Evidence | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="scores", daemon=True)
-
-    def start(self) -> None:
-        """Start the thread."""
-        self._queue.put(self._settings)
-        self._thread.start()
-
-    def configure(self, settings: Evidence) -> None:
-        """Keep by other settings from now on; what no longer has room goes."""
-        self._settings = settings
-        self._queue.put(settings)
 
     def offer(self, outcome: Outcome) -> None:
         """Take a part that was judged. Never blocks."""
@@ -73,18 +58,13 @@ class ScoreKeeper:
     def close(self, timeout_s: float = 5.0) -> None:
         """Write what is left, within bounds. Idempotent."""
         self._ending.set()
-        self._queue.put(None)
-        if self._thread.is_alive():
-            self._thread.join(timeout_s)
-        if self._thread.is_alive():
-            self._abandoned = True  # it ends after the batch at hand
-            left = max(0, self._queue.qsize() - 1)
-            self.dropped[QUEUE] += left
-            self._tell("warning", f"scores of {left} parts not written within {timeout_s:g} s")
+        super().close(timeout_s)
+
+    def _give_up(self, left: int, timeout_s: float) -> None:
+        self.dropped[QUEUE] += left
+        self._tell("warning", f"scores of {left} parts not written within {timeout_s:g} s")
 
     def _run(self) -> None:
-        with suppress(OSError, AttributeError):  # on Linux a thread has a priority of its own
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
         ended = False
         while not ended and not self._abandoned:
             rows, ended = self._collect()

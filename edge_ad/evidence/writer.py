@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from queue import SimpleQueue
 
 import msgspec
 
@@ -18,10 +14,10 @@ from edge_ad.delivery.outcome import Outcome, messages
 from edge_ad.errors import EdgeAdError
 from edge_ad.evidence.archive import Archive
 from edge_ad.evidence.entry import KINDS, NEAR, RECORD, REJECTS, SAMPLE, EntryRecord, Picture
+from edge_ad.evidence.keeper import DISK, QUEUE, SPACE, Keeper
 from edge_ad.frame import Frame, Image
 from edge_ad.verdict import Decision, Reason
 
-NICE = 10  # encoding gives way to inspecting
 # Parts that nobody looked at are no evidence. Those of before a changeover would lie under the wrong
 # product, collected ones are kept good parts already.
 NOT_LOOKED_AT = frozenset(
@@ -31,7 +27,7 @@ NOT_LOOKED_AT = frozenset(
     }
 )  # fmt: skip
 # Why a part was not kept; PASSED: it had passed, and gave way to such as did not.
-QUEUE, DISK, SPACE, PASSED = "queue", "disk", "space", "passed"
+PASSED = "passed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +40,7 @@ class _Case:
     kind: str
 
 
-class EvidenceWriter:
+class EvidenceWriter(Keeper[_Case]):
     """Owns the archive and its thread. `offer` is for the inspection thread: it never waits.
 
     `pictures` are those of a part, in the order of its frames, and what gives the pixel rule of each;
@@ -62,11 +58,11 @@ class EvidenceWriter:
         tell: Callable[[str, str], None],
         archive: Archive | None = None,
     ) -> None:
+        super().__init__("evidence", settings)
         self.archive = archive or Archive(state)
         self.kept = dict.fromkeys(KINDS, 0)
         self._dropped = {QUEUE: 0, DISK: 0, SPACE: 0}  # each is counted by one thread
         self._gave_way = [0, 0]  # PASSED, counted by the inspection thread and by the evidence thread
-        self._settings = settings
         self._station = station
         self._epoch = epoch
         self._pictures = dict(pictures)
@@ -74,24 +70,11 @@ class EvidenceWriter:
         self._passed = 0  # PASS parts since the last one of the sample
         self._opened = False
         self._failing: set[str] = set()  # kinds, and said
-        self._abandoned = False
-        self._queue: SimpleQueue[_Case | Evidence | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="evidence", daemon=True)
 
     @property
     def dropped(self) -> dict[str, int]:
         """Parts that were not kept, by why. Any thread."""
         return {**self._dropped, PASSED: sum(self._gave_way)}
-
-    def start(self) -> None:
-        """Start the thread."""
-        self._queue.put(self._settings)
-        self._thread.start()
-
-    def configure(self, settings: Evidence) -> None:
-        """Keep by other settings from now on; what no longer has room goes."""
-        self._settings = settings
-        self._queue.put(settings)
 
     def offer(self, frames: Sequence[Frame | None], outcome: Outcome) -> None:
         """Take a part that was judged, if it is one to keep. Never blocks. The pictures are not copied:
@@ -131,20 +114,11 @@ class EvidenceWriter:
                 return SAMPLE
         return ""
 
-    def close(self, timeout_s: float = 5.0) -> None:
-        """Write what is left, within bounds. Idempotent."""
-        self._queue.put(None)
-        if self._thread.is_alive():
-            self._thread.join(timeout_s)
-        if self._thread.is_alive():
-            self._abandoned = True  # it ends after the part at hand
-            left = max(0, self._queue.qsize() - 1)
-            self._dropped[QUEUE] += left
-            self._tell("warning", f"evidence: {left} parts not written within {timeout_s:g} s")
+    def _give_up(self, left: int, timeout_s: float) -> None:
+        self._dropped[QUEUE] += left
+        self._tell("warning", f"evidence: {left} parts not written within {timeout_s:g} s")
 
     def _run(self) -> None:
-        with suppress(OSError, AttributeError):  # on Linux a thread has a priority of its own
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
         while (item := self._queue.get()) is not None and not self._abandoned:
             try:
                 self._open()

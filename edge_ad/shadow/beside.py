@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
 
 from edge_ad.delivery.outcome import Outcome
 from edge_ad.errors import EdgeAdError
@@ -19,18 +18,14 @@ from edge_ad.verdict import Decision
 RESULTS = ("agree", "would_reject", "would_pass", "fault", "error")
 
 
-class Tell(Protocol):
-    """Takes a level and a line, and must not block."""
-
-    def __call__(self, level: str, text: str, /) -> None: ...
-
-
 class Shadow:
     """`wants` and `take` are for the inspection thread: a part at a time, the next one when the
     candidate has judged the last. `follow` and `close` are for one thread at a time. `cameras`: the
     order of a part's frames. `counts`: parts by what became of them."""
 
-    def __init__(self, state: Path, cameras: Sequence[str], epoch: str, tell: Tell) -> None:
+    def __init__(
+        self, state: Path, cameras: Sequence[str], epoch: str, tell: Callable[[str, str], None]
+    ) -> None:
         self.wants = False
         self.counts = dict.fromkeys(RESULTS, 0)
         self._state = state

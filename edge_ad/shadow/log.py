@@ -6,13 +6,13 @@ before, so that it does not fill the disk.
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
+from edge_ad.durable import append_line
 from edge_ad.errors import ArtifactError
 
 MOST_BYTES = 32_000_000
@@ -57,11 +57,7 @@ def append(path: Path, pair: Pair) -> None:
     handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         size = os.fstat(handle).st_size
-        # What a full disk left of a line ends there.
-        torn = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
-        line = b"\n" * torn + msgspec.json.encode(pair) + b"\n"
-        if os.write(handle, line) < len(line):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        append_line(handle, msgspec.json.encode(pair) + b"\n")
     finally:
         os.close(handle)
     if size > MOST_BYTES:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 
 from prometheus_client import Counter, Histogram, disable_created_metrics
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector, CollectorRegistry
+from prometheus_client.registry import CollectorRegistry
 
 from edge_ad.delivery.station.events import Pass, Reject, Why
 from edge_ad.delivery.station.inputs import Input
 from edge_ad.delivery.station.log import StationLog
 from edge_ad.delivery.station.outputs import Output
 from edge_ad.delivery.station.tracker import GateTracker
+from edge_ad.metrics import Watching
 
 _BUCKETS = (
     0.001, 0.002, 0.004, 0.006, 0.008, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0,
@@ -20,10 +20,9 @@ _BUCKETS = (
 )  # fmt: skip
 UNMATCHED = ("replayed", "not_required", "stale", "late", "expired", "no_room")
 ALARMS = ("link", "station", "lost", "refused", "unconfirmed", "unexpected", "input", "log", "sync")
-Read = Callable[[], dict[str, float]]
 
 
-class StationMetrics:
+class StationMetrics(Watching):
     """The metrics of one station in one registry. Its loop alone writes; scrapes only read."""
 
     def __init__(self, registry: CollectorRegistry, sources: Sequence[str]) -> None:
@@ -70,10 +69,6 @@ class StationMetrics:
         """Count one."""
         self._alarms.labels(kind).inc()
 
-    def watch(self, kind: str, name: str, text: str, label: str, read: Read) -> None:
-        """Export what `read` returns at each scrape, by the label's value; "" without a label."""
-        self.registry.register(_Watched(kind, name, text, label, read))
-
 
 def watch(
     metrics: StationMetrics,
@@ -92,14 +87,18 @@ def watch(
         "Verdicts that nothing was done by, as no part at hand was theirs.", "reason",
         lambda: {**dict.fromkeys(UNMATCHED, 0.0), **tracker.unmatched},
     )  # fmt: skip
-    metrics.watch(
-        "gauge", "edge_ad_station_line_stop", "1 while the line-stop output is held.", "",
-        lambda: {"": float(tracker.confirmations.line_stop)},
-    )  # fmt: skip
-    metrics.watch(
-        "gauge", "edge_ad_station_belt_parts", "Parts between the sensor and the gate.", "",
-        lambda: {"": float(tracker.on_belt)},
-    )  # fmt: skip
+    metrics.number(
+        "gauge",
+        "edge_ad_station_line_stop",
+        "1 while the line-stop output is held.",
+        lambda: float(tracker.confirmations.line_stop),
+    )
+    metrics.number(
+        "gauge",
+        "edge_ad_station_belt_parts",
+        "Parts between the sensor and the gate.",
+        lambda: float(tracker.on_belt),
+    )
     metrics.watch(
         "counter", "edge_ad_station_input_messages",
         "Messages of the line that were not understood, or too old to be a part.", "what",
@@ -108,11 +107,12 @@ def watch(
             for what in ("skipped", "old")
         },
     )  # fmt: skip
-    metrics.watch(
-        "counter", "edge_ad_station_output_dropped",
-        "Messages that no gate took; it rejects.", "",
-        lambda: {"": float(getattr(output, "dropped", 0))},
-    )  # fmt: skip
+    metrics.number(
+        "counter",
+        "edge_ad_station_output_dropped",
+        "Messages that no gate took; it rejects.",
+        lambda: float(getattr(output, "dropped", 0)),
+    )
     metrics.watch(
         "counter", "edge_ad_station_log", "Commits of the log, and what its disk refused.", "event",
         lambda: {
@@ -120,15 +120,3 @@ def watch(
             "damaged": log.quarantined, "pruned": log.pruned,
         },
     )  # fmt: skip
-
-
-class _Watched(Collector):
-    def __init__(self, kind: str, name: str, text: str, label: str, read: Read) -> None:
-        self._family = CounterMetricFamily if kind == "counter" else GaugeMetricFamily
-        self._name, self._text, self._label, self._read = name, text, label, read
-
-    def collect(self) -> Iterable[Metric]:
-        family = self._family(self._name, self._text, labels=[self._label] if self._label else [])
-        for value, number in self._read().items():
-            family.add_metric([value] if self._label else [], number)
-        return [family]

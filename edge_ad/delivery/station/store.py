@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+from edge_ad.durable import sync_directory
 
 SCHEMA = 1
 _MOST_DAMAGED = 3  # files set aside that are kept
@@ -219,11 +220,7 @@ def _open(path: Path) -> sqlite3.Connection:
         database.execute("PRAGMA synchronous=FULL")
         if not tables:
             database.executescript(f"BEGIN;{_TABLES}PRAGMA user_version={SCHEMA};COMMIT;")
-            handle = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
+            sync_directory(path.parent)
         found = database.execute("PRAGMA quick_check(1)").fetchone()[0]
         if found != "ok":
             raise sqlite3.DatabaseError(f"malformed: {found}")
