@@ -22,11 +22,14 @@ from edge_ad.errors import ArtifactError, DeviceError
 
 FILE = "audit.jsonl"
 _LONGEST = 65_536  # bytes of a line
+_IN_USE = "in use"
+_ACTIVATIONS = ("calibrate", "activate", "rollback", _IN_USE)
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
-    """One change. `what`: calibrate, activate, rollback, config; `before`: sha256 of the line before,
-    empty for the first."""
+    """One change. `what`: calibrate, activate, rollback, shadow, config, a challenge's outcome, or what
+    one of these is followed by where it fails ("activate refused"); in use: a daemon judges by a bundle
+    that no event made current. `before`: sha256 of the line before, empty for the first."""
 
     time: str  # ISO 8601, UTC
     who: str
@@ -129,6 +132,22 @@ def note_config(
     keys = {key: value[:200] for key, value in list((changed or {}).items())[:50]}
     detail = {"file": str(station), "sha256": sha256, **keys}
     record(state, "config", who=who, reason=reason, detail=detail)
+
+
+def note_in_use(state: Path, product: str, bundle: str) -> None:
+    """Record that a daemon judges the product's parts by this bundle (an id), if no event made it the
+    current one: a link that was changed by hand is on record too. Raises ArtifactError, DeviceError."""
+    current = before = ""
+    for event in read_events(state)[0]:
+        if event.product != product:
+            continue
+        if event.what in _ACTIVATIONS:
+            before, current = current, event.detail.get("bundle", "")
+        elif event.what.removesuffix(" refused") in _ACTIVATIONS:
+            current = before
+    if bundle != current:
+        detail = {"bundle": bundle, "on record": current or "none"}
+        record(state, _IN_USE, product=product, reason="found so by the daemon", detail=detail)
 
 
 def _last_line(handle: int) -> bytes:

@@ -10,7 +10,7 @@ import pytest
 from tiny_bundle import make_bundle
 from tiny_station import edge_ad, write_station
 
-from edge_ad.audit import FILE, note_config, read_events, record
+from edge_ad.audit import FILE, note_config, note_in_use, read_events, record
 from edge_ad.bundle import current_path
 from edge_ad.errors import ArtifactError, DeviceError
 
@@ -103,6 +103,29 @@ def test_a_station_file_is_recorded_when_it_is_another_one(tmp_path: Path) -> No
     assert events[1].detail["deadline_ms"] == "500.0 -> 900.0"
     assert (events[1].who, events[1].reason) == ("ana", "slower belt")
     assert events[0].detail["sha256"] != events[1].detail["sha256"]
+
+
+def test_a_bundle_that_no_event_made_current_is_recorded_once(tmp_path: Path) -> None:
+    def found() -> list[tuple[str, str]]:
+        events = read_events(tmp_path)[0]
+        return [(e.detail["bundle"], e.detail["on record"]) for e in events if e.what == "in use"]
+
+    note_in_use(tmp_path, "disc", "b1")  # of before there was a list
+    note_in_use(tmp_path, "disc", "b1")
+    assert found() == [("b1", "none")]
+    record(tmp_path, "activate", product="disc", detail={"bundle": "b2"})
+    record(tmp_path, "activate", product="ring", detail={"bundle": "b9"})
+    note_in_use(tmp_path, "disc", "b2")
+    record(tmp_path, "activate", product="disc", detail={"bundle": "b3"})
+    record(tmp_path, "activate refused", product="disc", detail={"bundle": "b3"})
+    record(tmp_path, "calibrate shadow", product="disc", detail={"bundle": "b4"})
+    record(tmp_path, "shadow", product="disc", detail={"bundle": "b5"})
+    note_in_use(tmp_path, "disc", "b2")
+    assert found() == [("b1", "none")]
+    note_in_use(tmp_path, "disc", "b1")  # by hand
+    record(tmp_path, "rollback", product="disc", detail={"bundle": "b2"})
+    note_in_use(tmp_path, "disc", "b2")
+    assert found() == [("b1", "none"), ("b1", "b2")]
 
 
 def test_the_command_shows_what_was_done_and_by_whom(tmp_path: Path) -> None:

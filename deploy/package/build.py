@@ -16,7 +16,6 @@ import os
 import platform
 import re
 import shutil
-import subprocess
 import sys
 import tarfile
 import tempfile
@@ -24,13 +23,13 @@ from pathlib import Path
 
 from sbom import bill_of_materials, read_wheel
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from wheels import PIP, ROOT, copy_source, hashed_requirements, make_wheel, run
+
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
 # Small, and a PC without a network cannot fetch them when they are wanted.
 EXTRAS = ("backup", "gpio", "modbus")
 GPU_EXTRAS = ("build", "cuda")
-PARTS = ("pyproject.toml", "README.md", "LICENSE", "edge_ad")
-_PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
 
 
 def main() -> None:
@@ -54,16 +53,16 @@ def build(out: Path, wheelhouse: Path | None = None) -> Path:
         wheels.mkdir()
         extras = EXTRAS
         if wheelhouse is None:
-            wheel = edge_ad_wheel(work, wheels)
+            wheel = make_wheel(copy_source(work / "edge_ad"), wheels)
         else:
             extras = (*EXTRAS, *GPU_EXTRAS)
             for path in wheelhouse.glob("*.whl"):
                 shutil.copy(path, wheels)
             wheel = next(wheels.glob("edge_ad-*.whl"))
-        download = [*_PIP, "download", "-q", "--only-binary", ":all:", "--find-links", str(wheels)]
-        _run([*download, "-d", str(wheels), f"{wheel}[{','.join(extras)}]"])
+        download = [*PIP, "download", "-q", "--only-binary", ":all:", "--find-links", str(wheels)]
+        run([*download, "-d", str(wheels), f"{wheel}[{','.join(extras)}]"])
         # Debian's Python has none, and its own would come from a network.
-        _run([*_PIP, "download", "-q", "--no-deps", "--only-binary", ":all:", "-d", str(tools), "pip"])
+        run([*PIP, "download", "-q", "--no-deps", "--only-binary", ":all:", "-d", str(tools), "pip"])
         return assemble(wheels, next(tools.glob("pip-*.whl")), extras, out)
 
 
@@ -97,34 +96,10 @@ def assemble(wheels: Path, pip: Path, extras: tuple[str, ...], out: Path) -> Pat
     return archive
 
 
-def edge_ad_wheel(work: Path, out: Path) -> Path:
-    """edge_ad's wheel, of a copy: a checkout stays as it is. Without the kernels for GPUs."""
-    copy = work / "edge_ad"
-    copy.mkdir()
-    for part in PARTS:
-        if (ROOT / part).is_dir():
-            ignored = shutil.ignore_patterns("__pycache__", "bin")
-            shutil.copytree(ROOT / part, copy / part, ignore=ignored)
-        else:
-            shutil.copy(ROOT / part, copy)
-    _run([*_PIP, "wheel", "-q", "--no-deps", "-w", str(out), str(copy)])
-    return next(out.glob("edge_ad-*.whl"))
-
-
-def hashed_requirements(wheels: Path, extras: tuple[str, ...]) -> str:
-    """A line with name, version and sha256 for each wheel."""
-    lines = []
-    for path in sorted(wheels.glob("*.whl")):
-        wheel = read_wheel(path)
-        extra = f"[{','.join(extras)}]" if extras and path.name.startswith("edge_ad-") else ""
-        lines.append(f"{wheel.name}{extra}=={wheel.version} --hash=sha256:{wheel.sha256}\n")
-    return "".join(lines)
-
-
 def check_complete(wheels: Path, requirements: Path) -> None:
     """Have pip find everything in the wheels alone, as the line PC will."""
     alone = ["--isolated", "install", "-q", "--dry-run", "--ignore-installed", "--no-index"]
-    _run([*_PIP, *alone, "--find-links", str(wheels), "--require-hashes", "-r", str(requirements)])
+    run([*PIP, *alone, "--find-links", str(wheels), "--require-hashes", "-r", str(requirements)])
 
 
 def checksums(root: Path) -> str:
@@ -142,10 +117,6 @@ def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
     member.mtime = int(os.environ.get("SOURCE_DATE_EPOCH", "0"))
     member.mode = 0o755 if member.isdir() or re.search(r"\.sh$", member.name) else 0o644
     return member
-
-
-def _run(command: list[str]) -> None:
-    subprocess.run(command, check=True)
 
 
 if __name__ == "__main__":

@@ -12,9 +12,7 @@ a PC has not. README.md says how it is installed.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import shutil
-import subprocess
 import sys
 import tempfile
 import venv
@@ -23,14 +21,14 @@ from pathlib import Path
 
 from pycuda_wheel import pycuda_wheel
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from wheels import PIP, copy_source, hashed_requirements, make_wheel, run
+
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
-EXTRAS = "[build,cuda]"  # an engine is built on the machine that runs it
+EXTRAS = ("build", "cuda")  # an engine is built on the machine that runs it
 COMPILERS = HERE / "compilers.txt"
 CONSTRAINTS = HERE / "constraints.txt"
 REQUIREMENTS = "requirements.txt"
-# What edge_ad's wheel is made of.
-PARTS = ("pyproject.toml", "README.md", "LICENSE", "edge_ad")
 BINARIES = "edge_ad/cuda/bin/binaries.json"
 
 
@@ -66,7 +64,7 @@ def make_wheelhouse(out: Path, wheel: Path | None = None, tensorrt: str | None =
     check_wheel(wheel)
     pycuda_wheel(out)
     download = [
-        *_PIP,
+        *PIP,
         "download",
         "-q",
         "--only-binary",
@@ -76,30 +74,22 @@ def make_wheelhouse(out: Path, wheel: Path | None = None, tensorrt: str | None =
         "-d",
         str(out),
     ]
-    _run([*download, "-c", str(CONSTRAINTS), f"{wheel}{EXTRAS}"])
+    run([*download, "-c", str(CONSTRAINTS), f"{wheel}[{','.join(EXTRAS)}]"])
     if tensorrt is not None:
         # On the index are sources that fetch NVIDIA's libraries when a wheel is made of them.
-        _run([*_PIP, "wheel", "-q", "-w", str(out), f"tensorrt-{tensorrt}>=10,<12"])
-    (out / REQUIREMENTS).write_text(hashed_requirements(out), encoding="utf-8")
+        run([*PIP, "wheel", "-q", "-w", str(out), f"tensorrt-{tensorrt}>=10,<12"])
+    (out / REQUIREMENTS).write_text(hashed_requirements(out, EXTRAS), encoding="utf-8")
 
 
 def edge_ad_wheel(work: Path, out: Path) -> Path:
     """edge_ad's wheel with both sets of binaries inside, from a copy: a checkout stays as it is."""
-    copy = work / "edge_ad"
-    copy.mkdir()
-    for part in PARTS:
-        if (ROOT / part).is_dir():
-            ignored = shutil.ignore_patterns("__pycache__", "bin")
-            shutil.copytree(ROOT / part, copy / part, ignore=ignored)
-        else:
-            shutil.copy(ROOT / part, copy)
+    source = copy_source(work / "edge_ad")
     venv.create(work / "compilers", with_pip=True)
     python = str(work / "compilers" / "bin" / "python")
     needed = ["-r", str(COMPILERS), "click>=8.1", "msgspec>=0.19"]
-    _run([python, "-m", "pip", "--disable-pip-version-check", "install", "-q", *needed])
-    _run([python, "-m", "edge_ad.cuda.build"], copy)
-    _run([*_PIP, "wheel", "-q", "--no-deps", "-w", str(out), str(copy)])
-    return next(out.glob("edge_ad-*.whl"))
+    run([python, "-m", "pip", "--disable-pip-version-check", "install", "-q", *needed])
+    run([python, "-m", "edge_ad.cuda.build"], source)
+    return make_wheel(source, out)
 
 
 def check_wheel(wheel: Path) -> None:
@@ -107,24 +97,6 @@ def check_wheel(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         if BINARIES not in archive.namelist():
             sys.exit(f"{wheel}: has no {BINARIES}; take edge_ad's wheel out of a wheelhouse")
-
-
-def hashed_requirements(wheelhouse: Path) -> str:
-    """A line with name, version and sha256 for each wheel; edge_ad with what a GPU needs."""
-    lines = []
-    for wheel in sorted(wheelhouse.glob("*.whl")):
-        name, version = wheel.name.split("-")[:2]
-        extra = EXTRAS if name == "edge_ad" else ""
-        digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
-        lines.append(f"{name.replace('_', '-')}{extra}=={version} --hash=sha256:{digest}\n")
-    return "".join(lines)
-
-
-_PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-
-
-def _run(command: list[str], directory: Path | None = None) -> None:
-    subprocess.run(command, cwd=directory, check=True)
 
 
 if __name__ == "__main__":

@@ -104,6 +104,7 @@ def _show(camera: Camera, base: Path, roi: tuple[int, int, int, int] | None, fra
     from edge_ad.capture.tune import Tuner
 
     source, tuner, seen, faults, shown = open_source(camera, base), Tuner(roi), 0, 0, 0.0
+    reading, wrong = None, ""  # of the last frame with a picture, of the last without
     source.open()
     begin = time.monotonic()
     with Live(console=Console(), auto_refresh=False) as live:
@@ -112,9 +113,12 @@ def _show(camera: Camera, base: Path, roi: tuple[int, int, int, int] | None, fra
                 seen += 1
                 if frame.image is None:
                     faults += 1
-                    continue
-                reading, now = tuner.read(frame.image), time.monotonic()
-                live.update(_table(camera.name, reading, seen, faults, seen / max(now - begin, 1e-9)))
+                    wrong = f"{frame.fault}: {frame.detail}" if frame.detail else frame.fault
+                else:
+                    reading = tuner.read(frame.image)
+                now = time.monotonic()
+                title = f"{seen} frames, {seen / max(now - begin, 1e-9):.1f} per second, {faults} faulty"
+                live.update(_table(f"{camera.name}: {title}", reading, wrong))
                 if now - shown >= _EACH_S:
                     live.refresh()
                     shown = now
@@ -124,14 +128,21 @@ def _show(camera: Camera, base: Path, roi: tuple[int, int, int, int] | None, fra
             source.close()
 
 
-def _table(name: str, reading: Reading, seen: int, faults: int, rate: float) -> Table:
+def _table(title: str, reading: Reading | None, wrong: str) -> Table:
+    """`reading`: None while no frame had a picture; `wrong`: with the last frame that had none."""
     from rich.table import Table
+    from rich.text import Text
 
     from edge_ad.capture.tune import advice
 
-    table = Table(title=f"{name}: {seen} frames, {rate:.1f} per second, {faults} faulty", box=None)
+    table = Table(title=title, box=None)
     for column in ("", "now", ""):
         table.add_column(column)
+    if wrong:
+        table.add_row("last fault", "", Text(wrong))
+    if reading is None:
+        table.caption = "no picture yet"
+        return table
     share = reading.sharpness / reading.best if reading.best else 0.0
     table.add_row(
         "sharpness", f"{1e3 * reading.sharpness:.2f}", f"{_bar(share)} {share:.0%} of the best"

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_ad.audit import note_config
+from edge_ad.audit import note_config, note_in_use
 from edge_ad.bundle import candidate_path
 from edge_ad.config import Station
 from edge_ad.daemon.active import Active
@@ -51,6 +51,7 @@ class Beside:
         self.records = Worker("records")  # what waits for the disk
         self._shadowing = Worker("shadowing")  # what waits for processes
         self._keeping: deque[Future[None]] = deque(maxlen=8)  # rounds that go on record
+        self._noted: dict[str, str] = {}  # product: id of the bundle that the audit list knows of
 
     def connect(self, daemon: Daemon, stack: ExitStack) -> None:
         """To the inspection and publishing threads, which do not run yet; `stack` closes it."""
@@ -73,6 +74,9 @@ class Beside:
         bundle = None if active.inspector is None else active.inspector.bundle
         patches = {camera.name: camera.patch for camera in station.pictures}
         self.monitor.follow(station.monitor, patches, bundle, active.engine)
+        if bundle is not None and self._noted.get(active.product) != bundle.manifest.id:
+            self._noted[active.product] = bundle.manifest.id
+            self.records.submit(self._note_in_use, active.product, bundle.manifest.id)
         self._shadowing.submit(self._follow_candidate, station, active)
 
     def note_config(
@@ -100,6 +104,12 @@ class Beside:
             note_config(Path(station.path), station.state_path, changed, who, reason)
         except (EdgeAdError, OSError) as error:
             self._tell("error", f"audit: a change of the station file is not on record: {error}")
+
+    def _note_in_use(self, product: str, bundle: str) -> None:
+        try:
+            note_in_use(self._state, product, bundle)
+        except EdgeAdError as error:
+            self._tell("error", f"audit: that {product} is judged by {bundle} is not on record: {error}")
 
     def _follow_candidate(self, station: Station, active: Active) -> None:
         try:

@@ -18,13 +18,14 @@ from edge_ad.durable import write_durably
 from edge_ad.evidence.entry import (
     DIRECTORY,
     KINDS,
-    LOST,
     NEAR,
     RECORD,
     REJECTS,
     SAMPLE,
     entry_name,
     entry_number,
+    product_directories,
+    unreadable,
 )
 
 MEGABYTE = 1_000_000
@@ -71,16 +72,26 @@ class Archive:
         """What all kinds take, bytes."""
         return sum(self.sizes.values())
 
-    def open(self) -> None:
-        """Count what is there, and remove what an earlier daemon left half done. Raises OSError."""
+    def open(self) -> list[str]:
+        """Count what is there, and remove what an earlier daemon left half done; returns a line for each
+        directory that it may not read, as one that a person copied there: it is neither counted nor
+        removed. Raises OSError."""
         self.root.mkdir(parents=True, exist_ok=True)
         held: dict[str, list[_Held]] = {kind: [] for kind in KINDS}
-        for product in self.root.iterdir():
-            # The root of a disk of its own has a directory that only root may read.
-            for path in () if product.name == LOST or not product.is_dir() else product.iterdir():
+        foreign: list[str] = []
+        for product in product_directories(self.root):
+            try:
+                paths = list(product.iterdir())
+            except PermissionError as error:
+                foreign.append(unreadable(product, error))
+                continue
+            for path in paths:
                 number = entry_number(path)
                 if number is not None and path.is_dir():
-                    held[_kind(path)].append(_Held(number, path, _size(path)))
+                    try:
+                        held[_kind(path)].append(_Held(number, path, _size(path)))
+                    except PermissionError as error:
+                        foreign.append(unreadable(path, error))
                 elif path.name.startswith((NEW, OLD)):
                     shutil.rmtree(path)
         for kind, those in held.items():
@@ -88,6 +99,7 @@ class Archive:
             self.sizes[kind] = sum(one.size for one in those)
         numbers = [one.number for those in held.values() for one in those]
         self._next = 1 + max((self._last(), *numbers))
+        return foreign
 
     def _last(self) -> int:
         """The last number that an earlier daemon gave, though its entry be gone; 0: none is known."""

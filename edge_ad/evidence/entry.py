@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -91,10 +91,17 @@ def read_entries(state: Path, product: str) -> tuple[list[Entry], list[str]]:
     The daemon may write and remove entries meanwhile: what is gone when it is looked at was none.
     """
     entries, damaged = [], []
-    for path in _directories(state / DIRECTORY / product):
+    directory = state / DIRECTORY / product
+    try:
+        paths = [path for path in directory.iterdir() if entry_number(path) is not None]
+    except (FileNotFoundError, NotADirectoryError):
+        paths = []
+    except PermissionError as error:
+        paths, damaged = [], [unreadable(directory, error)]
+    for path in paths:
         try:
             data = (path / RECORD).read_bytes()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
             damaged.append(f"{path / RECORD}: cannot be read ({error.strerror})")
@@ -140,9 +147,15 @@ def find_entries(
     return list(found.values())
 
 
-def _directories(directory: Path) -> Iterator[Path]:
+def product_directories(root: Path) -> list[Path]:
+    """Those below STATE/evidence, by name. Raises OSError where that cannot be read."""
     try:
-        paths = list(directory.iterdir())
+        found = sorted(path for path in root.iterdir() if path.is_dir())
     except (FileNotFoundError, NotADirectoryError):
-        return
-    yield from (path for path in paths if entry_number(path) is not None and path.is_dir())
+        return []
+    return [path for path in found if path.name != LOST]
+
+
+def unreadable(path: Path, error: OSError) -> str:
+    """What to say of a directory of entries that this user may not read."""
+    return f"{path}: is left out, it cannot be read ({error.strerror}); give the right to read it"

@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from edge_ad.errors import ConfigError
-from edge_ad.evidence.entry import DIRECTORY, LOST, Entry, read_entries
+from edge_ad.evidence.entry import DIRECTORY, Entry, product_directories, read_entries
 from edge_ad.evidence.score_file import SCHEMA, Row, day_of
 from edge_ad.evidence.score_log import day_files
 
@@ -133,20 +133,13 @@ def _matching(rows: list[Row], query: Query) -> list[Row]:
 
 
 def _entries(state: Path, query: Query, tell: Callable[[str], None]) -> Iterator[Entry]:
-    products = [query.product] if query.product else _products(state)
+    directories = product_directories(state / DIRECTORY)
+    products = [query.product] if query.product else [path.name for path in directories]
     for product in products:
         entries, damaged = read_entries(state, product)
         for line in damaged:
             tell(line)
         yield from entries
-
-
-def _products(state: Path) -> list[str]:
-    try:
-        found = sorted(path.name for path in (state / DIRECTORY).iterdir() if path.is_dir())
-        return [name for name in found if name != LOST]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
 
 
 def _row(entry: Entry) -> Row:

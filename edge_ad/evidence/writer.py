@@ -133,7 +133,8 @@ class EvidenceWriter(Keeper[_Case]):
 
     def _open(self) -> None:
         if not self._opened:
-            self.archive.open()
+            for line in self.archive.open():
+                self._tell("warning", f"evidence: {line}")
             self._opened = True
 
     def _keep(self, case: _Case) -> None:

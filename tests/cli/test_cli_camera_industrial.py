@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from industrial_cameras import BASLER, GENICAM, camera_of, fake_gige
@@ -108,6 +109,17 @@ def test_tune_shows_what_the_camera_sees(tmp_path: Path) -> None:
     )
     shown = run("tune", "-c", str(config), "--camera", "top.a", "--roi", "0", "0", "20", "20")
     assert "top: 6 frames" in shown  # its end
+
+
+def test_tune_says_why_there_is_no_picture(tmp_path: Path) -> None:
+    """A camera of which every frame is faulty: what a person sees is why."""
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    shown = run("tune", "--uri", f"folder://{tmp_path}?loop=1", "--frames", "3")
+    assert "3 frames" in shown and "3 faulty" in shown
+    assert "unreadable: " in shown and "not a PNG" in shown and "no picture yet" in shown
+    cv2.imwrite(str(tmp_path / "b.png"), np.full((48, 64), 128, np.uint8))
+    shown = run("tune", "--uri", f"folder://{tmp_path}?loop=1", "--frames", "4")
+    assert "2 faulty" in shown and "unreadable: " in shown and "saturated" in shown
 
 
 @pytest.mark.parametrize(

@@ -13,13 +13,17 @@ from daemon_line import BLACK, Line, good, wait_for
 from tiny_bundle import make_bundle
 from tiny_station import ENTRY
 
-from edge_ad.audit import read_events
+from edge_ad.audit import Event, read_events
 from edge_ad.config import parse_station
 from edge_ad.daemon.challenge import FILE
 from edge_ad.errors import ConfigError, DeliveryError
 from edge_ad.evidence.find import Query, find_parts
 
 HOUR_NS = 3_600_000_000_000
+
+
+def on_record(state: Path) -> list[Event]:
+    return [event for event in read_events(state)[0] if event.what.startswith("challenge")]
 
 
 def challenge(line: Line) -> dict[str, Any]:
@@ -49,11 +53,11 @@ def test_a_round_that_passes_is_on_record_and_no_yield(tmp_path: Path) -> None:
         assert line.metric("edge_ad_challenge_parts_total", verdict="REJECT") == 2
         assert line.metric("edge_ad_challenges_total", result="passed") == 1
         assert line.metric("edge_ad_rejects_alarm", kind="row") == 0
-        wait_for(lambda: len(read_events(tmp_path / "s")[0]) == 1)
+        wait_for(lambda: len(on_record(tmp_path / "s")) == 1)
         assert line.metric("edge_ad_challenge_age_seconds") < 60  # type: ignore[operator]
     kept = list(find_parts(tmp_path / "s", Query(), lambda line: pytest.fail(line)))
     assert [bool(one.row.challenge) for one in kept] == [False, False, True, True, True, True, False]
-    (event,) = read_events(tmp_path / "s")[0]
+    (event,) = on_record(tmp_path / "s")
     assert (event.what, event.who) == ("challenge passed", "ana")
     assert "P3 REJECT: REJECT score" in event.detail["parts"]
 
@@ -250,7 +254,7 @@ def test_an_override_ends_by_itself_and_is_on_record(tmp_path: Path) -> None:
     with Line(tmp_path / "s", options=options) as line:  # it ended with the daemon
         line.feed(good(3))
         assert line.verdicts(1) == ["FAULT challenge"]
-    events = read_events(tmp_path / "s")[0]
+    events = on_record(tmp_path / "s")
     assert [(event.what, event.who, event.reason) for event in events] == [
         ("challenge override", "ana", "night shift")
     ] * 3
@@ -273,7 +277,7 @@ def test_a_round_ends_unproved_with_the_bundle_by_command_and_at_a_stop(tmp_path
         begin(line, "PASS")
         assert line.control.request("challenge_cancel")["challenge"]["why"] == "by command"
         begin(line, "PASS")
-    events = [event for event in read_events(tmp_path / "s")[0] if event.what.startswith("challenge")]
+    events = on_record(tmp_path / "s")
     assert [event.reason for event in events] == [
         "another bundle or engine is in use", "by command", "the daemon stopped",
     ]  # fmt: skip

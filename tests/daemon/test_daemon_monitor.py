@@ -12,11 +12,15 @@ from daemon_line import BLACK, Line, good, wait_for
 from tiny_bundle import HEIGHT, WIDTH, make_bundle
 from tiny_station import write_station
 
-from edge_ad.audit import read_events
+from edge_ad.audit import Event, read_events
 from edge_ad.config import load_station
 from edge_ad.frame import Image
 
 QUICK = {"monitor": {"sample_ms": 10.0, "rejects_in_row": 4, "reject_window": 10}}
+
+
+def on_record(state: Path, what: str) -> list[Event]:
+    return [event for event in read_events(state)[0] if event.what == what]
 
 
 def darker(index: int) -> Image:
@@ -125,12 +129,30 @@ def test_a_reload_changes_what_is_watched_and_is_on_record(tmp_path: Path) -> No
         line.control.request("reload", timeout_s=30, who="ana", reason="noisy")
         assert line.metric("edge_ad_rejects_alarm", kind="row") == 0
         line.control.request("reload", timeout_s=30)
-    wait_for(lambda: len(read_events(station.state_path)[0]) == 2)
-    first, second = read_events(station.state_path)[0]
-    assert (first.what, second.what) == ("config", "config")
+    wait_for(lambda: len(on_record(station.state_path, "config")) == 2)
+    first, second = on_record(station.state_path, "config")
     assert set(first.detail) == {"file", "sha256"}
     assert second.detail["monitor.rejects_in_row"] == "5 -> 50"
     assert (second.who, second.reason) == ("ana", "noisy")
+
+
+def test_a_bundle_that_was_put_in_use_by_hand_is_on_record(tmp_path: Path) -> None:
+    station = write_station(tmp_path, uri="fake://", extra="dark = 0\nbright = 255")
+    names = [make_bundle(station.state_path, product="disc", name=name).name for name in ("b1", "b2")]
+    with Line(station.state_path, options={"product": "disc"}) as line:
+        line.daemon.station = load_station(Path(station.path))
+        wait_for(lambda: len(on_record(station.state_path, "in use")) == 1)
+        line.control.request("reload", timeout_s=30)  # the same
+        current = station.state_path / "bundles" / "disc" / "current"
+        current.unlink()
+        current.symlink_to(names[0])
+        line.control.request("reload", timeout_s=30)
+        wait_for(lambda: len(on_record(station.state_path, "in use")) == 2)
+    found = [(event.product, event.detail) for event in on_record(station.state_path, "in use")]
+    assert found == [
+        ("disc", {"bundle": names[1], "on record": "none"}),
+        ("disc", {"bundle": names[0], "on record": names[1]}),
+    ]
 
 
 def test_a_bundle_that_knows_nothing_of_its_good_parts_is_not_watched(tmp_path: Path) -> None:

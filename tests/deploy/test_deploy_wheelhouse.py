@@ -115,7 +115,7 @@ def test_requirements_have_every_wheel_s_hash(make: ModuleType, tmp_path: Path) 
             ("edge-ad[build,cuda]==0.1.0", b"edge_ad-0.1.0-py3-none-any.whl"),
         ]
     ]
-    assert make.hashed_requirements(tmp_path).splitlines() == expected
+    assert make.hashed_requirements(tmp_path, make.EXTRAS).splitlines() == expected
 
 
 def test_a_wheel_without_binaries_and_a_full_directory_are_refused(
@@ -145,7 +145,7 @@ def test_what_builds_an_engine_is_in_it_and_tensorrt_where_it_was_asked_for(
             (tmp_path / "out" / "tensorrt_cu12-11.4.0-py2.py3-none-any.whl").write_bytes(b"")
 
     monkeypatch.setattr(make, "pycuda_wheel", lambda out: None)
-    monkeypatch.setattr(make, "_run", pip)
+    monkeypatch.setattr(make, "run", pip)
     make.make_wheelhouse(tmp_path / "out", wheel, tensorrt)
     wanted = {"download": f"{tmp_path / 'out' / wheel.name}[build,cuda]"}
     hashed = (tmp_path / "out" / "requirements.txt").read_text()

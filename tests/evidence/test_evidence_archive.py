@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -199,6 +203,56 @@ def test_an_entry_that_does_not_say_its_kind_gives_way_last(tmp_path: Path, reco
     (tmp_path / "evidence" / "disc" / "000001-P1").mkdir(parents=True)
     (tmp_path / "evidence" / "disc" / "000001-P1" / "verdict.json").write_bytes(record)
     assert opened(tmp_path).sizes == {"sample": 0, "near": 0, "rejects": len(record)}
+
+
+@pytest.fixture
+def open_tmp() -> Iterator[Path]:
+    """`tmp_path` is for its owner only."""
+    with tempfile.TemporaryDirectory() as place:
+        Path(place).chmod(0o755)
+        yield Path(place)
+
+
+SOMEBODY = """if os.geteuid() == 0:
+    for path in (state, state / 'evidence', state / 'evidence' / 'disc'):
+        os.chown(path, 54321, 54321)
+    os.setgroups([]); os.setgid(54321); os.setuid(54321)
+"""
+LOOK = """import os, sys
+from pathlib import Path
+from edge_ad.evidence.archive import Archive
+from edge_ad.evidence.find import Query, find_parts
+state = Path(sys.argv[1])
+""" + SOMEBODY + """
+archive = Archive(state)
+print(*archive.open(), sep="\\n")
+print(archive.size)
+list(find_parts(state, Query(), print))
+"""  # fmt: skip
+
+
+def test_a_directory_that_may_not_be_read_is_left_out_and_told(open_tmp: Path) -> None:
+    """Copied there by root, where the service runs as another user."""
+    state = open_tmp / "state"
+    put(opened(state), 100)
+    old, seventh = (state / "evidence" / one for one in ("old", "disc/000007-P7"))
+    for path in (old, seventh):
+        path.mkdir()
+        path.chmod(0)
+    looked = subprocess.run(
+        [sys.executable, "-c", LOOK, str(state)], capture_output=True, text=True, check=True
+    )
+    for path in (old, seventh):
+        path.chmod(0o755)
+    foreign, size, told = looked.stdout.partition("100\n")
+    assert size
+    assert [line.split(":")[0] for line in foreign.splitlines()] == [str(seventh), str(old)]
+    for line in (
+        f"{seventh}/verdict.json: cannot be read (Permission denied)\n",
+        f"{old}: is left out, it cannot be read (Permission denied); give the right to read it\n",
+    ):
+        assert line in told
+    assert "000001" in told  # which is no verdict
 
 
 def test_what_is_nobodys_costs_no_evidence(tmp_path: Path) -> None:

@@ -58,11 +58,8 @@ def packages(build: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> dic
     base = tmp_path_factory.mktemp("packages")
     found = {VERSIONS[0]: _unpack(build.build(base))}
     for version in VERSIONS[1:]:
-        source, wheels = base / f"source-{version}", base / f"wheels-{version}"
-        for part in build.PARTS:
-            (shutil.copytree if (ROOT / part).is_dir() else shutil.copy)(
-                ROOT / part, _parent(source / part)
-            )
+        wheels = base / f"wheels-{version}"
+        source = build.copy_source(base / f"source-{version}")
         for name in ("pyproject.toml", "edge_ad/__init__.py"):
             text = (source / name).read_text()
             assert VERSIONS[0] in text
@@ -78,11 +75,6 @@ def packages(build: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> dic
         pip = next((found[VERSIONS[0]] / "pip").glob("*.whl"))
         found[version] = _unpack(build.assemble(wheels, pip, build.EXTRAS, base))
     return found
-
-
-def _parent(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
 
 
 def _unpack(archive: Path) -> Path:
