@@ -222,6 +222,7 @@ LINE: list[tuple[str, list[Panel]]] = [
                         f"60 * {rate('edge_ad_frames_skipped_total', 'camera')}", "{{camera}} skipped"
                     ),
                     Query(f"60 * {rate('edge_ad_frames_lost_total', 'camera')}", "{{camera}} lost"),
+                    Query(f"60 * {rate('edge_ad_frames_faulty_total', 'camera')}", "{{camera}} faulty"),
                     Query(
                         f"60 * {rate('edge_ad_frames_unmatched_total', 'camera')}",
                         "{{camera}} unmatched",
@@ -336,7 +337,10 @@ LINE: list[tuple[str, list[Panel]]] = [
             Panel(
                 "Evidence",
                 "lines",
-                (Query(own("edge_ad_evidence_bytes"), "{{kind}}"),),
+                (
+                    Query(own("edge_ad_evidence_bytes"), "{{kind}}"),
+                    Query(own("edge_ad_score_log_bytes"), "scores"),
+                ),
                 "bytes",
                 width=6,
             ),

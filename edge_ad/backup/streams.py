@@ -19,8 +19,7 @@ def compressor(out: IO[bytes], name: str) -> IO[bytes]:
         # Pictures are compressed already: more effort gains nothing.
         return cast(IO[bytes], gzip.GzipFile(fileobj=out, mode="wb", compresslevel=1, mtime=0))
     if name.endswith(".tar.zst"):
-        parameters = _zstandard(name)
-        made = parameters.ZstdCompressor(level=3, write_checksum=True)
+        made = _zstandard(name).ZstdCompressor(level=3, write_checksum=True)
         return cast(IO[bytes], made.stream_writer(out, closefd=False))
     raise ConfigError(f"{name}: is no name for a backup; end it in {' or '.join(SUFFIXES)}")
 

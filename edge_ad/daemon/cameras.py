@@ -64,6 +64,7 @@ class CameraFeed:
         self.pictures = tuple(picture.name for picture in camera.pictures)
         self.state = "opening"
         self.frames = 0
+        self.faulty = 0  # frames without a picture: incomplete, damaged, of another pixel format
         self.empty = 0  # frames without a part
         self.timing = timing
         self.reconnects = 0
@@ -146,6 +147,7 @@ class CameraFeed:
             "frames": self.frames,
             "skipped": self.skipped,
             "unmatched": self.unmatched,
+            "faulty": self.faulty,
             "empty": self.empty,
             "lost": self.lost,
             "reconnects": self.reconnects,
@@ -267,7 +269,9 @@ class CameraFeed:
         self.frames += 1
         self.last_frame_ns = self._clock()
         self.last_frame_wall_ns = self._wall()
-        if frame.image is not None:
+        if frame.image is None:
+            self.faulty += 1
+        else:
             height, width = frame.image.shape[:2]
             self.size = (width, height, 1 if frame.image.ndim == 2 else frame.image.shape[2])
         if self.state != "up":

@@ -61,6 +61,12 @@ def watch(
     camera(
         "counter", "frames_unmatched", "Frames that came too late for their part.", lambda f: f.unmatched
     )
+    camera(
+        "counter",
+        "frames_faulty",
+        "Frames without a picture: incomplete, damaged, of another pixel format.",
+        lambda f: f.faulty,
+    )
     camera("counter", "frames_empty", "Frames that showed no part.", lambda f: f.empty)
     camera(
         "counter", "frames_lost", "Frames that the camera counted and did not deliver.", lambda f: f.lost
