@@ -21,6 +21,7 @@ from edge_ad.durable import append_line
 from edge_ad.errors import ArtifactError, DeviceError
 
 FILE = "audit.jsonl"
+COPY = "audit-station.toml"  # the station file that is on record last, to tell what changed
 _LONGEST = 65_536  # bytes of a line
 _IN_USE = "in use"
 _ACTIVATIONS = ("calibrate", "activate", "rollback", _IN_USE)

@@ -35,6 +35,15 @@ def sync_directory(path: Path) -> None:
         os.close(handle)
 
 
+def ends_torn(path: Path) -> bool:
+    """Whether a file's last line is not whole; False for what is no file, as a pipe. Raises OSError."""
+    if not path.is_file() or not path.stat().st_size:
+        return False
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) != b"\n"
+
+
 def append_line(handle: int, line: bytes) -> None:
     """Append a whole line to a file that is open for reading and appending. What a full disk or a power
     cut left of the one before ends there. Raises OSError."""

@@ -256,6 +256,7 @@ install_or_upgrade() { # COMMAND
     [ -n "$old" ] || make_accounts "$version"
     check_stations
     [ -z "$old" ] || make_accounts "$version"
+    find_running # once more: all this took minutes
     switch_to "$version"
     remove_old_releases
 }

@@ -77,7 +77,7 @@ class _Unpacked:
             return
         check_name(name)
         path = self._path(name)
-        free = shutil.disk_usage(next(iter(self.places.values()))).free
+        free = shutil.disk_usage(self.places[name.partition("/")[0]]).free
         if member.size + _RESERVE > free:
             raise DeviceError(
                 f"{path.parent}: {name} takes {member.size} bytes, {free} are free; free some space"

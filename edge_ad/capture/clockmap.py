@@ -13,6 +13,8 @@ BLOCK_NS = 1_000_000_000  # the smallest delay of each second
 BLOCKS = 60  # are kept
 MOST_DRIFT = 1e-3  # of a quartz, and far more
 JUMP_NS = 1_000_000_000  # a stamp so far off is of a clock that was set anew
+# A drift that was seen for less is jitter; over a longer pause than that nothing is known of the clocks.
+SOUND_NS = 10_000_000_000
 
 
 class ClockMap:
@@ -34,10 +36,13 @@ class ClockMap:
         camera = self._camera_ns(ticks)
         if self._blocks:
             away = arrival_ns - camera - self._line(camera)
-            if away < -JUMP_NS or camera < self._blocks[-1][0] - JUMP_NS:
+            last = self._blocks[-1][0]
+            if away < -JUMP_NS or camera < last - JUMP_NS:
                 self._blocks.clear()
                 self._origin = ticks
                 camera = 0
+            elif camera - last > max(SOUND_NS, last - self._blocks[0][0]):
+                self._blocks.clear()
         self._learn(camera, arrival_ns - camera)
         return min(latest, camera + int(self._line(camera)) - self._delay_ns)
 
@@ -55,7 +60,7 @@ class ClockMap:
         else:
             return
         half = len(blocks) // 2
-        if half:
+        if blocks[-1][0] - blocks[0][0] >= SOUND_NS:
             early = min(list(blocks)[:half], key=lambda block: block[1])
             late = min(list(blocks)[half:], key=lambda block: block[1])
             slope = (late[1] - early[1]) / max(1, late[0] - early[0])

@@ -24,6 +24,7 @@ from edge_ad.capture.source import Clock, Stamper
 from edge_ad.config import Camera
 from edge_ad.errors import CaptureError, ConfigError
 from edge_ad.frame import Frame
+from edge_ad.redact import redact
 from edge_ad.verdict import Reason
 
 _STOP_S = 5.0  # how long a pipeline may take to let go of its camera
@@ -214,7 +215,7 @@ class GStreamerSource:
             self._changed.notify_all()
 
     def _error(self, text: str) -> CaptureError:
-        return CaptureError(_redact(f"{self._where}: {text}"))
+        return CaptureError(redact(f"{self._where}: {text}"))
 
 
 def _is_live(description: str) -> bool:
@@ -228,9 +229,3 @@ def _is_live(description: str) -> bool:
         return pipeline.live
     finally:
         pipeline.close()
-
-
-def _redact(text: str) -> str:
-    """A password must not reach a log."""
-    text = re.sub(r"//[^/@\s]*@", "//***@", text)
-    return re.sub(r"\b(user-pw|passw\w*)\s*=\s*(\"[^\"]*\"|'[^']*'|[^\s!]+)", r"\1=***", text)

@@ -3,7 +3,8 @@
 Where every part counts - the line triggers the camera, or `overflow = "wait"` - every frame is kept
 until it is read; what finds no buffer shows as a gap in the camera's block ids. Else the newest frame
 counts. A frame that arrived incomplete is a frame with a fault, never a picture. The time without a
-frame is measured here: libraries were seen to notice a camera that stopped only after 5 s, or never.
+frame is measured here: libraries were seen to notice a camera that stopped only after 5 s, or never. Of
+a camera that the line triggers silence says nothing: it is lost when it does not answer any more.
 """
 
 from __future__ import annotations
@@ -30,13 +31,14 @@ from edge_ad.verdict import Reason
 
 _STOP_S = 5.0  # how long `open` waits until a camera before is let go of
 _SPARE = 4  # buffers that are being filled, or read
+_STUCK_S = 5.0  # a library that does not return for so long hangs
 _POLL_S = 0.05  # how long it takes at most to notice a `close`
 LAST_BLOCK = 65535  # of GigE Vision 1, which begins at 1 again; others never come to where they wrap
 
 
 class IndustrialSource:
     """A camera that runs free or is triggered by the line. `open`, `read` and `close` as in `Source`.
-    `lost` counts frames that the camera sent and that did not arrive."""
+    `lost` counts frames that the camera sent and that did not arrive; `patient`: no part, no frame."""
 
     live = True
     counts_triggers = True
@@ -56,7 +58,9 @@ class IndustrialSource:
         self._newest = 0 if every else max(1, len(camera.shots))
         self._most = self._newest or self.settings.buffers
         self._max_pixels = camera.max_megapixels * 1e6
+        self.patient = bool(self.settings.trigger) and not self.settings.asked
         self._silence_s = camera.stale_ms / 1000
+        self._beat_ns = 0  # when the thread that fetches came by
         self._stamper = Stamper(camera.name, clock)
         self._changed = threading.Condition()
         self._waiting: deque[tuple[Picture, int]] = deque()
@@ -90,6 +94,7 @@ class IndustrialSource:
         with self._changed:
             self._session += 1
             self._open, self._over, self._silent, self._number = True, "", False, None
+            self._beat_ns = self._stamper.clock()
             self._counter = Unwrapped(1, LAST_BLOCK)
             session = self._session
         with self._using:
@@ -125,9 +130,10 @@ class IndustrialSource:
         try:
             while self._wanted(session):
                 if not self._newest and not self._room(session):
+                    self._beat_ns = self._stamper.clock()
                     continue
                 picture = connection.pull(_POLL_S)
-                now = self._stamper.clock()
+                now = self._beat_ns = self._stamper.clock()
                 if picture is not None:
                     self._keep(picture, now, session)
                 elif over := connection.problem():
@@ -183,12 +189,17 @@ class IndustrialSource:
 
     def read(self) -> Frame | None:
         """The next frame; None after `close`. Raises CaptureError when the camera is lost, or silent for
-        `stale_ms`."""
+        `stale_ms` where the line does not trigger it."""
         return self._next(self._silence_s)
 
     def _next(self, wait_s: float) -> Frame | None:
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._over or not self._open, wait_s)
+            while not self._changed.wait_for(
+                lambda: self._waiting or self._over or not self._open, wait_s
+            ):
+                stuck = (self._stamper.clock() - self._beat_ns) / 1e9 > max(_STUCK_S, wait_s)
+                if stuck or not self.patient:
+                    break
             if not self._open:
                 return None
             if not self._waiting:

@@ -12,7 +12,6 @@ silent one is noticed by this module's clock.
 from __future__ import annotations
 
 import os
-import re
 import threading
 import time
 from collections import deque
@@ -28,6 +27,7 @@ from edge_ad.capture.source import Clock, Pacer, Stamper, Uri, parse_uri
 from edge_ad.config import Camera
 from edge_ad.errors import CaptureError
 from edge_ad.frame import Frame
+from edge_ad.redact import redact
 from edge_ad.verdict import Reason
 
 Opener = Callable[[], Any]  # -> cv2.VideoCapture
@@ -58,7 +58,7 @@ class LiveSource:
         pixel_format = camera.pixel_format if v4l2 else decoded_format(camera.pixel_format)
         self._rule = pixel_rule(pixel_format, camera.bit_depth)
         self.pixel_rule_name = self._rule.name
-        self._where = _redact(camera.uri)
+        self._where = redact(camera.uri)
         uri = parse_uri(camera, {"width": 0, "height": 0, "fps": 0.0}) if v4l2 else None
         self._open_capture = opener or (lambda: _open_live(camera, uri))
         self._max_pixels = camera.max_megapixels * 1e6
@@ -260,8 +260,3 @@ def _width(capture: Any) -> int:
 
 def _height(capture: Any) -> int:
     return int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
-
-
-def _redact(uri: str) -> str:
-    """A password must not reach a log."""
-    return re.sub(r"//[^/@]*@", "//***@", uri)

@@ -49,13 +49,8 @@ class Plausible:
     def _doubt(self, image: Image) -> tuple[Reason, str]:
         rows, columns = image.shape[:2]
         thin = image[:: max(1, rows // _GRID), :: max(1, columns // _GRID)]
-        if self._frozen and self._repeats(image, thin) >= self._frozen:
-            return (
-                Reason.FROZEN,
-                f"{self._repeated} times the picture of before, bit for bit; start the camera again, or "
-                "set camera.frozen = 0 if its scene is without any noise",
-            )
-        enough = _NEARLY_ALL * thin.size
+        repeated = self._repeats(image, thin) if self._frozen else 0
+        enough = _NEARLY_ALL * thin.size  # what is clipped repeats itself
         if np.count_nonzero(thin < self._dark) >= enough:
             return (
                 Reason.DARK,
@@ -67,6 +62,12 @@ class Plausible:
                 Reason.SATURATED,
                 f"99 % of it is above grey value {self._bright}: look at exposure and gain, or set "
                 "camera.bright higher",
+            )
+        if self._frozen and repeated >= self._frozen:
+            return (
+                Reason.FROZEN,
+                f"{repeated} times the picture of before, bit for bit; start the camera again, or "
+                "set camera.frozen = 0 if its scene is without any noise",
             )
         return Reason.NONE, ""
 
@@ -88,5 +89,5 @@ def make_plausible(camera: Camera, live: bool) -> Plausible:
     frozen = camera.frozen
     if frozen == "auto":
         encoded = uri_scheme(camera) in _ENCODED or "rtspsrc" in camera.uri
-        frozen = 1 if live and not encoded else 0
+        frozen = 1 if (live or camera.industrial) and not encoded else 0
     return Plausible(camera.dark, camera.bright, frozen)

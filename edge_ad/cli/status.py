@@ -25,7 +25,7 @@ def command(config: Path, json_to: str | None) -> None:
     stop = ", asks for a LINE STOP" if answer.get("line_stop") else ""
     click.echo(f"{answer['station']}: {answer['state']}{stop}, pid {answer['pid']}")
     if answer.get("why"):
-        click.echo(f"no engine {answer['why']}")
+        click.echo(f"FAILED   {answer['why']}")
     bundle = (answer.get("bundle") or "none yet")[:12]
     engine = f", {answer['engine']}" if answer.get("engine") else ""
     click.echo(f"product  {answer['product']}, bundle {bundle}{engine}")
@@ -37,8 +37,12 @@ def command(config: Path, json_to: str | None) -> None:
         passes = f"; by override parts pass for {left / 60:.0f} min" if left else ""
         click.echo(f"a CHALLENGE with known parts is due: 'edge-ad challenge'{passes}")
     for name, camera in answer["cameras"].items():
-        lost = f", lost {camera['lost']} times" if camera["lost"] else ""
-        click.echo(f"camera   {name}: {camera['state']}, {camera['frames']} frames{lost}")
+        counted = {
+            "{} of them faulty": camera["faulty"], "{} more did not arrive": camera["lost"],
+            "opened anew {} times": camera["reconnects"],
+        }  # fmt: skip
+        told = "".join(f", {text.format(count)}" for text, count in counted.items() if count)
+        click.echo(f"camera   {name}: {camera['state']}, {camera['frames']} frames{told}")
     for name, consumer in answer.get("verdicts", {}).get("consumers", {}).items():
         waiting = f", {consumer['depth']} not acknowledged" if consumer["depth"] else ""
         click.echo(f"consumer {name}: {consumer['state']}{waiting}")

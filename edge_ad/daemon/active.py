@@ -56,7 +56,8 @@ class PartInspector(Protocol):
 class Active:
     """What parts are judged by, swapped as one: the inspector (None without a bundle), the product.
     `known`: the station has such a product; `since_ns`: parts triggered earlier are another's; `order`:
-    of the announcement of a product that it follows, see `InspectionLoop.announced`."""
+    of the announcement of a product that it follows, see `InspectionLoop.announced`; `why`: its bundle
+    could not be loaded, which is tried again."""
 
     def __init__(
         self,
@@ -66,7 +67,9 @@ class Active:
         known: bool = True,
         since_ns: int = 0,
         order: int = 0,
+        why: str = "",
     ) -> None:
+        self.why = why
         self.inspector = inspector
         self.product = product
         self.known = known

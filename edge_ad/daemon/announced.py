@@ -55,6 +55,7 @@ class TriggeredLane(Lane):
         self.place = self.first = 0  # among the lanes; of its pictures in a part
         self.requests: deque[Asked] = deque(maxlen=limit)
         self.early: deque[Frame] = deque()  # frames whose trigger may still come
+        self.missed_parts = 0  # parts in a row that it had no picture of
 
     @property
     def silent_for_now(self) -> bool:

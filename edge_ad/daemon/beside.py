@@ -9,14 +9,15 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_ad.audit import note_config, note_in_use
+from edge_ad.audit import COPY, note_config, note_in_use
 from edge_ad.bundle import candidate_path
-from edge_ad.config import Station
+from edge_ad.config import Station, load_station
 from edge_ad.daemon.active import Active
 from edge_ad.daemon.challenge import Challenges, Round, keep
-from edge_ad.daemon.loading import check_candidate
+from edge_ad.daemon.loading import changed_keys, check_candidate
 from edge_ad.daemon.readings import watch_challenges, watch_monitor, watch_shadow
 from edge_ad.daemon.worker import Worker
+from edge_ad.durable import write_durably
 from edge_ad.errors import EdgeAdError
 from edge_ad.monitor.watch import Watch
 from edge_ad.shadow.beside import Shadow
@@ -61,7 +62,7 @@ class Beside:
         watch_monitor(daemon.metrics, self.monitor)
         watch_challenges(daemon.metrics, self.challenges)
         watch_shadow(daemon.metrics, self.shadow)
-        self.note_config(daemon.station, {})
+        self.note_config(daemon.station)
         self.monitor.start()
         stack.callback(self.monitor.close)
         stack.callback(self.shadow.close)
@@ -80,10 +81,14 @@ class Beside:
         self._shadowing.submit(self._follow_candidate, station, active)
 
     def note_config(
-        self, station: Station, changed: Mapping[str, str], who: str = "", reason: str = ""
+        self,
+        station: Station,
+        changed: Mapping[str, str] | None = None,
+        who: str = "",
+        reason: str = "",
     ) -> None:
-        """Have the audit list say that the station file is another one than it knows, and what differs
-        from before where that is known. Returns at once."""
+        """Have the audit list say that the station file is another one than it knows, and what differs;
+        None: find out, by the copy of the last one. Returns at once."""
         if station.path:
             self.records.submit(self._note_config, station, changed, who, reason)
 
@@ -99,9 +104,15 @@ class Beside:
     def _keep(self, one: Round) -> None:
         keep(self.challenges, one, self._state, self._tell)
 
-    def _note_config(self, station: Station, changed: Mapping[str, str], who: str, reason: str) -> None:
+    def _note_config(
+        self, station: Station, changed: Mapping[str, str] | None, who: str, reason: str
+    ) -> None:
+        state, file = station.state_path, Path(station.path)
         try:
-            note_config(Path(station.path), station.state_path, changed, who, reason)
+            if changed is None:
+                changed = _since(state / COPY, station)
+            note_config(file, state, changed, who, reason)
+            write_durably(state / COPY, file.read_bytes())
         except (EdgeAdError, OSError) as error:
             self._tell("error", f"audit: a change of the station file is not on record: {error}")
 
@@ -119,3 +130,11 @@ class Beside:
             self.shadow.follow(active.product, active.judge[1:], candidate)
         except (EdgeAdError, OSError, RuntimeError) as error:  # no process or thread to be had
             self.shadow.refuse(str(error))
+
+
+def _since(copy: Path, station: Station) -> dict[str, str]:
+    """The keys that differ from the last station file; none where there is no copy that can be read."""
+    try:
+        return changed_keys(load_station(copy), station)
+    except (EdgeAdError, OSError):
+        return {}

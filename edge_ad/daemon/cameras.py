@@ -7,6 +7,7 @@ thread is abandoned (what it may still deliver is dropped) and another one opens
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 from collections.abc import Callable
@@ -24,9 +25,11 @@ from edge_ad.daemon.timing import TriggerTime
 from edge_ad.daemon.triggered import TriggeredParts
 from edge_ad.errors import CaptureError, EdgeAdError
 from edge_ad.frame import Frame
+from edge_ad.verdict import Reason
 
 BACKOFF_S = (0.5, 10.0)
 OPEN_LIMIT_S = 15.0  # an `open` may take this long before it counts as stuck
+MOST_MISSED = 3  # announced parts in a row without a picture: a camera that answers may still be stuck
 MAX_STUCK = 8  # abandoned threads of one camera that may exist before no further one is started
 
 Clock = Callable[[], int]
@@ -39,8 +42,7 @@ class CameraFeed:
     `make` builds a source that is not opened yet. `tell` takes one line per event and must not block.
     `dealer` is there for a camera that takes several pictures of a part, `presence` where its frames
     tell whether there is one, `timing` where the line triggers it, `plausible` refuses what cannot be a
-    picture of a part. With announced parts it is asked for
-    its pictures, where it can be.
+    picture of a part. With announced parts it is asked for its pictures, where it can be.
     `state` is "opening", "up", "lost" or "ended".
     """
 
@@ -86,6 +88,7 @@ class CameraFeed:
         self._plausible = plausible
         self._delay_s = backoff_s[0]
         self._opening = 0
+        self._hung_ns = 0  # since when frames without a part have repeated themselves
         self._turn = 0  # of the thread that is in charge; older ones are abandoned
         self._waiting: tuple[int, float] | None = None  # since when (ns) in the source, limit (s)
         self._retry_ns: int | None = None  # when to start the next thread after a stuck one
@@ -160,17 +163,28 @@ class CameraFeed:
         """Notice a stuck source and start over; called a few times per `stale_ms`."""
         now = self._clock()
         waiting = self._waiting
-        if self._retry_ns is None and waiting is not None and (now - waiting[0]) / 1e9 > waiting[1]:
-            self._turn += 1
-            self._waiting = None
-            self._lost(f"no frame for {waiting[1]:g} s and the source does not return")
-            self._close_source()
-            self._retry_ns = now + int(self._next_delay() * 1e9)
+        if self._retry_ns is None and waiting is not None:
+            if (now - waiting[0]) / 1e9 > waiting[1]:
+                self._give_up(f"no frame for {waiting[1]:g} s and the source does not return")
+            elif waiting[1] == math.inf and self._missed() >= MOST_MISSED:
+                self._give_up(f"no frame of {MOST_MISSED} parts in a row; check cable and trigger")
         if self._retry_ns is not None and now >= self._retry_ns and not self._stop.is_set():
             self._threads = [thread for thread in self._threads if thread.is_alive()]
             if len(self._threads) < MAX_STUCK:
                 self._retry_ns = None
                 self._start_thread()
+
+    def _missed(self) -> int:
+        """Announced parts in a row of which no picture came."""
+        return self._lane.missed_parts if isinstance(self._lane, TriggeredLane) else 0
+
+    def _give_up(self, why: str) -> None:
+        """Leave the thread to itself, and start over."""
+        self._turn += 1
+        self._waiting = None
+        self._lost(why)
+        self._close_source()
+        self._retry_ns = self._clock() + int(self._next_delay() * 1e9)
 
     def _start_thread(self) -> None:
         self._turn += 1
@@ -223,6 +237,9 @@ class CameraFeed:
                 self.timing.opened(getattr(source, "tick_ns", 0.0))
             self._go.wait()
             lane, parts = self._lane, self._parts
+            if getattr(source, "patient", False):  # it may be long until a part comes
+                stale_s = math.inf
+                self._up()
             if isinstance(parts, TriggeredParts) and isinstance(lane, TriggeredLane):
                 parts.set_down(lane, False)
                 if lane.asked:
@@ -269,6 +286,7 @@ class CameraFeed:
         self.frames += 1
         self.last_frame_ns = self._clock()
         self.last_frame_wall_ns = self._wall()
+        self._delay_s = self._backoff_s[0]
         if frame.image is None:
             self.faulty += 1
         else:
@@ -282,11 +300,12 @@ class CameraFeed:
         return frame if self._plausible is None else self._plausible.check(frame)
 
     def _hand_over(self, frame: Frame) -> None:
-        presence = self._presence
-        if presence is not None and frame.image is not None and not presence.begins(frame.image):
-            self.empty += 1
-            return
+        presence, image = self._presence, frame.image
         frame = self._checked(frame)
+        if presence is not None and image is not None and not presence.begins(image):
+            self.empty += 1
+            self._watch_hung(frame)
+            return
         if self._dealer is None:
             self._parts.put(self._lane, frame, self._opening)
             return
@@ -295,6 +314,18 @@ class CameraFeed:
         if self._dealer.left_out == MOST_LEFT_OUT:  # said once, not for every frame
             self._tell("warning", too_close(self.name, self._parts.join_ns))
 
+    def _watch_hung(self, frame: Frame) -> None:
+        """Raise CaptureError for a camera that repeats a frame without a part for `stale_ms`: no part
+        would ever be seen, and nobody told."""
+        if frame.fault != Reason.FROZEN.value:
+            self._hung_ns = 0
+            return
+        now = self._clock()
+        self._hung_ns = self._hung_ns or now
+        if now - self._hung_ns > self._camera.stale_ms * 1e6:
+            self._hung_ns = 0
+            raise CaptureError(frame.detail)
+
     def _up(self) -> None:
         if self._opening > 1 or self.state == "lost":
             self.reconnects += 1
@@ -302,7 +333,6 @@ class CameraFeed:
         else:
             self._tell("info", f"camera {self.name}: up, {self.pixel_rule}")
         self.state = "up"
-        self._delay_s = self._backoff_s[0]
 
     def _failed(self, turn: int, why: str) -> None:
         if self._in_charge(turn):

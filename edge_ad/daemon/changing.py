@@ -84,10 +84,11 @@ class Changes:
 
     def supervise(self) -> None:
         """Try again, after a pause, where no engine could be opened. Main thread."""
-        inspector = self._daemon.loop.active.inspector
-        waited = time.monotonic() >= self._retry_at
-        if isinstance(inspector, Failed) and waited and not self.rebuilding:
-            self._submit(inspector, inspector.why)
+        active = self._daemon.loop.active
+        inspector = active.inspector
+        why = inspector.why if isinstance(inspector, Failed) else active.why
+        if why and time.monotonic() >= self._retry_at and not self.rebuilding:
+            self._submit(inspector, why)
 
     def end(self) -> None:
         """Begin nothing more."""
@@ -97,7 +98,7 @@ class Changes:
         """Let go of the other products; after `end`."""
         self._stock.clear()
 
-    def _submit(self, failing: PartInspector, why: str) -> None:
+    def _submit(self, failing: PartInspector | None, why: str) -> None:
         self.rebuilding = True
         self._worker.submit(self._rebuild, failing, why)
 
@@ -124,7 +125,7 @@ class Changes:
         try:
             if not daemon.station.path:
                 raise ConfigError("the configuration is not from a file; restart to change it")
-            station = self._read_again()
+            station, named = self._read_again()
             check_reloadable(daemon.station, station)
             before = daemon.loop.active
             product, known = station.product, True
@@ -149,7 +150,7 @@ class Changes:
             old.close()
         self._stock.clear()
         self.fill_stock()
-        before_station, daemon.station = daemon.station, station
+        before_station, daemon.station, self._named = daemon.station, station, named
         daemon.beside.note_config(station, changed_keys(before_station, station), who, reason)
         if isinstance(daemon.parts, PartQueue):
             daemon.parts.join_ns = int(station.join_ms * 1e6)
@@ -159,15 +160,15 @@ class Changes:
         log.info("reloaded: product %s, bundle %s", product, active.bundle[:12] or "none")
         return {"state": daemon.state, "product": product, "bundle": active.bundle}
 
-    def _read_again(self) -> Station:
+    def _read_again(self) -> tuple[Station, str]:
         """The station file, still making what was announced last unless the file names another product
-        than before."""
+        than before; and the product that it names."""
         own = self._daemon.station
         station = load_station(own.path)
-        named, self._named = self._named, station.product
-        if station.product == named and own.product in station.known_products:
-            return with_product(station, own.product)
-        return station
+        named = station.product
+        if named == self._named and own.product in station.known_products:
+            return with_product(station, own.product), named
+        return station, named
 
     def _change(self, product: str, now_ns: int, order: int) -> Answer:
         daemon = self._daemon
@@ -197,13 +198,13 @@ class Changes:
             )
         return {"state": daemon.state, "product": product, "bundle": active.bundle}
 
-    def _rebuild(self, failing: PartInspector, why: str) -> None:
+    def _rebuild(self, failing: PartInspector | None, why: str) -> None:
         daemon = self._daemon
         try:
             active = daemon.loop.active
-            if active.inspector is not failing:
+            if active.inspector is not failing or (failing is None and not active.why):
                 return  # a reload or another product came first
-            if not isinstance(failing, Failed):
+            if failing is not None and not isinstance(failing, Failed):
                 active = self._release(active, failing, why)
             inspector = self._open_anew(daemon.station)
             active = self._same(active, inspector)
@@ -212,9 +213,7 @@ class Changes:
             pause = self._pause_s
             self._retry_at = time.monotonic() + pause
             self._pause_s = min(2 * pause, self._pauses_s[1])
-            self._refused(
-                f"no engine, parts are FAULT engine, tried again in {pause:g} s: {_text(error)}"
-            )
+            self._refused(f"nothing judges, parts are FAULT, tried again in {pause:g} s: {_text(error)}")
             return
         finally:
             self.rebuilding = False

@@ -96,7 +96,7 @@ class Desk:
         if daemon.state != "STARTING":
             inspector = daemon.loop.active.inspector
             answer |= {
-                "why": inspector.why if isinstance(inspector, Failed) else "",
+                "why": inspector.why if isinstance(inspector, Failed) else daemon.loop.active.why,
                 "evidence_dropped": sum(daemon.evidence.dropped.values()),
                 "scores_not_kept": sum(daemon.score_keeper.dropped.values()),
                 "product": daemon.loop.active.product,

@@ -23,6 +23,7 @@ from edge_ad.errors import ArtifactError, ConfigError, DeviceError
 from edge_ad.inspector import Inspector, open_inspector
 from edge_ad.locate.regions import within_reach
 from edge_ad.preprocess.views import ViewGeometry
+from edge_ad.redact import redact
 
 if TYPE_CHECKING:
     from edge_ad.daemon.active import PartInspector
@@ -226,11 +227,11 @@ def check_reloadable(old: Station, new: Station) -> None:
 
 
 def changed_keys(old: Station, new: Station) -> dict[str, str]:
-    """The station file's keys of which the values differ, and how: "old -> new"."""
+    """The station file's keys of which the values differ, and how: "old -> new", without passwords."""
     before, after = (_flat(msgspec.to_builtins(one)) for one in (old, new))
     keys = sorted(set(before) | set(after))
     shown = {key: (before.get(key), after.get(key)) for key in keys if key not in ("path", "product")}
-    return {key: f"{was} -> {now}" for key, (was, now) in shown.items() if was != now}
+    return {key: redact(f"{was} -> {now}") for key, (was, now) in shown.items() if was != now}
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:

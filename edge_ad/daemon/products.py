@@ -42,13 +42,14 @@ class Stock:
                 active = Active(inspector, product, self._feeds, known)
         except Exception as error:  # noqa: BLE001 - its parts are FAULT, which is said
             # What is being made has no bundle that can be used: nothing may pass by the old one.
-            active = Active(None, product, self._feeds)
+            active = Active(None, product, self._feeds, why=str(error) or repr(error))
             self._tell("error", f"product {product}: {error}; its parts are FAULT uncalibrated")
         return active
 
     def put(self, active: Active) -> None:
-        """Keep what judges a product that is not made any more; nothing of one that is not known."""
-        if active.known:
+        """Keep what judges a product that is not made any more; nothing of one that is not known, or
+        could not be loaded."""
+        if active.known and not active.why:
             self._ready[active.product] = active
 
     def clear(self) -> None:

@@ -12,6 +12,7 @@ from queue import Empty, SimpleQueue
 from edge_ad.delivery import wire
 from edge_ad.delivery.outcome import Outcome, messages
 from edge_ad.delivery.scores import ScorePublisher
+from edge_ad.durable import ends_torn
 from edge_ad.errors import DeviceError
 from edge_ad.metrics import Metrics
 from edge_ad.monitor.watch import Watch
@@ -25,14 +26,14 @@ GIVES_WAY_S = 0.002
 class Journal:
     """Appends lines to a file, past every buffer of this process. Raises DeviceError on opening.
 
-    What a full disk took of a line ends there: the next line begins anew.
+    What a full disk, or the daemon's end, left of a line ends there: the next line begins anew.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._torn = False
         try:
             self._handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._torn = ends_torn(path)
         except OSError as error:
             raise DeviceError(
                 f"--journal: {path} cannot be opened ({error.strerror}); give a writable path"

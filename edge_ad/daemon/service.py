@@ -175,10 +175,10 @@ class Daemon:
             return "STARTING"
         if self.loop.collector is not None and self.loop.collector.active:
             return "COLLECTING"
+        if self.loop.active.why or isinstance(self.loop.active.inspector, Failed):
+            return "FAILED"
         if self.loop.active.inspector is None:
             return "LEARNING"
-        if isinstance(self.loop.active.inspector, Failed):
-            return "FAILED"
         return "DEGRADED" if self.loop.active.degraded else "RUNNING"
 
     def status(self) -> Answer:

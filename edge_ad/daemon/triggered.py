@@ -102,7 +102,7 @@ class TriggeredParts:
         """A frame came: it goes to its part, or is counted as unmatched."""
         assert isinstance(lane, TriggeredLane)
         with self._lock:
-            lane.down = False
+            lane.down, lane.missed_parts = False, 0
             if lane.asked:
                 part = None if frame.trigger is None else self._of_number(frame.trigger)
                 if part is None or frame.t_trigger_ns - part.call.t_ns > self._frame_ns:
@@ -121,7 +121,7 @@ class TriggeredParts:
         """Say that nothing is to be expected from the lane now, so that no part waits for it."""
         assert isinstance(lane, TriggeredLane)
         with self._lock:
-            lane.down = down
+            lane.down, lane.missed_parts = down, 0
             if down:
                 lane.requests.clear()
             self._ready.notify()
@@ -294,6 +294,8 @@ class TriggeredParts:
             elif any(lane.silent_for_now for lane in missing):
                 part.spoil(Reason.NO_FRAME, f"camera {names}: does not deliver")
             else:
+                for lane in missing:
+                    lane.missed_parts += 1
                 limit = f"{self._frame_ns / 1e6:g} ms after its trigger"
                 part.spoil(Reason.NO_FRAME, f"camera {names}: no frame within {limit}")
         part.taken = True

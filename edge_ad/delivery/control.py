@@ -175,11 +175,10 @@ class ControlServer:
             raise
 
     def _answer_pending(self) -> None:
-        done = [entry for entry in self._pending if entry[2].done()]
-        if not done:
-            return
-        self._pending = [entry for entry in self._pending if not entry[2].done()]
-        for peer, request_id, future in done:
+        # Asked once each: another thread may be done at any moment.
+        asked = [(entry, entry[2].done()) for entry in self._pending]
+        self._pending = [entry for entry, done in asked if not done]
+        for peer, request_id, future in (entry for entry, done in asked if done):
             if future.cancelled():
                 self._refuse(peer, request_id, _STOPPED)
             elif (error := future.exception()) is not None:

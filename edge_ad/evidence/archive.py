@@ -3,7 +3,6 @@ thread."""
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -63,6 +62,7 @@ class Archive:
         self.root = state / DIRECTORY
         self.sizes = dict.fromkeys(KINDS, 0)  # bytes
         self.evicted = dict.fromkeys(KINDS, 0)
+        self.told: list[str] = []  # what may not be read or removed, for who reads and empties it
         self._usage = usage
         self._held: dict[str, deque[_Held]] = {kind: deque() for kind in KINDS}  # oldest first
         self._next = 1
@@ -72,18 +72,16 @@ class Archive:
         """What all kinds take, bytes."""
         return sum(self.sizes.values())
 
-    def open(self) -> list[str]:
-        """Count what is there, and remove what an earlier daemon left half done; returns a line for each
-        directory that it may not read, as one that a person copied there: it is neither counted nor
-        removed. Raises OSError."""
+    def open(self) -> None:
+        """Count what is there, and remove what an earlier daemon left half done. What it may not read or
+        remove, as a directory that a person copied there, is left and told. Raises OSError."""
         self.root.mkdir(parents=True, exist_ok=True)
         held: dict[str, list[_Held]] = {kind: [] for kind in KINDS}
-        foreign: list[str] = []
         for product in product_directories(self.root):
             try:
                 paths = list(product.iterdir())
             except PermissionError as error:
-                foreign.append(unreadable(product, error))
+                self.told.append(unreadable(product, error))
                 continue
             for path in paths:
                 number = entry_number(path)
@@ -91,15 +89,17 @@ class Archive:
                     try:
                         held[_kind(path)].append(_Held(number, path, _size(path)))
                     except PermissionError as error:
-                        foreign.append(unreadable(path, error))
+                        self.told.append(unreadable(path, error))
                 elif path.name.startswith((NEW, OLD)):
-                    shutil.rmtree(path)
+                    try:
+                        shutil.rmtree(path)
+                    except PermissionError as error:
+                        self.told.append(_stuck(path, error))
         for kind, those in held.items():
             self._held[kind] = deque(sorted(those, key=lambda one: one.number))
             self.sizes[kind] = sum(one.size for one in those)
         numbers = [one.number for those in held.values() for one in those]
-        self._next = 1 + max((self._last(), *numbers))
-        return foreign
+        self._next = max(self._next, 1 + max((self._last(), *numbers)))
 
     def _last(self) -> int:
         """The last number that an earlier daemon gave, though its entry be gone; 0: none is known."""
@@ -164,9 +164,13 @@ class Archive:
         oldest = self._held[kind][0]
         # Out of sight at once: whoever reads meanwhile finds all of it or nothing.
         gone = oldest.path.with_name(f"{OLD}{oldest.path.name}")
-        with contextlib.suppress(FileNotFoundError):  # a person has removed it
+        try:
             oldest.path.rename(gone)
             shutil.rmtree(gone)
+        except FileNotFoundError:  # a person has removed it
+            pass
+        except PermissionError as error:  # or put it there: it does not count any more
+            self.told.append(_stuck(oldest.path, error))
         self._held[kind].popleft()
         self.sizes[kind] -= oldest.size
         self.evicted[kind] += 1
@@ -193,6 +197,10 @@ def _quota(limits: Evidence, kind: str) -> float:
         REJECTS: limits.max_megabytes, NEAR: limits.near_megabytes, SAMPLE: limits.sample_megabytes
     }  # fmt: skip
     return megabytes[kind] * MEGABYTE
+
+
+def _stuck(path: Path, error: OSError) -> str:
+    return f"{path}: cannot be removed ({error.strerror}); remove it, or give the right to"
 
 
 def _size(path: Path) -> int:

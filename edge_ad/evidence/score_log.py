@@ -88,8 +88,8 @@ class ScoreLog:
         sqlite3.Error, and then none of them is kept."""
         self._look()
         said = ""
-        self._check_free(len(rows) * ROW_BYTES, limits)
         try:
+            self._check_free(len(rows) * ROW_BYTES, limits)
             try:
                 self._write(rows, limits)
             except sqlite3.DatabaseError as error:
@@ -97,7 +97,7 @@ class ScoreLog:
                     raise
                 said = self._set_aside(str(error))
                 self._write(rows, limits)
-        except sqlite3.Error:
+        except (sqlite3.Error, OSError):
             self._forget()  # the next attempt looks at everything anew
             self._known = False
             raise

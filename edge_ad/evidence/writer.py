@@ -18,8 +18,8 @@ from edge_ad.evidence.keeper import DISK, QUEUE, SPACE, Keeper
 from edge_ad.frame import Frame, Image
 from edge_ad.verdict import Decision, Reason
 
-# Parts that nobody looked at are no evidence. Those of before a changeover would lie under the wrong
-# product, collected ones are kept good parts already.
+# Parts that nobody looked at are no evidence; those of a round of known parts were looked at. Those of
+# before a changeover would lie under the wrong product, collected ones are kept good parts already.
 NOT_LOOKED_AT = frozenset(
     {
         Reason.UNCALIBRATED, Reason.CALIBRATING, Reason.UNKNOWN_PRODUCT, Reason.CHANGEOVER,
@@ -86,7 +86,7 @@ class EvidenceWriter(Keeper[_Case]):
             kind = self._kind_of_pass(verdict.score, verdict.threshold, settings)
             if not kind:
                 return
-        elif verdict.reason in NOT_LOOKED_AT:
+        elif verdict.reason in NOT_LOOKED_AT and not outcome.challenge:
             return
         seen = [
             (name, frame.image)
@@ -126,15 +126,17 @@ class EvidenceWriter(Keeper[_Case]):
                     self.archive.trim(item)
                 else:
                     self._keep(item)
+                while self.archive.told:
+                    self._tell("warning", f"evidence: {self.archive.told.pop(0)}")
             except (OSError, EdgeAdError) as error:
+                self._opened = False  # a person may have removed what was there
                 self._shed(DISK, item, f"cannot be written ({error}); look at the disk")
             except Exception as error:  # noqa: BLE001 - the thread's top: the next part may be kept
                 self._shed(DISK, item, f"a part was lost ({error!r}); please report this")
 
     def _open(self) -> None:
         if not self._opened:
-            for line in self.archive.open():
-                self._tell("warning", f"evidence: {line}")
+            self.archive.open()
             self._opened = True
 
     def _keep(self, case: _Case) -> None:

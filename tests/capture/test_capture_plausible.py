@@ -85,6 +85,7 @@ def test_a_frame_that_is_none_already_keeps_its_reason() -> None:
         ("gst://rtspsrc location=rtsp://camera/1 ! decodebin", True, "auto", ["", ""]),
         ("RTSP://camera/1", True, 1, ["", "frozen"]),
         ("folder:///parts", False, "auto", ["", ""]),
+        ("basler://1", False, "auto", ["", "frozen"]),  # one that is asked
         ("v4l2:///dev/video0", True, 0, ["", ""]),
     ],
 )

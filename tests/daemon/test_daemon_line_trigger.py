@@ -291,6 +291,28 @@ def test_part_is_the_first_frame_that_shows_one_and_others_are_counted(tmp_path:
         assert line.scores.receive(0.1) is None
 
 
+def test_a_camera_that_hangs_between_parts_is_lost(tmp_path: Path) -> None:
+    """Else no part would be seen any more, and nobody told."""
+    make_bundle(tmp_path)
+    camera = {"frozen": "auto", "stale_ms": 1000.0}
+    with Line(tmp_path, live=True, options=present(), camera_options=camera) as line:
+        floor = np.full((HEIGHT, WIDTH), 20, np.uint8)
+        floor[0, 0] = 21
+        line.feed(BLACK, floor, good(0), BLACK, floor)
+        assert line.verdicts(1) == ["PASS"]
+        wait_for(lambda: line.metric("edge_ad_frames_empty_total", camera="top") == 4)
+        line.feed(floor)  # once is chance
+        wait_for(lambda: line.metric("edge_ad_frames_empty_total", camera="top") == 5)
+        assert line.metric("edge_ad_camera_up", camera="top") == 1
+        while line.metric("edge_ad_camera_up", camera="top") == 1:
+            line.feed(floor)
+            time.sleep(0.05)
+        assert line.metric("edge_ad_frames_empty_total", camera="top") > 10  # type: ignore[operator]
+        line.feed(good(1))
+        assert line.verdicts(1) == ["PASS"]
+        assert line.metric("edge_ad_camera_reconnects_total", camera="top") >= 1  # type: ignore[operator]
+
+
 def test_frame_that_cannot_be_read_is_a_part_for_all_one_knows(tmp_path: Path) -> None:
     make_bundle(tmp_path)
     with Line(tmp_path, options=present()) as line:

@@ -6,15 +6,16 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
-from daemon_line import BLACK, LOST, Line, good, wait_for
+from daemon_line import BLACK, LOST, Line, ScriptedSource, good, wait_for
 from tiny_bundle import make_bundle
 
 from edge_ad import failpoints
 from edge_ad.bundle import open_bundle
-from edge_ad.config import Station
+from edge_ad.config import Camera, Station
 from edge_ad.daemon.loading import build_inspector
 from edge_ad.delivery.trigger import TriggerClient, TriggerRequest
 from edge_ad.errors import DeliveryError
@@ -38,6 +39,12 @@ def message(
         **rest.pop("options", {}),
     }
     return Line(state, asked=asked, options=options, **rest)
+
+
+class Patient(ScriptedSource):
+    """A camera that the line triggers."""
+
+    patient = True
 
 
 def client(line: Line) -> TriggerClient:
@@ -428,6 +435,32 @@ def test_collection_keeps_the_product_and_other_parts_are_not_collected(tmp_path
         wait_for(lambda: line.control.request("status")["collect"]["done"])
         trigger.send("D", "plate")
         assert line.verdict()[0].product == "plate"
+
+
+def test_a_camera_that_the_line_triggers_is_opened_anew_when_parts_get_no_picture(
+    tmp_path: Path,
+) -> None:
+    """Between parts its silence says nothing; three parts without a picture do."""
+    make_bundle(tmp_path)
+    sources: list[Patient] = []
+
+    def patient(camera: Camera, base: Path) -> Patient:
+        sources.append(Patient(camera.name, SimpleQueue()))
+        return sources[-1]
+
+    with message(
+        tmp_path, asked=False, trigger={"frame_ms": 60.0}, camera_options={"stale_ms": 50.0},
+        make_source=patient,
+    ) as line, client(line) as trigger:  # fmt: skip
+        opened = len(sources)
+        wait_for(lambda: line.metric("edge_ad_camera_up", camera="top") == 1)
+        time.sleep(0.3)  # a break
+        for key in ("A", "B", "C"):
+            assert len(sources) == opened
+            trigger.send(key)
+            assert line.verdict()[1].reason == "no_frame"
+        wait_for(lambda: len(sources) == opened + 1)
+        wait_for(lambda: line.metric("edge_ad_camera_reconnects_total", camera="top") == 1)
 
 
 def test_camera_that_does_not_return_faults_its_part_and_another_thread_takes_over(

@@ -225,7 +225,8 @@ from edge_ad.evidence.find import Query, find_parts
 state = Path(sys.argv[1])
 """ + SOMEBODY + """
 archive = Archive(state)
-print(*archive.open(), sep="\\n")
+archive.open()
+print(*archive.told, sep="\\n")
 print(archive.size)
 list(find_parts(state, Query(), print))
 """  # fmt: skip

@@ -21,6 +21,8 @@ from edge_ad.capture.source import Clock, parse_uri
 from edge_ad.config import Camera
 from edge_ad.errors import CaptureError
 
+_ASK_S = 1.0
+_GONE = "the camera does not answer, or another program took it; check cable and power"
 _listing = threading.Lock()
 
 
@@ -61,6 +63,7 @@ class AravisCamera:
             raise CaptureError(f"Aravis finds {len(found)} cameras; write one of {have}")
         self._lock = threading.Lock()  # over the stream, which buffers go back to
         self._stream: Any = None
+        self._ask_at = 0.0
         self._camera = checked(self._arv.arv_camera_new, name.encode() or None)
         self._device = self._arv.arv_camera_get_device(self._camera)
         self._ethernet = bool(self._arv.arv_camera_is_gv_device(self._camera))
@@ -144,9 +147,23 @@ class AravisCamera:
         checked(self._arv.arv_camera_software_trigger, self._camera)
 
     def problem(self) -> str:
-        if self._ethernet and not self._arv.arv_gv_device_is_controller(self._device):
-            return "the camera does not answer, or another program took it; check cable and power"
-        return ""
+        if self._ethernet:
+            lost = not self._arv.arv_gv_device_is_controller(self._device)
+        else:
+            lost = not self._answers()
+        return _GONE if lost else ""
+
+    def _answers(self) -> bool:
+        """Ask a camera without a heartbeat for something, once a second."""
+        now = time.monotonic()
+        if now < self._ask_at:
+            return True
+        self._ask_at = now + _ASK_S
+        try:
+            self.features.get("Width")
+        except CaptureError:
+            return False
+        return True
 
     def close(self, answers: bool = True) -> None:
         camera, self._camera = self._camera, None
