@@ -26,7 +26,6 @@ from edge_ad.errors import DeliveryError, DeviceError
 from edge_ad.verdict import Decision, Reason, Verdict, fault
 
 FILE = "challenge.json"
-MOST_KEPT = 200  # bundles of a product whose last round is remembered
 MOST_ROUND_S = 7_200.0
 MOST_OVERRIDE_S = 43_200.0
 HOUR_NS = 3_600_000_000_000
@@ -36,7 +35,7 @@ Judge = tuple[str, str, str]  # product, bundle (sha256), engine
 
 
 class Last(msgspec.Struct, frozen=True):
-    """How the last round of a product by a bundle and engine ended."""
+    """How the last round of a product ended, and what it was about."""
 
     t_wall_ns: int
     bundle: str
@@ -100,7 +99,7 @@ class Challenges:
         self._judge: Judge = NOTHING
         self._next: Judge = NOTHING
         self._override_ns = 0  # until then nothing is blocked
-        self._known = _read(self._path)  # by product, the newest last
+        self._known = _read(self._path)  # by product
         self._passed_ns: dict[Judge, int] = {}  # since the start
 
     def expect(self, judge: Judge) -> None:
@@ -237,9 +236,7 @@ class Challenges:
 
     def _note(self, one: Round, passed: bool) -> None:
         product, bundle, engine = one.judge
-        before = self._of(one.judge)
-        kept = [last for last in self._known.get(product, []) if last is not before]
-        self._known[product] = [*kept[1 - MOST_KEPT :], Last(self._wall(), bundle, engine, passed)]
+        self._known[product] = Last(self._wall(), bundle, engine, passed)
         self._passed_ns.pop(one.judge, None)
         if passed:
             self._passed_ns[one.judge] = self._clock()
@@ -264,8 +261,8 @@ class Challenges:
     def _is_due(self, judge: Judge) -> bool:
         if not judge[1]:
             return False  # without a bundle nothing passes anyhow
-        settings, last = self._settings, self._of(judge)
-        if last is not None and not last.passed:
+        settings, last = self._settings, self._known.get(judge[0])
+        if last is not None and (last.bundle, last.engine) == judge[1:] and not last.passed:
             return True  # it was proved that the line does not see what it should
         if settings.at_start and judge not in self._passed_ns:
             return True
@@ -274,14 +271,10 @@ class Challenges:
         age_ns = self._age_ns(judge)
         return age_ns is None or not 0 <= age_ns < settings.every_hours * HOUR_NS
 
-    def _of(self, judge: Judge) -> Last | None:
-        rounds = self._known.get(judge[0], [])
-        return next((one for one in rounds if (one.bundle, one.engine) == judge[1:]), None)
-
     def _age_ns(self, judge: Judge) -> int | None:
         """Below 0 where the wall clock went back behind it."""
-        last = self._of(judge)
-        if last is None or not last.passed:
+        last = self._known.get(judge[0])
+        if last is None or not last.passed or (last.bundle, last.engine) != judge[1:]:
             return None
         by_wall = self._wall() - last.t_wall_ns
         since_ns = self._passed_ns.get(judge)
@@ -317,9 +310,9 @@ def _told(part: dict[str, Any]) -> str:
     return text if part["score"] is None else f"{text} {part['score']:.4g}"
 
 
-def _read(path: Path) -> dict[str, list[Last]]:
+def _read(path: Path) -> dict[str, Last]:
     """What is kept; nothing where it cannot be read: then a round is due."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, list[Last]])
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, Last])
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return {}

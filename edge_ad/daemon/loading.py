@@ -238,7 +238,7 @@ def _flat(value: Any, name: str = "") -> dict[str, Any]:
     """Tables and lists of tables as dotted keys."""
     if isinstance(value, dict):
         items = [(f"{name}.{key}" if name else str(key), one) for key, one in value.items()]
-    elif isinstance(value, list) and any(isinstance(one, dict) for one in value):
+    elif isinstance(value, (list, tuple)) and any(isinstance(one, dict) for one in value):
         items = [(f"{name}[{place}]", one) for place, one in enumerate(value)]
     else:
         return {name: value}

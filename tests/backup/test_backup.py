@@ -13,6 +13,7 @@ import tarfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from daemon_line import wait_for
@@ -385,6 +386,26 @@ def test_a_disk_without_room_is_said_before_it_is_full(
     with pytest.raises(DeviceError, match="free some space"):
         restore_backup(archive, tmp_path / "there")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_room_is_that_of_the_disk_that_a_file_goes_to(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """/etc may be small where the state is not, and the other way round."""
+
+    def usage(place: Path) -> SimpleNamespace:
+        return SimpleNamespace(free=0 if place == tmp_path / "etc" else 10**12)
+
+    monkeypatch.setattr(backup.unpack.shutil, "disk_usage", usage)
+    with pytest.raises(DeviceError, match=f"{tmp_path / 'etc'}.* 0 are free"):
+        backup.unpack.unpack(archive, {"config": tmp_path / "etc", "state": tmp_path / "big"})
+    monkeypatch.setattr(
+        backup.unpack.shutil,
+        "disk_usage",
+        lambda place: SimpleNamespace(free=0 if place == tmp_path / "small" else 10**12),
+    )
+    with pytest.raises(DeviceError, match=f"{tmp_path / 'small'}.* 0 are free"):
+        backup.unpack.unpack(archive, {"config": tmp_path / "c", "state": tmp_path / "small"})
 
 
 def test_what_the_command_line_asks_for(archive: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from daemon_line import wait_for
 from industrial_cameras import FakeGigE, camera_of, fake_gige, source_of
 
+from edge_ad.capture.aravis.camera import AravisCamera
 from edge_ad.capture.source import AskedSource, open_source
 from edge_ad.daemon.cameras import CameraFeed
 from edge_ad.daemon.lanes import Lane
@@ -64,9 +65,20 @@ def test_frame_ids_begin_again_silently_and_the_cameras_clock_is_the_hosts(
     assert camera > 1300e6  # 159 periods of 10 ms, or more
 
 
+def test_a_camera_without_a_heartbeat_is_asked_whether_it_is_there(gige: FakeGigE) -> None:
+    """As one on USB, which Aravis does not say is gone."""
+    camera = AravisCamera("127.0.0.1")
+    camera._ethernet = False
+    assert camera.problem() == ""
+    gige.kill()
+    camera._ask_at = 0.0
+    assert "does not answer" in camera.problem()
+    camera.close(answers=False)
+
+
 @pytest.mark.slow
 def test_a_camera_that_no_part_triggers_for_long_is_known_to_be_gone(gige: FakeGigE) -> None:
-    """By its heartbeat, which takes 5 s, where stale_ms is longer than the pauses of the line."""
+    """By its heartbeat, which takes 5 s."""
     source = source_of(IP, stale_ms=60_000.0, overflow="wait")
     source.open()
     source.read()

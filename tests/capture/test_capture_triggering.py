@@ -152,6 +152,18 @@ def test_clock_that_was_set_anew_is_learnt_anew() -> None:
         assert clock.map(9000 * S + i * 100 * MS, arrival) == pytest.approx(arrival, abs=MS)
 
 
+@pytest.mark.parametrize("worked_s", [2, 600])
+def test_after_a_break_of_the_line_nothing_is_known_of_the_clocks(worked_s: int) -> None:
+    """What they differed in is no guide over hours."""
+    rng = np.random.default_rng(3)
+    clock, drift = ClockMap(1.0), 1 + 30e-6
+    times = [i * 500 * MS for i in range(2 * worked_s)]
+    times += [times[-1] + 8 * 3600 * S + i * 500 * MS for i in range(200)]
+    errors = [clock.map(int(t * drift), S + t + int(rng.exponential(1.0) * MS)) - (S + t) for t in times]
+    assert max(map(abs, errors[2 * worked_s :])) < 15 * MS
+    assert max(map(abs, errors)) < 15 * MS
+
+
 def test_transfer_that_stalls_does_not_move_the_time_of_the_trigger() -> None:
     clock = ClockMap(1.0)
     for i in range(50):

@@ -17,6 +17,7 @@ from edge_ad.audit import Event, read_events
 from edge_ad.config import parse_station
 from edge_ad.daemon.challenge import FILE
 from edge_ad.errors import ConfigError, DeliveryError
+from edge_ad.evidence.entry import read_entries
 from edge_ad.evidence.find import Query, find_parts
 
 HOUR_NS = 3_600_000_000_000
@@ -208,6 +209,21 @@ def test_it_is_due_again_by_time_by_another_bundle_and_when_the_clock_went_back(
         (tmp_path / "s" / FILE).write_bytes(b"\x80garbage")
     with Line(tmp_path / "s", options=options, wall=lambda: wall[0]) as line:
         assert due(line)
+
+
+def test_a_bad_part_that_would_have_passed_is_kept_with_its_score(tmp_path: Path) -> None:
+    """What a line must know of most."""
+    make_bundle(tmp_path / "s", threshold=1e9)
+    with Line(tmp_path / "s", options={"challenge": {"at_start": True, "block": True}}) as line:
+        begin(line, "REJECT")
+        line.feed(BLACK, good(0))
+        assert line.verdicts(2) == ["FAULT challenge", "FAULT challenge"]  # the second is of no round
+        wait_for(lambda: challenge(line)["recorded"] == "")
+    (event,) = on_record(tmp_path / "s")
+    assert re.fullmatch(r"P0 REJECT: PASS [\d.]+", event.detail["parts"])
+    (kept,) = read_entries(tmp_path / "s", "default")[0]
+    assert (kept.key, kept.verdict, list(kept.record.pictures)) == ("P0", "FAULT challenge", ["top"])
+    assert "must not pass, and scores" in kept.record.body.detail
 
 
 def test_a_round_of_fewer_parts_proves_nothing(tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -103,6 +105,25 @@ def test_verdicts_go_on_while_the_disk_refuses(tmp_path: Path) -> None:
         assert line.verdicts(3) == ["REJECT score", "PASS", "REJECT score"]
         wait_for(lambda: line.metric("edge_ad_evidence_dropped_total", reason="disk") == 2)
         assert line.metric("edge_ad_evidence_parts_total", kind="rejects") == 0
+
+
+def test_evidence_that_a_person_removed_is_begun_anew(tmp_path: Path) -> None:
+    """As who is told that the disk is full may do; numbers are not given twice for it."""
+    make_bundle(tmp_path / "s")
+    with Line(tmp_path / "s") as line:
+        line.feed(BLACK)
+        line.verdicts(1)
+        wait_for(lambda: line.metric("edge_ad_evidence_parts_total", kind="rejects") == 1)
+        shutil.rmtree(tmp_path / "s" / "evidence")
+        wait_for(lambda: line.metric("edge_ad_score_log_parts_total") == 1)
+        shutil.rmtree(tmp_path / "s" / "scores")
+        for name, labels in (("evidence", {"kind": "rejects"}), ("score_log", {})):
+            while line.metric(f"edge_ad_{name}_parts_total", **labels) == 1:
+                line.feed(BLACK)
+                line.verdicts(1)
+                time.sleep(0.02)
+    numbers = [entry.number for entry in entries(tmp_path / "s")]
+    assert numbers and min(numbers) > 1
 
 
 def test_verdicts_go_on_while_the_disk_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,6 +122,7 @@ def test_a_reload_changes_what_is_watched_and_is_on_record(tmp_path: Path) -> No
     with Line(station.state_path, options={"product": "disc"}) as line:
         line.daemon.station = load_station(file)
         line.daemon.beside.note_config(line.daemon.station, {})
+        line.daemon.beside.records.submit(lambda: None).result(10)
         line.feed(*[BLACK] * 5)
         line.verdicts(5)
         wait_for(lambda: line.metric("edge_ad_rejects_alarm", kind="row") == 1)
@@ -134,6 +135,29 @@ def test_a_reload_changes_what_is_watched_and_is_on_record(tmp_path: Path) -> No
     assert set(first.detail) == {"file", "sha256"}
     assert second.detail["monitor.rejects_in_row"] == "5 -> 50"
     assert (second.who, second.reason) == ("ana", "noisy")
+
+
+def test_what_was_changed_in_the_station_file_while_nothing_ran_is_on_record(tmp_path: Path) -> None:
+    station = write_station(tmp_path, uri="fake://", extra="dark = 0")
+    file, state = Path(station.path), station.state_path
+
+    def run() -> None:
+        with Line(state, options={"product": "disc"}) as line:
+            line.daemon.station = load_station(file)
+            before = len(on_record(state, "config"))
+            line.daemon.beside.note_config(line.daemon.station)
+            line.daemon.beside.records.submit(lambda: None).result(10)
+            told.append(len(on_record(state, "config")) - before)
+
+    told: list[int] = []
+    run()
+    run()
+    file.write_text(file.read_text().replace("fake://", "rtsp://me:secret@10.0.0.9/1"))
+    run()
+    assert told == [1, 0, 1]
+    detail = on_record(state, "config")[1].detail
+    assert detail["camera[0].uri"] == "fake:// -> rtsp://***@10.0.0.9/1"
+    assert "secret" not in (state / "audit.jsonl").read_text()
 
 
 def test_a_bundle_that_was_put_in_use_by_hand_is_on_record(tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ from tiny_bundle import make_bundle
 from tiny_station import ENTRY, edge_ad, write_parts, write_station
 
 from edge_ad.bundle import open_bundle
-from edge_ad.config import Station, parse_station, with_product
+from edge_ad.config import Station, load_station, parse_station, with_product
 from edge_ad.daemon.loading import build_inspector
-from edge_ad.errors import ConfigError, DeliveryError
+from edge_ad.errors import ConfigError, DeliveryError, DeviceError
 
 
 def sha256(state: Path, product: str) -> str:
@@ -126,6 +126,29 @@ def test_a_product_whose_bundle_is_refused_is_fault_and_the_others_go_on(state: 
         assert line.verdicts(1) == ["PASS"]
 
 
+def test_a_product_that_could_not_be_loaded_is_tried_again(state: Path) -> None:
+    """As where the GPU had no room for it at the changeover."""
+    full = [True]
+
+    def build(station: Station) -> Any:
+        if station.product == "none" and full[0]:
+            raise DeviceError("the GPU is out of memory")
+        return build_inspector(station)
+
+    with Line(state, options=PRODUCTS, build=build) as line:
+        assert change(line, "none")["bundle"] == ""
+        status = line.control.request("status")
+        assert (status["state"], status["why"]) == ("FAILED", "the GPU is out of memory")
+        change(line, "all")
+        assert change(line, "none")["bundle"] == ""  # it was not kept as one without a bundle
+        line.feed(good(0))
+        assert line.verdicts(1) == ["FAULT uncalibrated"]
+        full[0] = False
+        wait_for(lambda: line.control.request("status")["state"] == "RUNNING")
+        line.feed(good(1))
+        assert line.verdicts(1) == ["REJECT score"]
+
+
 def test_a_product_that_the_station_does_not_know_is_refused_in_words() -> None:
     station = parse_station({"schema": 1, "station": "s", "product": "a", "products": ["a", "b"],
                              "camera": [{"name": "c", "uri": "folder:///x"}]})  # fmt: skip
@@ -172,6 +195,25 @@ def test_a_line_that_changes_over_and_calibrates_again(tmp_path: Path) -> None:
             daemon.terminate()
 
 
+def test_a_product_named_in_a_file_that_was_refused_is_taken_once_the_file_is_well(
+    tmp_path: Path,
+) -> None:
+    station = write_station(tmp_path, uri="fake://", extra="dark = 0\nbright = 255")
+    make_bundle(station.state_path, product="disc", threshold=1e6)
+    make_bundle(station.state_path, product="lid", threshold=1e-3)
+    file = Path(station.path)
+    text = file.read_text().replace('product = "disc"', 'product = "disc"\nproducts = ["disc", "lid"]')
+    with Line(station.state_path, options={"product": "disc", "products": ["disc", "lid"]}) as line:
+        file.write_text(text)
+        line.daemon.station = load_station(file)
+        other = text.replace('product = "disc"', 'product = "lid"')
+        file.write_text(other.replace('"fake://"', '"other://"'))  # which a reload cannot change
+        with pytest.raises(DeliveryError):
+            line.control.request("reload", timeout_s=30)
+        file.write_text(other)
+        assert line.control.request("reload", timeout_s=30)["product"] == "lid"
+
+
 def test_a_reload_does_not_bring_the_old_product_back(state: Path) -> None:
     """Of an unknown product every part stays FAULT, whatever else is read again."""
     with Line(state, options=PRODUCTS) as line:
@@ -182,7 +224,7 @@ def test_a_reload_does_not_bring_the_old_product_back(state: Path) -> None:
             change(line, "cap")
         daemon.changes.rebuild(failing, "the engine failed, before")
         wait_for(lambda: not daemon.changes.rebuilding)
-        daemon.changes._read_again = lambda: daemon.station  # type: ignore[method-assign]
+        daemon.changes._read_again = lambda: (daemon.station, "all")  # type: ignore[method-assign]
         daemon.station = msgspec.structs.replace(daemon.station, path="line.toml")
         daemon.reload().result(10)
         line.feed(good(0))

@@ -371,6 +371,16 @@ def test_line_that_a_full_disk_cut_off_does_not_spoil_the_next_one(tmp_path: Pat
     assert journal.path.read_bytes().splitlines() == [b'{"one": ', b'{"two": 2}']
 
 
+def test_line_that_the_daemons_end_cut_off_does_not_spoil_the_next_one(tmp_path: Path) -> None:
+    path = tmp_path / "verdicts.jsonl"
+    path.write_bytes(b'{"one": ')
+    for line in (b'{"two": 2}\n', b'{"three": 3}\n'):
+        journal = Journal(path)
+        journal.write(line)
+        journal.close()
+    assert path.read_bytes().splitlines() == [b'{"one": ', b'{"two": 2}', b'{"three": 3}']
+
+
 def test_collection_whose_thread_fails_ends_and_says_why(tmp_path: Path) -> None:
     collector = Collector(tmp_path, 5, ["a", "b"], time.monotonic_ns)
     collector.offer([Frame("a", 0, BLACK, 0, 0)])  # one picture of two

@@ -256,6 +256,42 @@ def test_a_directory_that_may_not_be_read_is_left_out_and_told(open_tmp: Path) -
     assert "000001" in told  # which is no verdict
 
 
+KEEP = """import os, sys
+from pathlib import Path
+from edge_ad.config import Evidence
+from edge_ad.evidence.archive import Archive
+state = Path(sys.argv[1])
+if os.geteuid() == 0:
+    os.setgroups([]); os.setgid(54321); os.setuid(54321)
+archive = Archive(state)
+archive.open()
+limits = Evidence(max_megabytes=0.001, min_free=0.0)
+print(archive.make_room(1000, limits), archive.size, *archive.told, sep="\\n")
+archive = Archive(state)
+archive.open()
+print(archive.size, *archive.told, sep="\\n")
+"""
+
+
+def test_an_entry_that_may_not_be_removed_holds_up_nobody(open_tmp: Path) -> None:
+    state = open_tmp / "state"
+    put(opened(state), 100)
+    first, disc = state / "evidence" / "disc" / "000001-P1", state / "evidence" / "disc"
+    first.chmod(0o555)  # as root's are to others
+    for path in (state, state / "evidence", disc):
+        path.chmod(0o777)
+    kept = subprocess.run(
+        [sys.executable, "-c", KEEP, str(state)], capture_output=True, text=True, check=True
+    )
+    room, size, told, again, left = kept.stdout.splitlines()
+    assert (room, size, again) == ("True", "0", "0")
+    remedy = "cannot be removed (Permission denied); remove it, or give the right to"
+    assert told == f"{first}: {remedy}"
+    assert left == f"{disc}/.old-000001-P1: {remedy}"
+    for path in disc.iterdir():
+        path.chmod(0o755)
+
+
 def test_what_is_nobodys_costs_no_evidence(tmp_path: Path) -> None:
     """A disk of its own has lost+found; people leave files."""
     put(opened(tmp_path), 100)
