@@ -1,4 +1,4 @@
-"""What a verdict saw: the anomaly maps over the archived frames."""
+"""What a verdict saw: the anomaly maps over the archived frames, as they were kept or made again."""
 
 from __future__ import annotations
 
@@ -8,14 +8,27 @@ from pathlib import Path
 
 import numpy as np
 
+from edge_ad.calibration_set import decode_frame
 from edge_ad.config import Station
-from edge_ad.errors import CheckFailed, ConfigError
+from edge_ad.errors import CaptureError, CheckFailed, ConfigError
 from edge_ad.evidence.entry import Entry
 from edge_ad.frame import Image
 from edge_ad.replay.parts import judged_by, open_for, read_part
 from edge_ad.report.heat import part_drawer
 
 GAP = 6  # white pixels between two cameras' pictures
+
+
+def kept_overlay(entry: Entry) -> Image | None:
+    """What was drawn when the part was judged, its cameras side by side, BGR; None where the entry has
+    no such pictures, or one that cannot be read."""
+    pictures = []
+    for file in entry.record.overlays.values():
+        try:
+            pictures.append(decode_frame((entry.path / file).read_bytes(), file))
+        except (OSError, CaptureError):
+            return None
+    return _side_by_side(pictures) if pictures else None
 
 
 def draw_entry(station: Station, entry: Entry, bundle: Path | None = None) -> Image:
