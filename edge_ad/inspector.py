@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -65,8 +66,11 @@ class _Places:
         return float(rows[row]), int(self.scale.tile[row])
 
 
+_NO_TILES = np.empty((0, 0, 0), np.float32)
+
+
 class _Maps:
-    """One part's maps, made when they are asked for."""
+    """One part's maps, made when they are asked for; by one thread at a time."""
 
     def __init__(
         self,
@@ -75,14 +79,16 @@ class _Maps:
         z: NDArray[np.float64],
         views: Sequence[tuple[slice, Stitch]],
     ) -> None:
-        self._maker, self._local, self._z, self._views = maker, local, z, views
-        self._tiles: NDArray[np.float32] | None = None
+        self._make: Callable[[], NDArray[np.float32]] | None = partial(maker.maps, local, z)
+        self._views = views
+        self._tiles = _NO_TILES
         self._made: Maps | None = None
 
     def tiles(self) -> NDArray[np.float32]:
         """[T, rows, columns]."""
-        if self._tiles is None:
-            self._tiles = self._maker.maps(self._local, self._z)
+        if self._make is not None:
+            self._tiles = self._make()
+            self._make = None  # whoever keeps the maps keeps neither the features nor the bundle
         return self._tiles
 
     def __call__(self) -> Maps:

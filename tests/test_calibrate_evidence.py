@@ -84,6 +84,8 @@ def test_what_was_rejected_is_learnt_and_told_apart(station: Station) -> None:
     assert [(one["number"], one["key"], one["verdict"]) for one in lines] == [
         (number, f"s{number - 1}.png", "REJECT") for number in (1, 2, 3, 4)
     ]
+    # What is learnt is the lossless frame, not the picture to look at beside it.
+    assert all((Path(one["path"]) / "top.overlay.jpg").is_file() for one in lines)
     before = [score(station, stained(i)) for i in range(4)]
     assert all(one > limit for one, limit in before)
     done = edge_ad(
@@ -107,6 +109,9 @@ def test_what_was_rejected_is_learnt_and_told_apart(station: Station) -> None:
         )
         assert record.source == f"evidence {number} s{number - 1}.png"
         assert record.files["top"].rule == "auto8"
+        frames = set_directory(station.state_path, station.product) / "frames"
+        learnt = cv2.imread(str(frames / record.files["top"].name), cv2.IMREAD_UNCHANGED)
+        assert (learnt == stained(number - 1)).all()
     flagged = "3 more parts were declared good by a person: fitted, but no random sample, so not counted"
     report = (active_bundle(station) / "report.html").read_text()
     for words in (done.stdout, edge_ad("bundle", "show", "-c", station.path).stdout, report):

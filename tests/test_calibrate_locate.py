@@ -22,9 +22,11 @@ from edge_ad.config import Station
 from edge_ad.daemon.loading import build_inspector, check_fits
 from edge_ad.engines import EngineChoice
 from edge_ad.errors import ArtifactError, CheckFailed, ConfigError
+from edge_ad.evidence.entry import read_entries
 from edge_ad.frame import Image
 from edge_ad.inspector import Inspector, open_inspector
-from edge_ad.reference import check_reference
+from edge_ad.reference import check_reference, part_locator
+from edge_ad.replay import kept_overlay
 from edge_ad.verdict import Decision, Reason
 
 SIZE = (320, 240)
@@ -206,6 +208,35 @@ def test_a_reference_part_that_was_taken_away_is_refused(calibrated: Station, tm
     (copy / "b/locate/top.png").unlink()
     with pytest.raises(ArtifactError, match=r"lacks .*locate/top.png|locate/top.png"):
         open_bundle(copy / "b")
+
+
+def test_a_part_that_is_kept_is_laid_straight_under_its_map(
+    inspector: Inspector, calibrated: Station, tmp_path: Path
+) -> None:
+    bundle = open_bundle(active_bundle(calibrated))
+    image = part(1300, Placement(12.0, -9.0, 7.0), "stain")
+
+    def build(_: Station) -> Any:
+        return open_inspector(bundle, EngineChoice(threads=1))
+
+    with Line(tmp_path, build=build) as line:
+        line.feed(image)
+        assert line.verdicts(1) == ["REJECT score"]
+    (entry,), _ = read_entries(tmp_path, "default")
+    drawn = kept_overlay(entry)
+    verdict, straight = inspector.inspect(image), part_locator(bundle).straighten([image]).images[0]
+    assert drawn is not None and verdict.maps is not None
+    change = np.abs(drawn.astype(int) - straight[..., None]).sum(axis=2)
+    x, y, width, height = 64, 52, 192, 136  # of ROI
+    seen = change[y : y + height, x : x + width]
+    hottest = seen.reshape(8, height // 8, 8, width // 8).mean(axis=(1, 3))  # a map may have other cells
+    row, column = np.unravel_index(verdict.maps[0].argmax(), verdict.maps[0].shape)
+    rows, columns = verdict.maps[0].shape
+    cell = hottest[int(8 * (row + 0.5) / rows), int(8 * (column + 0.5) / columns)]
+    assert cell > 100 > 3 * np.median(hottest)
+    outside = change.copy()
+    outside[y - 8 : y + height + 8, x - 8 : x + width + 8] = 0  # a block of a JPEG
+    assert outside.max() < 60 < np.abs(drawn.astype(int) - image[..., None])[:40].sum(axis=2).max()
 
 
 def test_the_daemon_says_where_parts_lay(calibrated: Station, tmp_path: Path) -> None:

@@ -180,9 +180,10 @@ def _show(found: Iterator[Found], limit: int) -> None:
 @click.option("--product", help="Whose part.  [default: the station file's `product`]")
 @click.option(
     "--overlay", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
-    help="Write the frames under the map of what is unusual, a PNG, made by the bundle that judged.",
+    help="Write the frames under the map of what is unusual, a PNG: as drawn when the part was judged, "
+    "else made by the bundle that judged.",
 )  # fmt: skip
-@click.option("--bundle", metavar="ID", help="For the map, instead of the bundle that judged.")
+@click.option("--bundle", metavar="ID", help="Make the map by this bundle instead.")
 @json_option
 def show(
     part: str,
@@ -207,10 +208,11 @@ def show(
     if overlay is not None:
         from edge_ad.calibration_set import encode_frame
         from edge_ad.cli.bundle import find_bundle
-        from edge_ad.replay import draw_entry
+        from edge_ad.replay import draw_entry, kept_overlay
 
         path = None if bundle is None else find_bundle(bundle, config, None, product)
-        overlay.write_bytes(encode_frame(draw_entry(station, entry, path)))
+        kept = kept_overlay(entry) if path is None else None
+        overlay.write_bytes(encode_frame(draw_entry(station, entry, path) if kept is None else kept))
     if json_to is not None:
         write_json({"path": str(entry.path), "record": entry.record}, json_to)
     if json_to == "-":

@@ -211,6 +211,9 @@ uri = "v4l2:///dev/video0"
 #near = 0.02
 # One in so many of the other PASS parts is kept; 0: none.
 #sample = 0
+# Beside each picture the same under the map of what is unusual, CAMERA.overlay.jpg, where the bundle
+# makes one ("default" profile); false: only 'edge-ad evidence show --overlay' draws it.
+#overlay = true
 # What REJECT and FAULT parts, those near the threshold and those of the sample may take, megabytes; of
 # each the oldest goes first.
 #max_megabytes = 2000.0

@@ -250,6 +250,8 @@ class Evidence(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     near: Annotated[float, Meta(ge=0, lt=1)] = 0.02
     # One in so many of the other PASS parts is kept; 0: none.
     sample: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 0
+    # Beside the pictures the same under the map of what is unusual, where the bundle makes one.
+    overlay: bool = True
     # What REJECT and FAULT parts may take; the oldest goes first. Megabytes of 1,000,000 bytes.
     max_megabytes: Megabytes = 2000.0
     # What those near the threshold, and those of the sample may take, each on its own.

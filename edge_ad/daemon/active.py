@@ -9,6 +9,7 @@ from edge_ad.backbone.engine import EngineIdentity
 from edge_ad.bundle import Bundle
 from edge_ad.daemon.cameras import CameraFeed
 from edge_ad.frame import Image
+from edge_ad.report.heat import PartDrawer, part_drawer
 from edge_ad.verdict import Verdict
 
 
@@ -79,15 +80,18 @@ class Active:
         self.engine = ""
         self.degraded = False
         self.cameras: tuple[str, ...] = ()  # of the bundle
+        self.drawer: PartDrawer | None = None  # of parts that have maps
         self.views: list[tuple[int, CameraFeed, str]] = []  # place in Part.frames, feed, pixel rule
         if inspector is not None:
             places = [(picture, feed) for feed in feeds for picture in feed.pictures]
             where = {picture: (place, feed) for place, (picture, feed) in enumerate(places)}
-            rules = inspector.bundle.manifest.preprocess.cameras
+            manifest = inspector.bundle.manifest
+            rules = manifest.preprocess.cameras
             self.bundle = inspector.bundle.sha256
             self.engine = inspector.identity.key
             self.degraded = bool(inspector.stands_in_for)
             self.cameras = tuple(inspector.cameras)
+            self.drawer = part_drawer(manifest)
             self.views = [(*where[c], rules[c].pixel_rule) for c in inspector.cameras]
 
     @property

@@ -225,8 +225,9 @@ class InspectionLoop:
             self.faults = 0
         elif known is None and judged.reason not in _NOT_LEARNT:
             self.faults += 1
-        # A verdict that waits must not hold the features that its maps would be made of.
-        verdict = replace(verdict, map_source=None)
+        # A verdict that waits must not hold the features that its maps would be made of; only the few
+        # that wait for the evidence do.
+        maps, verdict = verdict.map_source, replace(verdict, map_source=None)
         outcome = Outcome(
             self.seq,
             part.key or f"{self._name}-{self.seq:08d}",
@@ -253,7 +254,7 @@ class InspectionLoop:
             self.verdicts.offer(outcome)
         self._publisher.offer(outcome)
         if self.evidence is not None:
-            self.evidence.offer(part.frames, outcome)
+            self.evidence.offer(part.frames, outcome, maps, self.active.drawer)
         if known is not None and self.challenges is not None:
             self.challenges.take(known, outcome, judged)
         elif asked:

@@ -280,6 +280,13 @@ def _watch_evidence(metrics: Metrics, evidence: EvidenceWriter) -> None:
     )
     metrics.watch(
         "counter",
+        "edge_ad_evidence_overlays_dropped",
+        "Parts that were kept without their maps: the queue was filling, or drawing failed.",
+        "reason",
+        lambda: dict(evidence.undrawn),
+    )
+    metrics.watch(
+        "counter",
         "edge_ad_evidence_evicted",
         "Oldest entries that were removed to make room.",
         "kind",

@@ -2,6 +2,7 @@
 threshold, and of a sample of the rest. Each of these kinds has a quota of its own.
 
     STATE/evidence/<product>/<number>-<key>/<camera>.png    the frame as decoded, lossless
+    STATE/evidence/<product>/<number>-<key>/<camera>.overlay.jpg    the same under its maps, to look at
     STATE/evidence/<product>/<number>-<key>/verdict.json    what was said of the part, and by what
 
 Numbers grow from entry to entry over all kinds, products and starts, so that the oldest entry is the

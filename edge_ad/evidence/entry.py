@@ -34,8 +34,9 @@ class Picture(msgspec.Struct, frozen=True):
 
 class EntryRecord(msgspec.Struct, frozen=True):
     """`verdict.json`. header and body are what was published; cameras: of the bundle, in the order of
-    the body's poses; pictures: by camera, those that there were; kind: why it was kept, one of KINDS.
-    Readers ignore fields that they do not know."""
+    the body's poses; pictures: by camera, those that there were; kind: why it was kept, one of KINDS;
+    overlays: by camera the file of the picture under its maps, to look at, where there is one. Readers
+    ignore fields that they do not know."""
 
     number: int
     header: Header
@@ -43,6 +44,7 @@ class EntryRecord(msgspec.Struct, frozen=True):
     cameras: list[str]
     pictures: dict[str, Picture]
     kind: str = REJECTS
+    overlays: dict[str, str] = {}
 
 
 @dataclass(frozen=True)

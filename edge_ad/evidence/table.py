@@ -153,7 +153,8 @@ def entry_text(entry: Entry) -> list[str]:
             f"finding    {one.zone or 'the rest'}, view {one.view}, at {one.x:.0f}, {one.y:.0f} px, "
             f"{one.area:.0f} px^2, peak {one.peak:.2f}{allowed}"
         )
-    return lines + [f"picture    {entry.path / one.file}" for one in entry.record.pictures.values()]
+    lines += [f"picture    {entry.path / one.file}" for one in entry.record.pictures.values()]
+    return lines + [f"overlay    {entry.path / file}" for file in entry.record.overlays.values()]
 
 
 def _ratio(line: Line | FoundLine) -> str:

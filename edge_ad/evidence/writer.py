@@ -16,7 +16,8 @@ from edge_ad.evidence.archive import Archive
 from edge_ad.evidence.entry import KINDS, NEAR, RECORD, REJECTS, SAMPLE, EntryRecord, Picture
 from edge_ad.evidence.keeper import DISK, QUEUE, SPACE, Keeper
 from edge_ad.frame import Frame, Image
-from edge_ad.verdict import Decision, Reason
+from edge_ad.report.heat import PartDrawer, encode_overlay
+from edge_ad.verdict import Decision, Maps, Reason
 
 # Parts that nobody looked at are no evidence; those of a round of known parts were looked at. Those of
 # before a changeover would lie under the wrong product, collected ones are kept good parts already.
@@ -28,16 +29,20 @@ NOT_LOOKED_AT = frozenset(
 )  # fmt: skip
 # Why a part was not kept; PASSED: it had passed, and gave way to such as did not.
 PASSED = "passed"
+DRAWING = "drawing"  # why a map was not drawn, if not for the queue
 
 
 @dataclass(frozen=True, slots=True)
 class _Case:
-    """A part to be kept: its frames that have a picture, and the pixel rule of each."""
+    """A part to be kept: its frames that have a picture, and the pixel rule of each; its maps, None
+    where they are not to be drawn, and what of the bundle that judged draws them."""
 
     frames: list[tuple[str, Image]]
     rules: list[str]
     outcome: Outcome
     kind: str
+    maps: Callable[[], Maps] | None
+    drawer: PartDrawer | None
 
 
 class EvidenceWriter(Keeper[_Case]):
@@ -45,7 +50,8 @@ class EvidenceWriter(Keeper[_Case]):
 
     `pictures` are those of a part, in the order of its frames, and what gives the pixel rule of each;
     `tell` takes one line per event and must not block. What cannot be kept is counted in `dropped` and
-    told once, until something is kept again.
+    told once, until something is kept again. Parts that were kept without their maps are counted in
+    `undrawn`.
     """
 
     def __init__(
@@ -62,6 +68,7 @@ class EvidenceWriter(Keeper[_Case]):
         self.archive = archive or Archive(state)
         self.kept = dict.fromkeys(KINDS, 0)
         self._dropped = {QUEUE: 0, DISK: 0, SPACE: 0}  # each is counted by one thread
+        self.undrawn = {QUEUE: 0, DRAWING: 0}
         self._gave_way = [0, 0]  # PASSED, counted by the inspection thread and by the evidence thread
         self._station = station
         self._epoch = epoch
@@ -69,16 +76,22 @@ class EvidenceWriter(Keeper[_Case]):
         self._tell = tell
         self._passed = 0  # PASS parts since the last one of the sample
         self._opened = False
-        self._failing: set[str] = set()  # kinds, and said
+        self._failing: set[str] = set()  # kinds, and DRAWING; and said
 
     @property
     def dropped(self) -> dict[str, int]:
         """Parts that were not kept, by why. Any thread."""
         return {**self._dropped, PASSED: sum(self._gave_way)}
 
-    def offer(self, frames: Sequence[Frame | None], outcome: Outcome) -> None:
-        """Take a part that was judged, if it is one to keep. Never blocks. The pictures are not copied:
-        a source does not write to a frame again."""
+    def offer(
+        self,
+        frames: Sequence[Frame | None],
+        outcome: Outcome,
+        maps: Callable[[], Maps] | None = None,
+        drawer: PartDrawer | None = None,
+    ) -> None:
+        """Take a part that was judged, if it is one to keep; its maps are made and drawn later. Never
+        blocks. The pictures are not copied: a source does not write to a frame again."""
         verdict, settings, kind = outcome.verdict, self._settings, REJECTS
         if settings.keep == "none":
             return
@@ -101,7 +114,10 @@ class EvidenceWriter(Keeper[_Case]):
         if self._queue.qsize() >= settings.queue:
             self._dropped[QUEUE] += 1
             return
-        self._queue.put(_Case(seen, [self._pictures[name]() for name, _ in seen], outcome, kind))
+        if not settings.overlay or verdict.decision is Decision.FAULT:
+            maps = None
+        rules = [self._pictures[name]() for name, _ in seen]
+        self._queue.put(_Case(seen, rules, outcome, kind, maps, drawer))
 
     def _kind_of_pass(self, score: float, threshold: float, settings: Evidence) -> str:
         """Why a part that passed is kept; "" for one that is not. A threshold may be negative."""
@@ -147,8 +163,11 @@ class EvidenceWriter(Keeper[_Case]):
             camera: Picture(f"{camera}.png", rule, _shape(image))
             for (camera, image), rule in zip(case.frames, case.rules, strict=True)
         }
+        drawn = self._draw(case)
+        overlays = {camera: f"{camera}.overlay.jpg" for camera in drawn}
+        files |= {overlays[camera]: data for camera, data in drawn.items()}
         header, body = messages(outcome, self._station, self._epoch)
-        record = EntryRecord(number, header, body, list(outcome.cameras), pictures, case.kind)
+        record = EntryRecord(number, header, body, list(outcome.cameras), pictures, case.kind, overlays)
         files[RECORD] = msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n"
         if not self.archive.make_room(sum(map(len, files.values())), self._settings, case.kind):
             quota = "max" if case.kind == REJECTS else case.kind
@@ -161,6 +180,27 @@ class EvidenceWriter(Keeper[_Case]):
         self.archive.write(number, outcome.product, outcome.part, files, case.kind)
         self.kept[case.kind] += 1
         self._failing.discard(case.kind)
+
+    def _draw(self, case: _Case) -> dict[str, bytes]:
+        """By camera the JPEG under its maps; empty where there are none, or time for none."""
+        if case.maps is None or case.drawer is None:
+            return {}
+        if self._queue.qsize() > self._settings.queue // 2:
+            self.undrawn[QUEUE] += 1  # rather a part without it than none of the next
+            return {}
+        verdict = case.outcome.verdict
+        try:
+            maps, images = case.maps(), dict(case.frames)
+            drawn = case.drawer.draw(images, verdict.poses, maps, verdict.threshold)
+            encoded = {camera: encode_overlay(picture) for camera, picture in drawn.items()}
+        except Exception as error:  # noqa: BLE001 - a picture to look at must not cost the lossless ones
+            self.undrawn[DRAWING] += 1
+            if DRAWING not in self._failing:
+                self._tell("warning", f"evidence: a map was not drawn ({error!r}); please report this")
+            self._failing.add(DRAWING)
+            return {}
+        self._failing.discard(DRAWING)
+        return encoded
 
     def _shed(self, why: str, item: _Case | Evidence, text: str) -> None:
         kind = REJECTS

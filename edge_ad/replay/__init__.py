@@ -6,7 +6,7 @@ again.
 
 from __future__ import annotations
 
-from edge_ad.replay.overlay import draw_entry
+from edge_ad.replay.overlay import draw_entry, kept_overlay
 from edge_ad.replay.run import Changed, Result, Skipped, replay
 
-__all__ = ["Changed", "Result", "Skipped", "draw_entry", "replay"]
+__all__ = ["Changed", "Result", "Skipped", "draw_entry", "kept_overlay", "replay"]

@@ -1,4 +1,4 @@
-"""What a verdict saw: the anomaly maps over the archived frames."""
+"""What a verdict saw: the anomaly maps over the archived frames, as they were kept or made again."""
 
 from __future__ import annotations
 
@@ -6,19 +6,29 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-import cv2
 import numpy as np
 
+from edge_ad.calibration_set import decode_frame
 from edge_ad.config import Station
-from edge_ad.errors import CheckFailed, ConfigError
+from edge_ad.errors import CaptureError, CheckFailed, ConfigError
 from edge_ad.evidence.entry import Entry
 from edge_ad.frame import Image
-from edge_ad.preprocess.views import view_region
-from edge_ad.reference import part_locator
 from edge_ad.replay.parts import judged_by, open_for, read_part
-from edge_ad.report.pictures import heat_overlay
+from edge_ad.report.heat import part_drawer
 
 GAP = 6  # white pixels between two cameras' pictures
+
+
+def kept_overlay(entry: Entry) -> Image | None:
+    """What was drawn when the part was judged, its cameras side by side, BGR; None where the entry has
+    no such pictures, or one that cannot be read."""
+    pictures = []
+    for file in entry.record.overlays.values():
+        try:
+            pictures.append(decode_frame((entry.path / file).read_bytes(), file))
+        except (OSError, CaptureError):
+            return None
+    return _side_by_side(pictures) if pictures else None
 
 
 def draw_entry(station: Station, entry: Entry, bundle: Path | None = None) -> Image:
@@ -32,26 +42,23 @@ def draw_entry(station: Station, entry: Entry, bundle: Path | None = None) -> Im
     engine = entry.record.body.engine if bundle is None else ""
     with closing(open_for(station, path, engine)) as inspector:
         manifest = inspector.bundle.manifest
-        if manifest.local is None:
+        drawer = part_drawer(manifest)
+        if drawer is None:
             raise ConfigError(
                 f'{path}: has no map of what is unusual (calibration.profile = "paper"); only the '
                 "default profile has"
             )
         images = read_part(entry, inspector)
         verdict = inspector.inspect_part(images)
-        if verdict.maps is None:
+        maps = verdict.maps
+        if maps is None:
             raise CheckFailed(
                 f"{entry.path}: is {verdict.decision} {verdict.reason} by bundle {manifest.id}, "
                 f"and so has no map ({verdict.detail})"
             )
-        straight = part_locator(inspector.bundle).straighten(images).images
-        pictures = [cv2.cvtColor(i, cv2.COLOR_GRAY2BGR) if i.ndim == 2 else i.copy() for i in straight]
-        for view, anomaly in zip(manifest.views, verdict.maps, strict=True):
-            picture = pictures[inspector.cameras.index(view.camera)]
-            x, y, width, height = view_region(view, picture.shape)
-            region = picture[y : y + height, x : x + width]
-            region[:] = heat_overlay(np.ascontiguousarray(region), anomaly, verdict.threshold)
-    return _side_by_side(pictures)
+        named = dict(zip(inspector.cameras, images, strict=True))
+        pictures = drawer.draw(named, verdict.poses, maps, verdict.threshold)
+    return _side_by_side(list(pictures.values()))
 
 
 def _side_by_side(pictures: Sequence[Image]) -> Image:

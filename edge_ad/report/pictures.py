@@ -51,8 +51,9 @@ def heat_overlay(image: Image, anomaly: NDArray[np.float32], limit: float) -> Im
     share = np.clip(np.nan_to_num(anomaly, nan=limit, posinf=limit) / limit, 0, 1).astype(np.float32)
     share = cv2.resize(share, (width, height), interpolation=cv2.INTER_LINEAR)
     colours = cv2.applyColorMap(np.rint(255 * share).astype(np.uint8), cv2.COLORMAP_INFERNO)
-    alpha = HEAT * share[..., None]
-    return np.asarray(np.rint(alpha * colours + (1 - alpha) * base), np.uint8)
+    alpha = HEAT * share
+    # In one pass: with arrays of the frame's size in between it takes five times as long.
+    return np.asarray(cv2.blendLinear(colours, base, alpha, 1 - alpha), np.uint8)
 
 
 def jpeg_uri(image: Image) -> str:

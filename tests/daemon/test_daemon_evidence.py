@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -65,6 +66,69 @@ def test_passed_parts_near_the_threshold_and_a_sample_are_kept(tmp_path: Path) -
         ("P1", "sample", "PASS"), ("P3", "sample", "PASS"),
     ]  # fmt: skip
     assert [entry.record.body.score for entry in entries(tmp_path / "s")][:2] == scores
+
+
+def overlays(state: Path, product: str = "default") -> list[list[str]]:
+    """Names by entry, as the records and the disk have them alike."""
+    found = []
+    for entry in entries(state, product):
+        found.append(sorted(file.name for file in entry.path.glob("*.jpg")))
+        assert sorted(entry.record.overlays.values()) == found[-1]
+    return found
+
+
+def test_two_cameras_are_kept_under_their_maps_as_well(tmp_path: Path) -> None:
+    make_bundle(tmp_path / "s", cameras=("top", "side"), profile="default")
+    spoilt = good(1).copy()
+    spoilt[20:44, 60:84] = 0
+    with Line(tmp_path / "s", cameras=("top", "side")) as line:
+        line.feed(good(0))
+        line.feed(spoilt, camera="side")
+        assert line.verdicts(1) == ["REJECT score"]
+        wait_for(lambda: line.metric("edge_ad_evidence_parts_total", kind="rejects") == 1)
+        held = line.metric("edge_ad_evidence_bytes", kind="rejects")
+        for reason in ("queue", "drawing"):
+            assert line.metric("edge_ad_evidence_overlays_dropped_total", reason=reason) == 0
+    assert overlays(tmp_path / "s") == [["side.overlay.jpg", "top.overlay.jpg"]]
+    (entry,) = entries(tmp_path / "s")
+    assert held == sum(file.stat().st_size for file in entry.path.iterdir())
+    change = {
+        name: np.abs(cv2.imread(str(entry.path / f"{name}.overlay.jpg")).astype(int) - image[..., None])
+        for name, image in (("top", good(0)), ("side", spoilt))
+    }
+    assert change["side"][24:40, 64:80].mean() > 2 * change["top"][24:40, 64:80].mean()
+
+
+def test_a_bundle_without_maps_keeps_none(tmp_path: Path) -> None:
+    make_bundle(tmp_path / "s")
+    with Line(tmp_path / "s") as line:
+        line.feed(BLACK)
+        assert line.verdicts(1) == ["REJECT score"]
+    assert overlays(tmp_path / "s") == [[]]
+
+
+def test_a_part_that_waits_through_a_changeover_is_drawn_by_the_bundle_that_judged_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_bundle(tmp_path / "s", product="maps", profile="default")
+    make_bundle(tmp_path / "s", product="none")
+    release, write = threading.Event(), Archive.write
+
+    def hang(self: Archive, *args: Any) -> Path:
+        release.wait(20)
+        return write(self, *args)
+
+    monkeypatch.setattr(Archive, "write", hang)
+    with Line(tmp_path / "s", options={"product": "maps", "products": ["none"]}) as line:
+        line.feed(BLACK, BLACK)
+        assert line.verdicts(2) == ["REJECT score"] * 2
+        assert line.daemon.change_product("none").result(20)["product"] == "none"
+        line.feed(BLACK)
+        assert line.verdicts(1) == ["REJECT score"]
+        wait_for(lambda: line.daemon.evidence._queue.qsize() == 2)
+        release.set()
+    assert overlays(tmp_path / "s", "maps") == [["top.overlay.jpg"]] * 2
+    assert overlays(tmp_path / "s", "none") == [[]]
 
 
 def test_numbers_go_on_and_what_waits_is_written_at_the_end(tmp_path: Path) -> None:

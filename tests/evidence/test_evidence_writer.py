@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,12 +14,14 @@ import numpy as np
 import pytest
 from made_up_evidence import PASS, PATIENCE_S, REJECT, frames, outcome, picture, settings
 
+from edge_ad.bundle import ViewRule
 from edge_ad.config import Evidence
 from edge_ad.evidence.archive import Archive
 from edge_ad.evidence.entry import REJECTS, read_entries
 from edge_ad.evidence.writer import EvidenceWriter
 from edge_ad.frame import Frame
-from edge_ad.verdict import Decision, Reason, Verdict
+from edge_ad.report.heat import PartDrawer
+from edge_ad.verdict import Decision, Maps, Reason, Verdict, fault
 
 RULES = {"top": lambda: "top-rule", "side": lambda: "side-rule"}
 
@@ -254,3 +258,135 @@ def test_a_quota_too_small_for_passed_parts_is_told_once_and_no_alarm(tmp_path: 
     one.close(PATIENCE_S)
     assert one.dropped == {"queue": 0, "disk": 0, "space": 0, "passed": 3}
     assert len(told) == 1 and "evidence.near_megabytes" in told[0]
+
+
+WHOLE = ViewRule(name="top", camera="top")
+SPOT = np.zeros((2, 2), np.float32)
+SPOT[0, 1] = 9.0
+
+
+def drawer(*views: ViewRule) -> PartDrawer:
+    cameras = tuple(dict.fromkeys(view.camera for view in views))
+    return PartDrawer(cameras, views, {})
+
+
+def offer_drawn(
+    one: EvidenceWriter, key: str, verdict: Verdict = REJECT, draws: PartDrawer | None = None
+) -> None:
+    draws = drawer(WHOLE) if draws is None else draws
+    verdict = replace(verdict, poses=(None,) * len(draws.cameras))
+    maps = (SPOT,) * len(draws.views)
+    images = [np.full((24, 32), 90, np.uint8)] * len(draws.cameras)
+    one.offer(frames(*images), outcome(verdict, key), lambda: maps, draws)
+
+
+def heat(path: Path) -> np.ndarray:
+    """By pixel how much a frame of 90s has changed."""
+    drawn = cv2.imread(str(path))
+    assert drawn.shape == (24, 32, 3)
+    return np.asarray(np.abs(drawn.astype(int) - 90).sum(axis=2))
+
+
+def test_beside_each_picture_lies_the_same_under_its_map(tmp_path: Path) -> None:
+    one = writer(tmp_path)
+    one.start()
+    offer_drawn(one, "both", draws=drawer(WHOLE, ViewRule(name="side", camera="side")))
+    one.close(PATIENCE_S)
+    (entry,), _ = read_entries(tmp_path, "disc")
+    assert entry.record.overlays == {"top": "top.overlay.jpg", "side": "side.overlay.jpg"}
+    for camera, file in entry.record.overlays.items():
+        change = heat(entry.path / file)
+        assert change[:8, 22:].mean() > 8 * change[16:, :10].mean()
+        kept = cv2.imread(str(entry.path / entry.record.pictures[camera].file), cv2.IMREAD_UNCHANGED)
+        assert (kept == 90).all()
+    assert len(list(entry.path.iterdir())) == 5
+    assert one.archive.size == sum(file.stat().st_size for file in entry.path.iterdir())
+    reopened = Archive(tmp_path)
+    reopened.open()
+    assert reopened.size == one.archive.size
+
+
+def test_a_fault_has_no_map_and_nobody_gets_one_who_asks_for_none(tmp_path: Path) -> None:
+    one = writer(tmp_path)
+    one.start()
+    offer_drawn(one, "late", fault(Reason.LATE))
+    one.offer(frames(picture(0)), outcome(key="paper"))
+    wait_until(lambda: one.kept["rejects"] == 2)
+    one.configure(settings(overlay=False))
+    offer_drawn(one, "off")
+    wait_until(lambda: one.kept["rejects"] == 3)
+    one.configure(settings())
+    offer_drawn(one, "on")
+    one.close(PATIENCE_S)
+    entries, _ = read_entries(tmp_path, "disc")
+    drawn = {entry.key: len(list(entry.path.glob("*.jpg"))) for entry in entries}
+    assert drawn == {"late": 0, "paper": 0, "off": 0, "on": 1}
+    assert one.undrawn == {"queue": 0, "drawing": 0}
+
+
+def test_a_map_that_cannot_be_drawn_costs_no_picture_and_is_told_once(tmp_path: Path) -> None:
+    def damaged() -> Maps:
+        raise ValueError("no such position")
+
+    told = Told()
+    one = writer(tmp_path, told=told)
+    one.start()
+    verdict = replace(REJECT, poses=(None,))
+    for number in range(2):
+        one.offer(frames(picture(number)), outcome(verdict, f"P{number}"), damaged, drawer(WHOLE))
+    beyond = ViewRule(name="top", camera="top", roi=(0, 0, 33, 24))
+    offer_drawn(one, "P2", draws=drawer(beyond))
+    wait_until(lambda: one.kept["rejects"] == 3)
+    assert one.undrawn == {"queue": 0, "drawing": 3}
+    assert len(told) == 1 and "no such position" in told[0]
+    offer_drawn(one, "P3")
+    wait_until(lambda: one.kept["rejects"] == 4)
+    offer_drawn(one, "P4", draws=drawer(beyond))
+    one.close(PATIENCE_S)
+    assert len(told) == 2  # once more, as one was drawn in between
+    entries, damage = read_entries(tmp_path, "disc")
+    assert damage == [] and sum(one.dropped.values()) == 0
+    assert [bool(entry.record.overlays) for entry in entries] == [False, False, False, True, False]
+    for entry in entries:
+        assert cv2.imread(str(entry.path / "top.png")) is not None
+
+
+def test_while_parts_wait_their_pictures_go_first(tmp_path: Path) -> None:
+    one = writer(tmp_path, settings(queue=4))
+    for number in range(4):  # the thread has not been started
+        offer_drawn(one, f"P{number}")
+    one.start()
+    wait_until(lambda: one.kept["rejects"] == 4)
+    one.close(PATIENCE_S)
+    entries, _ = read_entries(tmp_path, "disc")
+    assert [bool(entry.record.overlays) for entry in entries] == [False, False, True, True]
+    assert one.undrawn == {"queue": 2, "drawing": 0}
+    assert sum(one.dropped.values()) == 0
+
+
+def test_a_part_that_waits_is_drawn_as_the_bundle_saw_it_that_judged_it(tmp_path: Path) -> None:
+    one = writer(tmp_path)
+    left = ViewRule(name="top", camera="top", roi=(0, 0, 16, 24))
+    right = ViewRule(name="top", camera="top", roi=(16, 0, 16, 24))
+    offer_drawn(one, "before", draws=drawer(left))
+    offer_drawn(one, "after", draws=drawer(right))
+    one.start()
+    one.close(PATIENCE_S)
+    before, after = (heat(e.path / "top.overlay.jpg") for e in read_entries(tmp_path, "disc")[0])
+    assert before[:8, 10:14].min() > 50 > before[:8, 24:].max()
+    assert after[:8, 26:30].min() > 50 > after[:8, :16].max()
+
+
+def test_a_record_of_before_there_were_maps_is_read(tmp_path: Path) -> None:
+    one = writer(tmp_path)
+    one.start()
+    offer_drawn(one, "P0")
+    one.close(PATIENCE_S)
+    (entry,), _ = read_entries(tmp_path, "disc")
+    path = entry.path / "verdict.json"
+    record = json.loads(path.read_text())
+    assert record.pop("overlays") == {"top": "top.overlay.jpg"}
+    path.write_text(json.dumps(record))
+    ((old,), damaged) = read_entries(tmp_path, "disc")
+    assert (old.record.overlays, damaged) == ({}, [])
+    assert old.record.pictures == entry.record.pictures

@@ -22,7 +22,7 @@ from edge_ad.errors import ArtifactError, CheckFailed, ConfigError
 from edge_ad.evidence.entry import Entry, EntryRecord, read_entries
 from edge_ad.evidence.writer import NOT_LOOKED_AT
 from edge_ad.frame import Frame, Image
-from edge_ad.replay import draw_entry, replay
+from edge_ad.replay import draw_entry, kept_overlay, replay
 from edge_ad.replay.run import NOT_OF_THE_PICTURES
 from edge_ad.verdict import Reason
 
@@ -139,6 +139,38 @@ def test_the_map_shows_the_defect_where_it_is(archived: Station) -> None:
     good_one = draw_entry(archived, entries(archived)[0])
     changed = np.abs(good_one.astype(int) - good(0)[..., None]).sum(axis=2)
     assert changed[24:40, 64:80].mean() < change[24:40, 64:80].mean() / 2
+
+
+def test_the_map_that_was_kept_is_the_one_that_would_be_made(archived: Station) -> None:
+    """It was drawn beside the inspection; the frames are judged again here."""
+    for entry in entries(archived)[:4]:
+        kept = kept_overlay(entry)
+        assert kept is not None
+        difference = np.abs(kept.astype(int) - draw_entry(archived, entry))
+        assert difference.mean() < 2 and difference.max() < 40  # of a JPEG
+    assert kept_overlay(entries(archived)[4]) is None  # FAULT
+
+
+def test_a_map_that_was_kept_is_shown_without_the_bundle_that_judged(
+    archived: Station, tmp_path: Path
+) -> None:
+    station = copied(archived, tmp_path)
+    activate(station.state_path, "disc", "lax")
+    shutil.rmtree(bundle(station, "b1"))
+    entry, out = entries(station)[2], tmp_path / "map.png"
+    show = ("evidence", "show", "-c", station.path, "3", "--overlay", out)
+    shown = edge_ad(*show)
+    assert shown.returncode == 0, shown.stderr
+    assert str(entry.path / "top.overlay.jpg") in shown.stdout
+    kept = cv2.imread(str(out))
+    np.testing.assert_array_equal(kept, cv2.imread(str(entry.path / "top.overlay.jpg")))
+    assert edge_ad(*show, "--bundle", "lax").returncode == 0  # of a threshold that nothing comes near
+    change = np.abs(cv2.imread(str(out)).astype(int) - defective()[..., None])
+    assert change.max() < 5 < np.abs(kept.astype(int) - defective()[..., None]).max()
+    (entry.path / "top.overlay.jpg").write_bytes(b"torn")
+    assert kept_overlay(entry) is None
+    gone = edge_ad(*show)
+    assert gone.returncode == 3 and "which is not among those of 'disc'" in gone.stderr
 
 
 def test_a_map_needs_a_bundle_that_is_there_and_localises(archived: Station, tmp_path: Path) -> None:
