@@ -6,6 +6,7 @@ import fcntl
 import socket
 import struct
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -22,9 +23,11 @@ _MOST_S = 20.0  # for these
 _JUMBO = 9000  # an MTU from which on packets should be large
 _SIOCGIFADDR = 0x8915
 _RMEM = Path("/proc/sys/net/core/rmem_max")
+_NET = Path("/sys/class/net")
+_GIGABIT, _SUPERSPEED = 1000, 5000  # Mbit/s that a camera on the network, and one on USB, is made for
 
 
-def check_industrial(camera: Camera, base: Path, rmem: Path = _RMEM) -> Found:
+def check_industrial(camera: Camera, base: Path, rmem: Path = _RMEM, net: Path = _NET) -> Found:
     """State and text, of a camera that nobody else has open. Raises CaptureError where it cannot be
     opened, or refuses what it is set to."""
     source = open_source(camera, base)
@@ -35,10 +38,19 @@ def check_industrial(camera: Camera, base: Path, rmem: Path = _RMEM) -> Found:
         said, problems = [f"{features.get('PixelFormat')}, set and read back"], []
         if on := automatic(features):
             problems.append(f"{', '.join(on)} alters the picture from part to part; set it to 'Off'")
+        interface = ""
         if source.address():
-            said_of_net, wrong = _network(features, source.address(), rmem)
+            interface, mtu = interface_to(source.address())
+            said_of_net, wrong = _network(features, interface, mtu, rmem)
             said.append(said_of_net)
             problems += wrong
+        wanted = _GIGABIT if source.address() else _SUPERSPEED
+        if speed := link_speed(features, net / interface / "speed"):
+            said.append(f"a link of {speed} Mbit/s")
+            if speed < wanted:
+                problems.append(
+                    f"the link is slower than {wanted} Mbit/s; look at cable, port and switch"
+                )
         if source.settings.trigger and not source.settings.asked:
             said.append(f"waits for {source.settings.trigger}, so loss was not looked for")
         else:
@@ -67,10 +79,23 @@ def _loss(source: IndustrialSource) -> tuple[str, list[str]]:
     ]
 
 
-def _network(features: Features, address: str, rmem: Path) -> tuple[str, list[str]]:
+def link_speed(features: Features, of_interface: Path) -> int:
+    """Mbit/s, the lower of what the camera and this machine's interface say; 0 where neither does."""
+    found = []
+    for name, unit in (("DeviceLinkSpeed", 8e-6), ("GevLinkSpeed", 1.0)):
+        if features.has(name):
+            value = features.get(name)
+            found += [round(value * unit)] if isinstance(value, (int, float)) else []
+    if features.has("BslUSBSpeedMode"):
+        found.append(_SUPERSPEED if features.get("BslUSBSpeedMode") == "SuperSpeed" else 480)
+    with suppress(OSError, ValueError):  # a virtual interface has none
+        found.append(int(of_interface.read_text()))
+    return min((speed for speed in found if speed > 0), default=0)
+
+
+def _network(features: Features, name: str, mtu: int, rmem: Path) -> tuple[str, list[str]]:
     """Packet size by the interface's MTU, and whether the kernel may hold a frame of packets."""
     problems = []
-    name, mtu = interface_to(address)
     packet = features.get("GevSCPSPacketSize") if features.has("GevSCPSPacketSize") else None
     text = f"packets of {packet} bytes over {name or 'an unknown interface'} with an MTU of {mtu}"
     if isinstance(packet, int) and mtu:

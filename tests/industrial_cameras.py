@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -64,6 +65,29 @@ class FakeGigE:
             self._process.send_signal(signal.SIGKILL)
             self._process.wait()
             self._process = None
+
+
+_HOLD = """import sys
+from industrial_cameras import source_of
+source = source_of(sys.argv[1])
+source.open()
+source.read()
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def held(camera: Camera) -> Iterator[None]:
+    """Another program reads it."""
+    paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    with subprocess.Popen(
+        [sys.executable, "-c", _HOLD, camera.uri], env=os.environ | {"PYTHONPATH": paths},
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as program:  # fmt: skip
+        assert program.stdout is not None and program.stdout.readline() == "held\n"
+        yield
+        program.communicate("")
 
 
 def _control_port() -> str:

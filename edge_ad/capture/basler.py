@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_ad.capture.connection import Picture
+from edge_ad.capture.connection import BUSY, Picture
 from edge_ad.capture.devices import Device
 from edge_ad.capture.industrial import IndustrialSource, industrial_source
 from edge_ad.capture.source import Clock, parse_uri
@@ -192,6 +192,8 @@ def _choose(factory: Any, name: str) -> Any:
     found = factory.EnumerateDevices()
     fits = [one for one in found if name in _names(one)] if name else list(found)
     if len(fits) == 1:
+        if not factory.IsDeviceAccessible(fits[0]):
+            raise CaptureError(BUSY)
         return fits[0]
     have = ", ".join(_words(one) for one in found) or "none; check cable, power and the PC's address"
     if not fits:

@@ -21,6 +21,7 @@ _CODES = {
     0x0210003B: "yuv422_yuyv",
 }  # fmt: skip
 _AUTO = ("mono8", "bgr8")  # what may be taken as it comes
+BUSY = "another program has this camera; end that program first (a running daemon has it too)"
 _NOTHING = np.empty(0, np.uint8)
 
 

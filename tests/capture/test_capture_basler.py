@@ -203,6 +203,15 @@ def test_a_library_that_does_not_return_is_noticed_whatever_the_trigger(
     source.close()
 
 
+def test_a_camera_that_another_program_has_is_named_with_the_remedy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """pylon's emulation lets everybody in."""
+    monkeypatch.setattr("pypylon.pylon.TlFactory.IsDeviceAccessible", lambda *_: False)
+    with pytest.raises(CaptureError, match="another program has this camera; end that program"):
+        source_of(BASLER).open()
+
+
 def test_close_ends_a_waiting_read_and_the_camera_can_be_opened_again(opened: Any) -> None:
     source = opened(BASLER, {"trigger": "Line1"})
     done: list[object] = []

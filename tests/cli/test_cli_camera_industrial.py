@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,10 @@ import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from industrial_cameras import BASLER, GENICAM, camera_of, fake_gige
+from industrial_cameras import BASLER, GENICAM, camera_of, fake_gige, held
 
-from edge_ad.camera_check import check_industrial, interface_to
+from edge_ad.camera_check import check_industrial, interface_to, link_speed
+from edge_ad.capture.connection import BUSY
 from edge_ad.check import check_station
 from edge_ad.cli.camera import command
 from edge_ad.config import parse_station
@@ -45,6 +47,13 @@ def test_a_gige_camera_is_listed_grabbed_and_checked(tmp_path: Path) -> None:
         assert "over lo with an MTU of 65536; 100 frames, none lost" in text
         assert "packets could be larger; set GevSCPSPacketSize = 8192" in text
         assert "hold 0.2 MB for a socket, a frame is 0.3 MB; 'sysctl -w net.core.rmem_max=" in text
+        (tmp_path / "lo").mkdir()
+        (tmp_path / "lo" / "speed").write_text("100\n")
+        camera = camera_of("genicam://127.0.0.1", fast)
+        state, text = check_industrial(camera, tmp_path, rmem, tmp_path)
+        assert "a link of 100 Mbit/s" in text and "the link is slower than 1000 Mbit/s; look at" in text
+        with held(camera), pytest.raises(CaptureError, match=re.escape(BUSY)):
+            check_industrial(camera, tmp_path)
         gige.kill()
         gige.start(lost_per_mille=20)
         state, text = check_industrial(camera_of("genicam://127.0.0.1", fast), tmp_path)
@@ -90,6 +99,40 @@ def test_the_kind_of_trigger_and_the_cameras_go_together(
     table = {"schema": 1, "station": "s", "camera": [camera], "trigger": {"kind": kind}}
     found = check_trigger(parse_station(table))
     assert found[0] == state and text in found[1]
+
+
+class OfLink:
+    """A camera's features, where only its link is of interest."""
+
+    def __init__(self, **values: Any) -> None:
+        self._values = values
+
+    def has(self, name: str) -> bool:
+        return name in self._values
+
+    def get(self, name: str) -> Any:
+        return self._values[name]
+
+
+@pytest.mark.parametrize(
+    ("features", "interface", "speed"),
+    [
+        ({"GevLinkSpeed": 1000}, "100\n", 100),  # a switch of old between them
+        ({"DeviceLinkSpeed": 125_000_000}, "10000\n", 1000),  # bytes per second
+        ({"BslUSBSpeedMode": "HighSpeed"}, None, 480),
+        ({"BslUSBSpeedMode": "SuperSpeed"}, None, 5000),
+        ({"DeviceLinkSpeed": 625_000_000}, None, 5000),
+        ({}, "-1\n", 0),
+        ({}, None, 0),
+    ],
+)
+def test_the_link_is_as_fast_as_its_slower_end(
+    tmp_path: Path, features: dict[str, Any], interface: str | None, speed: int
+) -> None:
+    file = tmp_path / "speed"
+    if interface is not None:
+        file.write_text(interface)
+    assert link_speed(OfLink(**features), file) == speed  # type: ignore[arg-type]
 
 
 def test_an_address_that_is_nowhere_has_no_interface() -> None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from edge_ad.capture.aravis.features import AravisFeatures
 from edge_ad.capture.aravis.library import BUFFER_SUCCESS, STATUS, aravis, checked
-from edge_ad.capture.connection import Picture
+from edge_ad.capture.connection import BUSY, Picture
 from edge_ad.capture.devices import Device
 from edge_ad.capture.industrial import IndustrialSource, industrial_source
 from edge_ad.capture.source import Clock, parse_uri
@@ -67,6 +67,9 @@ class AravisCamera:
         self._camera = checked(self._arv.arv_camera_new, name.encode() or None)
         self._device = self._arv.arv_camera_get_device(self._camera)
         self._ethernet = bool(self._arv.arv_camera_is_gv_device(self._camera))
+        if self._ethernet and not self._arv.arv_gv_device_is_controller(self._device):
+            self._arv.g_object_unref(self._camera)
+            raise CaptureError(BUSY)
         self.address = self._address() if self._ethernet else ""
         self.features = AravisFeatures(self._device)
         with suppress(CaptureError):  # one that sends still, to nobody, has its features locked
