@@ -35,7 +35,8 @@ def _free(station: Station) -> Found:
 def _line(station: Station, sources: list[Source]) -> Found:
     text = (
         f"line: every frame is a part, {station.trigger.queue} may wait; set each camera to its "
-        "hardware trigger, and stale_ms to more than the longest pause of the line"
+        "hardware trigger, and, of one that is not basler:// or genicam://, stale_ms to more than the "
+        "longest pause of the line"
     )
     asked = [c.name for c in station.camera if c.genicam is not None and c.genicam.asked]
     if asked:

@@ -14,7 +14,7 @@ from edge_ad.cli.output import json_option, write_json_lines
 @click.option("--last", type=click.IntRange(min=1), help="The last so many only.")
 @json_option
 def command(config: Path, last: int | None, json_to: str | None) -> None:
-    """Calibrations, activations, roll-backs and changes of the station file, oldest first.
+    """Calibrations, activations, roll-backs, challenges and changes of the station file, oldest first.
 
     With --json one JSON object per line. Exit code 1 when a line of the file was changed, taken out, or
     is damaged.

@@ -67,7 +67,8 @@ uri = "v4l2:///dev/video0"
 #overflow = "auto"
 # Frames that may wait for the inspection, 1 to 256.
 #queue = 2
-# A camera silent for this long is lost, and opened again with backoff, milliseconds.
+# A camera silent for this long is lost, and opened again with backoff, milliseconds; an industrial one
+# that the line triggers only where it does not answer.
 #stale_ms = 5000.0
 # Larger frames and files are refused, megapixels.
 #max_megapixels = 64.0
