@@ -1,4 +1,4 @@
-"""Whether an industrial camera does what the line needs of it: its settings, its network, its loss."""
+"""Whether a camera does what the line needs of it: its settings, its network, its loss."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import fcntl
 import socket
 import struct
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
@@ -13,7 +14,8 @@ from typing import Literal
 from edge_ad.capture.features import Features, automatic
 from edge_ad.capture.industrial import IndustrialSource
 from edge_ad.capture.leaving import let_go
-from edge_ad.capture.source import open_source
+from edge_ad.capture.opencv import V4L2_PARAMETERS
+from edge_ad.capture.source import open_source, parse_uri, uri_scheme
 from edge_ad.config import Camera
 
 Found = tuple[Literal["ok", "warn", "fail"], str]
@@ -24,6 +26,14 @@ _JUMBO = 9000  # an MTU from which on packets should be large
 _SIOCGIFADDR = 0x8915
 _RMEM = Path("/proc/sys/net/core/rmem_max")
 _NET = Path("/sys/class/net")
+_VIDIOC_G_CTRL = 0xC008561B
+# Controls of linux/v4l2-controls.h as v4l2-ctl calls them, and where they alter nothing by themselves.
+_V4L2 = {
+    0x009A0901: ("auto_exposure", 1),
+    0x00980912: ("gain_automatic", 0),
+    0x0098090C: ("white_balance_automatic", 0),
+    0x009A090C: ("focus_automatic_continuous", 0),
+}
 _GIGABIT, _SUPERSPEED = 1000, 5000  # Mbit/s that a camera on the network, and one on USB, is made for
 
 
@@ -77,6 +87,26 @@ def _loss(source: IndustrialSource) -> tuple[str, list[str]]:
         f"{source.lost} were lost and {faults} arrived incomplete; look at cable, switch and packet "
         "size, and do not share the link"
     ]
+
+
+def automatic_v4l2(camera: Camera, ask: Callable[[int, int, bytes], bytes] = fcntl.ioctl) -> str:
+    """What to do about a v4l2 camera's automatic functions; "" where none is on, and for another camera.
+    Raises OSError."""
+    if uri_scheme(camera) != "v4l2":
+        return ""
+    device, on = Path(parse_uri(camera, V4L2_PARAMETERS).path), []
+    with device.open("rb", buffering=0) as file:
+        for control, (name, off) in _V4L2.items():
+            with suppress(OSError):  # it has no such control
+                answer = ask(file.fileno(), _VIDIOC_G_CTRL, struct.pack("Ii", control, 0))
+                if struct.unpack("Ii", answer)[1] != off:
+                    on.append(f"{name}={off}")
+    if not on:
+        return ""
+    return (
+        "automatic functions alter the picture from part to part; switch them off at every start: "
+        f"'v4l2-ctl -d {device} -c {','.join(on)}'"
+    )
 
 
 def link_speed(features: Features, of_interface: Path) -> int:

@@ -114,6 +114,7 @@ def _camera(
     shapes: dict[str, tuple[int, ...]],
 ) -> Finding:
     """Also notes the shape of the camera's frames, where one is grabbed."""
+    from edge_ad.camera_check import automatic_v4l2
     from edge_ad.capture.grab import grab
 
     name = f"camera {camera.name}"
@@ -137,7 +138,8 @@ def _camera(
             "warn",
             f"{text}, but it is blank (grey {low} to {high}); check light, lens cap, exposure",
         )
-    return Finding(name, "ok", text)
+    on = automatic_v4l2(camera)
+    return Finding(name, "warn", f"{text}; {on}") if on else Finding(name, "ok", text)
 
 
 def _industrial(station: Station, camera: Camera) -> Finding:

@@ -30,6 +30,7 @@ from edge_ad.frame import Frame
 from edge_ad.redact import redact
 from edge_ad.verdict import Reason
 
+V4L2_PARAMETERS: dict[str, int | float | str] = {"width": 0, "height": 0, "fps": 0.0}  # of the URI
 Opener = Callable[[], Any]  # -> cv2.VideoCapture
 
 _OPEN_TIMEOUT_MS = 5000
@@ -59,7 +60,7 @@ class LiveSource:
         self._rule = pixel_rule(pixel_format, camera.bit_depth)
         self.pixel_rule_name = self._rule.name
         self._where = redact(camera.uri)
-        uri = parse_uri(camera, {"width": 0, "height": 0, "fps": 0.0}) if v4l2 else None
+        uri = parse_uri(camera, V4L2_PARAMETERS) if v4l2 else None
         self._open_capture = opener or (lambda: _open_live(camera, uri))
         self._max_pixels = camera.max_megapixels * 1e6
         self._silence_s = camera.stale_ms / 1000

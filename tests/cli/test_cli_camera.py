@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -7,9 +9,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from edge_ad.camera_check import automatic_v4l2
 from edge_ad.capture.devices import list_devices
 from edge_ad.capture.parts import Placement, plate, render_part
 from edge_ad.cli.camera import command
+from edge_ad.config import Camera
 from edge_ad.errors import CaptureError, CheckFailed, ConfigError, DeviceError
 
 TWO = """
@@ -58,6 +62,28 @@ def test_sensors_of_a_jetson_are_read_through_its_image_processor(tmp_path: Path
     assert devices[1].uri == f"v4l2://{tmp_path}/dev/video1"
     for sensor, device in enumerate((devices[0], devices[2])):
         assert device.uri.startswith(f"gst://nvarguscamerasrc sensor-id={sensor} ! nvvidconv")
+
+
+def test_automatic_functions_of_a_v4l2_camera_are_named_with_the_command(tmp_path: Path) -> None:
+    device = tmp_path / "video0"
+    device.write_bytes(b"")
+    camera = Camera(name="top", uri=f"v4l2://{device}?fps=30")
+
+    def driver(values: dict[int, int]) -> Callable[[int, int, bytes], bytes]:
+        def ask(handle: int, request: int, control: bytes) -> bytes:
+            assert request == 0xC008561B  # VIDIOC_G_CTRL
+            number, _ = struct.unpack("Ii", control)
+            if number not in values:
+                raise OSError(22, "Invalid argument")
+            return struct.pack("Ii", number, values[number])
+
+        return ask
+
+    told = automatic_v4l2(camera, driver({0x009A0901: 3, 0x0098090C: 1, 0x00980912: 0}))
+    assert told.endswith(f"'v4l2-ctl -d {device} -c auto_exposure=1,white_balance_automatic=0'")
+    assert automatic_v4l2(camera, driver({0x009A0901: 1, 0x0098090C: 0})) == ""
+    assert automatic_v4l2(camera) == ""  # a file has no controls
+    assert automatic_v4l2(Camera(name="top", uri="folder:///x")) == ""
 
 
 def test_grab_writes_the_very_pixels(tmp_path: Path) -> None:
