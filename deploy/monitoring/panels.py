@@ -265,6 +265,34 @@ LINE: list[tuple[str, list[Panel]]] = [
         ],
     ),
     (
+        "Whether the line sees what it should",
+        [
+            Panel(
+                "Not passed in a row",
+                "lines",
+                (Query(own("edge_ad_rejects_in_row"), "parts"),),
+                text="Another product, light or place?",
+            ),
+            Panel(
+                "Known parts",
+                "lines",
+                (
+                    Query(own("edge_ad_challenge_due"), "a round is due"),
+                    Query(f"{own('edge_ad_challenge_override_seconds')} / 3600", "override, hours"),
+                ),
+                colours={"a round is due": RED},
+                text="'edge-ad challenge' shows that bad parts are rejected.",
+            ),
+            Panel(
+                "A candidate beside the bundle in use, parts per minute",
+                "bars",
+                (Query(f"60 * {rate('edge_ad_shadow_parts_total', 'result')}", "{{result}}"),),
+                stacked=True,
+                colours={"agree": GREEN, "would_reject": RED, "would_pass": YELLOW},
+            ),
+        ],
+    ),
+    (
         "Delivery",
         [
             Panel(
