@@ -1,10 +1,10 @@
 """Makes the package that a line PC without a network installs: one archive with every wheel, their
 hashes, a bill of materials, the units and install.sh.
 
-    python deploy/package/build.py --out dist [--wheelhouse wheelhouse]
+    python deploy/package/build.py --out dist [--wheelhouse wheelhouse] [--extra basler]
 
 For this PC's processor and the running Python. `--wheelhouse` takes what deploy/wheelhouse made, for a
-GPU.
+GPU; `--extra` adds what a line needs that most lines do not.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import shutil
 import sys
 import tarfile
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from sbom import bill_of_materials, read_wheel
@@ -30,6 +31,8 @@ HERE = Path(__file__).resolve().parent
 # Small, and a PC without a network cannot fetch them when they are wanted.
 EXTRAS = ("backup", "gpio", "modbus")
 GPU_EXTRAS = ("build", "cuda")
+# Large, so only where they are asked for: pylon is 90 MB, PyTorch some GB.
+LARGE_EXTRAS = ("basler", "torch")
 
 
 def main() -> None:
@@ -37,15 +40,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Make the package for this processor and Python.")
     parser.add_argument("--out", type=Path, required=True, help="directory for the archive")
     parser.add_argument("--wheelhouse", type=Path, help="of deploy/wheelhouse, for a GPU")
+    parser.add_argument(
+        "--extra", type=_large, action="append", default=[], metavar="NAME",
+        help=f"{' or '.join(LARGE_EXTRAS)}; may be repeated",
+    )  # fmt: skip
     arguments = parser.parse_args()
-    archive = build(arguments.out, arguments.wheelhouse)
+    try:
+        archive = build(arguments.out, arguments.wheelhouse, arguments.extra)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
     name = archive.name.removesuffix(".tar.gz")
     print(f"{archive}: {archive.stat().st_size / 1e6:.0f} MB. On the line PC, as root:")
     print(f"    tar -xf {archive.name} && {name}/install.sh install")
 
 
-def build(out: Path, wheelhouse: Path | None = None) -> Path:
-    """The archive. Raises CalledProcessError when a step fails."""
+def build(out: Path, wheelhouse: Path | None = None, added: Iterable[str] = ()) -> Path:
+    """The archive, with these of LARGE_EXTRAS. Raises CalledProcessError when a step fails, ValueError
+    where edge_ad's wheel has no such extra."""
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as directory:
         work = Path(directory)
@@ -59,6 +70,8 @@ def build(out: Path, wheelhouse: Path | None = None) -> Path:
             for path in wheelhouse.glob("*.whl"):
                 shutil.copy(path, wheels)
             wheel = next(wheels.glob("edge_ad-*.whl"))
+        extras = (*extras, *sorted(set(added)))
+        check_provided(wheel, extras)
         download = [*PIP, "download", "-q", "--only-binary", ":all:", "--find-links", str(wheels)]
         run([*download, "-d", str(wheels), f"{wheel}[{','.join(extras)}]"])
         # Debian's Python has none, and its own would come from a network.
@@ -66,12 +79,20 @@ def build(out: Path, wheelhouse: Path | None = None) -> Path:
         return assemble(wheels, next(tools.glob("pip-*.whl")), extras, out)
 
 
+def check_provided(wheel: Path, extras: Iterable[str]) -> None:
+    """Raises ValueError where a wheel, which a wheelhouse may have of another version, lacks an extra;
+    pip would leave it out with a warning."""
+    if missing := sorted(set(extras) - set(read_wheel(wheel).about.get_all("Provides-Extra", []))):
+        raise ValueError(f"{wheel.name} has no extra {', '.join(missing)}; make its wheelhouse anew")
+
+
 def assemble(wheels: Path, pip: Path, extras: tuple[str, ...], out: Path) -> Path:
-    """The archive of what was gathered. Raises CalledProcessError where the wheels are not all that an
-    installation needs."""
+    """The archive of what was gathered, named after the extras that most packages have not. Raises
+    CalledProcessError where the wheels are not all that an installation needs."""
     version = read_wheel(next(wheels.glob("edge_ad-*.whl"))).version
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
-    name = f"edge-ad-{version}-py{python}-{platform.machine()}"
+    large = "".join(f"-{extra}" for extra in extras if extra in LARGE_EXTRAS)
+    name = f"edge-ad-{version}-py{python}-{platform.machine()}{large}"
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory) / name
         shutil.copytree(wheels, root / "wheels")
@@ -108,6 +129,15 @@ def checksums(root: Path) -> str:
     return "".join(
         f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(root)}\n" for path in paths
     )
+
+
+def _large(name: str) -> str:
+    if name not in LARGE_EXTRAS:
+        raise argparse.ArgumentTypeError(
+            f"{name!r} is none; there are {' and '.join(LARGE_EXTRAS)}. "
+            f"{', '.join(EXTRAS)} are always in, {' and '.join(GPU_EXTRAS)} with --wheelhouse"
+        )
+    return name
 
 
 def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo:

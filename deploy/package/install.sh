@@ -90,7 +90,8 @@ install_release() {
     local release="$prefix/releases/$version"
     if [ -e "$release/.complete" ]; then
         cmp -s "$here/SHA256SUMS" "$release/SHA256SUMS" || fail \
-            "$release is another build of $version; build this one with a version of its own"
+            "$release is another build of $version; build this one with a version of its own, or" \
+            "'install.sh uninstall' first, which keeps stations"
         say "release $version: is there already"
         return
     fi

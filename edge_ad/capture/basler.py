@@ -246,6 +246,7 @@ def _load() -> Any:
             from pypylon import pylon
     except ImportError as error:
         raise CaptureError(
-            f"pypylon is not installed ({error}); pip install 'edge_ad[basler]'"
+            f"pypylon is not installed ({error}); pip install 'edge_ad[basler]', or make the package "
+            "for the line PC with --extra basler"
         ) from error
     return pylon
