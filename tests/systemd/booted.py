@@ -1,5 +1,5 @@
-"""A real systemd, booted in a container from this machine's own file system as it is, with the units of
-this repository installed as systemd/README.md says."""
+"""A real systemd, booted in a container: from this machine's own file system as it is, with the units of
+this repository installed as systemd/README.md says, or from a clean root without anything of edge_ad."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ mount --make-rprivate /
 mount -t tmpfs tmpfs /run
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mkdir -p /run/over/up /run/over/work /run/over/root
-cp -a "$1"/. /run/over/up
-mount -t overlay overlay -o lowerdir=/,upperdir=/run/over/up,workdir=/run/over/work /run/over/root
-shift
+cp -a "$2"/. /run/over/up
+mount -t overlay overlay -o "lowerdir=$1,upperdir=/run/over/up,workdir=/run/over/work" /run/over/root
+shift 2
 exec systemd-nspawn -q -D /run/over/root -b --keep-unit --register=no --private-network \\
     --link-journal=no --console=pipe "$@" systemd.unit=basic.target
 """
@@ -47,6 +47,8 @@ def why_not() -> str:
 
 class Machine:
     """Context manager. `base` holds what is put over the file system, and the console's log."""
+
+    _root = Path("/")
 
     def __init__(self, base: Path) -> None:
         self._base = base
@@ -69,7 +71,7 @@ class Machine:
         binds = self._binds()
         with (self._base / "console").open("w") as console:
             self._process = subprocess.Popen(
-                ["unshare", "--mount", "bash", "-c", _BOOT, "boot", str(self._up),
+                ["unshare", "--mount", "bash", "-c", _BOOT, "boot", str(self._root), str(self._up),
                  *(f"--bind-ro={here}:{there}" for here, there in binds.items())],
                 stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT,
                 env={**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
@@ -170,3 +172,17 @@ class Machine:
 
     def _state(self) -> str:
         return self.run("systemctl", "is-system-running", check=False)
+
+
+class CleanMachine(Machine):
+    """From the directory `root`, which stays as it is, and without anything of edge_ad."""
+
+    def __init__(self, base: Path, root: Path) -> None:
+        super().__init__(base)
+        self._root = root
+
+    def _install(self) -> None:
+        """Nothing: that is what is looked at."""
+
+    def _binds(self) -> dict[str, str]:
+        return {}
