@@ -36,10 +36,18 @@ def command(config: Path, last: int | None, json_to: str | None) -> None:
         for title in ("time", "who", "what", "product", "detail", "reason"):
             table.add_column(title, overflow="fold")
         for event in shown:
-            detail = ", ".join(f"{key} {value}" for key, value in event.detail.items())
-            table.add_row(event.time, event.who, event.what, event.product, detail, event.reason)
+            table.add_row(
+                event.time.replace("+00:00", "Z"), event.who, event.what, event.product,
+                ", ".join(f"{key} {_short(key, value)}" for key, value in event.detail.items()),
+                event.reason,
+            )  # fmt: skip
         Console().print(table)
     else:
         click.echo(f"nothing was changed yet in {station.state_path}")
     if problems:
         raise CheckFailed("; ".join(problems))
+
+
+def _short(key: str, value: str) -> str:
+    """For the table: of a sum as much as tells it from others."""
+    return value[:12] if key == "sha256" else value
