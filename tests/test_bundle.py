@@ -71,6 +71,13 @@ def replace(path: Path, data: bytes) -> None:
     path.write_bytes(data)
 
 
+def good_distances(manifest: dict[str, Any]) -> dict[str, list[float]]:
+    """Put in what the made-up bundle does not say of its good parts."""
+    found = {level["name"]: [1.0, 2.0] for level in manifest["levels"]}
+    manifest["engines"][KEY]["good_distances"] = found
+    return found
+
+
 def test_a_bundle_gives_back_what_was_written(original: Path) -> None:
     opened = open_bundle(original)
     manifest, tensors = tiny_contents(opened.backbone())
@@ -247,6 +254,13 @@ def test_a_pickle_is_never_executed(bundle: Path, tmp_path: Path) -> None:
         ),
         (lambda m: m["engines"][KEY].update(threshold=-1.0), "not a positive number"),
         (lambda m: m["engines"][KEY].update(scales=[]), "0 scales for 1 tiles"),
+        (lambda m: good_distances(m).update(level9=[1.0]), r"levels \[.*'level9'\], it has \['level1',"),
+        (lambda m: good_distances(m).pop("level1"), r"levels \['level2',.*it has \['level1', 'level2'"),
+        (
+            lambda m: good_distances(m).update(level2=[2.0, 1.0]),
+            "level 'level2' are not at most 1000.*order",
+        ),
+        (lambda m: good_distances(m).update(level2=[]), "no good part's distance at level 'level2'"),
         (lambda m: m["views"][0].update(roi=[-5, 0, 10, 10]), ">= 0.*roi"),
         (lambda m: m["views"][0].update(roi=[0, 0, 0, 0]), ">= 8.*roi"),
         (

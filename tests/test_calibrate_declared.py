@@ -99,6 +99,7 @@ def test_the_threshold_is_the_quantile_of_the_others(tmp_path: Path, name: str) 
     ordinary = np.array([one.score for one in found.scores if not one.part.declared])
     assert len(found.scores) == PARTS + 2
     assert (promise.parts, promise.declared, len(ordinary)) == (PARTS, 2, PARTS)
+    assert {len(values) for values in section.good_distances.values()} == {PARTS}
     if name != "chi2":
         threshold, alone = conformal(ordinary, RATE, promise.method)
         assert section.threshold == threshold

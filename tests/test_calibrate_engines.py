@@ -58,6 +58,9 @@ def test_both_engines_are_in_the_bundle(calibrated: Station) -> None:
     assert ours.promise == reference.promise
     assert ours.threshold == pytest.approx(reference.threshold, rel=1e-3)
     assert set(ours.reference_scores) == set(reference.reference_scores)
+    assert list(ours.good_distances) == list(reference.good_distances)
+    for level, values in ours.good_distances.items():
+        assert values == pytest.approx(reference.good_distances[level], rel=1e-3)
     for file, score in ours.reference_scores.items():
         assert score == pytest.approx(reference.reference_scores[file], abs=1e-3)
 

@@ -116,6 +116,10 @@ def make_bundle(
                 reference_scores={},
                 local=local,
                 good_scores=sorted(fit.outside.tolist()),
+                good_distances={
+                    level.name: sorted(column)
+                    for level, column in zip(backbone.levels, fit.distances.T.tolist(), strict=True)
+                },
             )
         },
     )

@@ -1,9 +1,9 @@
-"""What the good parts looked like as a whole, for the monitor: see `monitor.looks`."""
+"""What the good parts were like, for the monitor: see `monitor.looks` and `monitor.levels`."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -28,6 +28,21 @@ def check_good(values: Sequence[float], whose: str, refuse: Callable[[str], None
     sound = all(map(math.isfinite, values)) and list(values) == sorted(values)
     if not sound or len(values) > MOST:
         refuse(f"{whose} are not at most {MOST} finite numbers in order")
+
+
+def check_distances(
+    distances: Mapping[str, Sequence[float]],
+    levels: list[str],
+    whose: str,
+    refuse: Callable[[str], None],
+) -> None:
+    """All levels or none: a bundle of an earlier version has none."""
+    if distances and list(distances) != levels:
+        refuse(f"{whose}: good parts' distances at the levels {list(distances)}, it has {levels}")
+    for level, values in distances.items():
+        check_good(values, f"{whose}: the good parts' distances at level {level!r}", refuse)
+        if not values:
+            refuse(f"{whose}: no good part's distance at level {level!r}")
 
 
 def check_looks(

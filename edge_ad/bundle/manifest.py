@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from edge_ad.backbone.engine import EngineIdentity
 from edge_ad.backbone.spec import Level, Local
-from edge_ad.bundle.looks import GoodLooks, check_good, check_looks
+from edge_ad.bundle.looks import GoodLooks, check_distances, check_good, check_looks
 from edge_ad.config import PAPER, Profile, Roi, Screen
 from edge_ad.errors import ArtifactError
 from edge_ad.gaussian.threshold import Promise
@@ -225,6 +225,7 @@ class Section(_Struct, frozen=True):
     screening: Screening | None = None
     declared: dict[str, DeclaredPart] = {}
     good_scores: list[float] = []  # of the sample, each by a fit without the part, in order
+    good_distances: dict[str, list[float]] = {}  # the same by level, see `monitor.levels`
 
 
 class Manifest(_Struct, frozen=True, kw_only=True):
@@ -353,6 +354,7 @@ def _check(manifest: Manifest, where: str) -> None:
         if not all(math.isfinite(value) and value > 0 for value in numbers):
             refuse(f"section {key!r} has a threshold or scale that is not a positive number: {numbers}")
         check_good(section.good_scores, f"section {key!r}: the good parts' scores", refuse)
+        check_distances(section.good_distances, names, f"section {key!r}", refuse)
         unknown = sorted(set(section.reference_scores) - set(manifest.files))
         if unknown:
             refuse(f"section {key!r} scores a reference file that is not in the bundle: {unknown[0]}")

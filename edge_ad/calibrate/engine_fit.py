@@ -38,6 +38,7 @@ from edge_ad.errors import CheckFailed
 from edge_ad.gaussian.score import level_sum
 from edge_ad.gaussian.zones import Labels, part_scores
 from edge_ad.locate import PartLocator
+from edge_ad.monitor.levels import level_means
 from edge_ad.monitor.reference import thinned
 from edge_ad.preprocess import PartInput
 
@@ -179,6 +180,7 @@ def _settled(
         zones=scored.zones,
         screening=screening(job, chosen.suspects, promise),
         good_scores=thinned(scored.scores[sampled].tolist()),
+        good_distances=_good_distances(job, tiles, sampled),
     )
     engine.close()
     own = _engine_scores(job, answers, section, tensors, ready.zoning.labels).tolist()
@@ -189,6 +191,16 @@ def _settled(
     section = msgspec.structs.replace(section, declared=declared)
     reference = dict(zip(names, own, strict=False))
     return EngineFit(chosen, scored, section, tensors, reference)
+
+
+def _good_distances(
+    job: Job, tiles: Sequence[TileFit], sampled: NDArray[np.bool_]
+) -> dict[str, list[float]]:
+    """How far the parts of the sample lie at each level, over all tiles."""
+    means = level_means(np.stack([tile.distances[sampled] for tile in tiles], axis=1))
+    return {
+        level.name: thinned(values) for level, values in zip(job.levels, means.T.tolist(), strict=True)
+    }
 
 
 def _open_scorer(job: Job, backbone: Backbone, tensors: Tensors) -> ScoreEngine:

@@ -33,11 +33,13 @@ class TileFit:
     """What is kept of one tile's fit: the fits of all tiles in float64 would not fit into memory.
 
     outside: scores [n] of the fitted parts, each by a fit without it; rows: the same of the rest and of
-    each zone; method: how; expected: what NumPy says of the reference parts.
+    each zone; distances: [n, L], the same parts' per level; method: how; expected: what NumPy says of
+    the reference parts.
     """
 
     outside: NDArray[np.float64]
     rows: list[NDArray[np.float64]]
+    distances: NDArray[np.float64]
     method: str
     levels: list[LevelFit]
     local: LocalFit | None
@@ -82,6 +84,10 @@ def fit_tiles(
         levels = level_fits(job.levels, fitted.gaussians)
         expected = numpy_answers(of_tile.take(reference_places(sampled)), fitted)
         rows = fitted.rows or [fitted.outside]
-        tiles.append(TileFit(fitted.outside, rows, fitted.method, levels, local, expected, tensors))
+        tiles.append(
+            TileFit(
+                fitted.outside, rows, fitted.distances, fitted.method, levels, local, expected, tensors
+            )
+        )  # fmt: skip
     tell("fitting", len(features), len(features))
     return tiles

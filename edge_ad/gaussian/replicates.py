@@ -23,8 +23,8 @@ def fit_with_replicates(
     seed: int = 0,
     sampled: NDArray[np.bool_] | None = None,
 ) -> ViewFit:
-    """Fit on n parts and r n replicates (those of part i at i, n + i, ...); `outside` is of the parts,
-    `sampled` [n] those that scales are taken from, see `fit_view`.
+    """Fit on n parts and r n replicates (those of part i at i, n + i, ...); `outside` and `distances`
+    are of the parts, `sampled` [n] those that scales are taken from, see `fit_view`.
 
     Raises CheckFailed as `fit_view` does, ValueError when the replicates are no multiple of the parts.
     """
@@ -37,15 +37,17 @@ def fit_with_replicates(
     folds = min(settings.folds, n)
     fold = np.empty(n, np.int64)
     fold[np.random.default_rng(seed).permutation(n)] = np.arange(n) % folds
-    outside = np.empty(n)
+    outside, distances = np.empty(n), np.empty((n, len(settings.levels)))
     for one in range(folds):
         others = fold[part_of] != one
         fitted = fit_view(
             everything.take(others), settings, None if counted is None else counted[others]
         )
-        outside[fold == one] = fitted.score(parts.take(fold == one)).scores
+        scored = fitted.score(parts.take(fold == one))
+        outside[fold == one], distances[fold == one] = scored.scores, scored.distances
     whole = fit_view(everything, settings, counted)
-    return replace(whole, outside=outside, method=f"crossfit-{folds}, with replicates")
+    method = f"crossfit-{folds}, with replicates"
+    return replace(whole, outside=outside, distances=distances, method=method)
 
 
 def _joined(a: Features, b: Features) -> Features:

@@ -116,13 +116,15 @@ class Scored:
 @dataclass(frozen=True, slots=True, eq=False)
 class ViewFit:
     """One tile's fit. outside: scores [n] of the fitted parts, each by a fit without it, of the zone
-    that is the worst; rows: the same of the rest, then of each zone in `patches`; method: how."""
+    that is the worst; rows: the same of the rest, then of each zone in `patches`; distances: [n, L], the
+    same parts' per level; method: how."""
 
     settings: FitSettings
     gaussians: list[Gaussian]
     local: LocalGaussian | None
     combination: Combination | None
     outside: Floats
+    distances: Floats
     method: str
     patches: list[PatchFit] = field(default_factory=list)
     rows: list[Floats] = field(default_factory=list)
@@ -158,7 +160,7 @@ def fit_view(
     whole = level_sum(distances)
     gaussians = fit_levels(features.pooled, settings.levels, settings.reduction)
     if settings.grid is None:
-        return ViewFit(settings, gaussians, None, None, whole, method)
+        return ViewFit(settings, gaussians, None, None, whole, distances, method)
     if features.local is None:
         raise ValueError("profile default needs local features")
     local, z = fit_local(features.local, settings.grid, settings.regressors)
@@ -185,7 +187,7 @@ def fit_view(
     patches, scores = fit_patches(z, labels, some) if labels is not None else ([], [])
     rows = [outside, *scores]
     worst = np.asarray(np.max(rows, axis=0))
-    return ViewFit(settings, gaussians, local, combination, worst, method, patches, rows)
+    return ViewFit(settings, gaussians, local, combination, worst, distances, method, patches, rows)
 
 
 def _of_rest(z: NDArray[Any], labels: Labels | None) -> NDArray[Any]:
@@ -214,4 +216,5 @@ def _nothing(features: Features, settings: FitSettings) -> ViewFit:
     )  # fmt: skip
     outside = np.zeros(n)
     how = Combination(1, 0.0, 1.0, 0.0, 1.0)
-    return ViewFit(settings, flat, local, how, outside, "leave-one-out", rows=[outside])
+    distances = np.zeros((n, len(flat)))
+    return ViewFit(settings, flat, local, how, outside, distances, "leave-one-out", rows=[outside])

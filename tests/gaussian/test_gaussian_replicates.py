@@ -42,6 +42,15 @@ def test_a_part_and_its_replicates_are_left_out_together() -> None:
     assert np.median(inside) < np.median(fitted.outside) - 0.3
 
 
+def test_distances_of_parts_are_those_that_their_scores_are_made_of() -> None:
+    good = parts(60, 0)
+    copies = altered(good, 3, 2, 0.01)
+    paper = fit_with_replicates(good, copies, FitSettings(LEVELS, folds=5))
+    np.testing.assert_allclose(paper.distances.sum(axis=1), paper.outside)
+    with_positions = fit_with_replicates(good, copies, SETTINGS)
+    np.testing.assert_array_equal(with_positions.distances, paper.distances)
+
+
 def test_what_the_replicates_vary_becomes_usual() -> None:
     good = parts(60, 0)
     shifted = Features(good.pooled, None if good.local is None else good.local + np.float32(1.5))

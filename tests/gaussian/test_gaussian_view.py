@@ -36,6 +36,10 @@ def test_profile_paper_is_the_plain_sum() -> None:
     np.testing.assert_allclose(scored.scores, expected.sum(axis=1))
     assert scored.maps is None
     assert (fitted.local, fitted.combination, fitted.method) == (None, None, "leave-one-out")
+    np.testing.assert_allclose(fitted.distances.sum(axis=1), fitted.outside)
+    assert (fitted.distances > fitted.score(train).distances).all()  # by fits that do not know the part
+    with_positions = fit_view(train, FitSettings(LEVELS, grid=GRID))
+    np.testing.assert_array_equal(with_positions.distances, fitted.distances)
 
 
 def test_the_larger_of_positions_and_half_the_whole() -> None:
