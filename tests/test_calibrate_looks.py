@@ -1,15 +1,21 @@
-"""A calibration keeps what its good parts look like and how they score, for the monitor."""
+"""A calibration keeps what its good parts look like, how they score and how far they lie at each level
+of the network, for the monitor.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tiny_station import active_bundle, edge_ad, part_image, write_parts, write_station
 
 from edge_ad.bundle import open_bundle
 from edge_ad.config import Monitor
+from edge_ad.engines import EngineChoice
 from edge_ad.errors import ConfigError
+from edge_ad.inspector import open_inspector
+from edge_ad.monitor.levels import distance_of, level_means
 from edge_ad.monitor.looks import STATISTICS, look
 from edge_ad.monitor.reference import thinned
 from edge_ad.monitor.watch import Watch
@@ -33,11 +39,23 @@ def test_looks_and_scores_are_those_of_the_parts(tmp_path: Path) -> None:
     (section,) = bundle.manifest.engines.values()
     assert len(section.good_scores) == PARTS
     assert section.good_scores[section.promise.index - 1] == pytest.approx(section.threshold, rel=1e-5)
+    levels = [level.name for level in bundle.manifest.levels]
+    assert list(section.good_distances) == levels
+    inspector = open_inspector(bundle, EngineChoice(threads=1))
+    known = [inspector.inspect(part_image(number)).distances for number in range(PARTS)]
+    inspector.close()
+    for level, now in zip(levels, level_means(np.stack(known)).T, strict=True):
+        assert len(section.good_distances[level]) == PARTS
+        assert np.median(now) < np.median(section.good_distances[level])  # the fit knows them now
     told: list[str] = []
     watch = Watch(station.monitor, ["top"], lambda level, text: told.append(text))
     key = section.identity.key
     watch.follow(station.monitor, {"top": PATCH}, bundle, key)
-    assert set(watch.drift) == {("", "score"), *(("top", name) for name in STATISTICS)}
+    assert set(watch.drift) == {
+        ("", "score"),
+        *(("", distance_of(level)) for level in levels),
+        *(("top", name) for name in STATISTICS),
+    }
     assert told == []
     watch.follow(Monitor(drift_parts=5), {"top": (4, 4, 16, 13)}, bundle, key)
     assert ("top", "grey") not in watch.drift

@@ -12,6 +12,7 @@ from edge_ad.config import Monitor
 from edge_ad.delivery.outcome import Outcome
 from edge_ad.frame import Frame
 from edge_ad.monitor.cusum import Cusum, limit, slack
+from edge_ad.monitor.levels import distance_of, level_means
 from edge_ad.monitor.looks import STATISTICS, Looks, Patch, look
 from edge_ad.monitor.reference import Reference
 from edge_ad.monitor.rejects import Rejects
@@ -27,6 +28,7 @@ _LOOK_AT = {
     "x": "did the camera or the fixture move?",
     "y": "did the camera or the fixture move?",
 }
+_LOOK_AT_LEVEL = "parts (another batch?), light, focus: compare with the bundle's reference pictures"
 
 
 class Followed:
@@ -43,13 +45,17 @@ class Followed:
         self.judge = ("", "") if bundle is None else (bundle.sha256, key)
         self.pictures: list[tuple[int, str, Patch | None]] = []  # place in a part's frames
         self.problems: list[str] = []
+        self.levels: tuple[Of, ...] = ()  # in the order of a verdict's distances
         values: dict[Of, Sequence[float]] = {}
         if bundle is not None and settings.drift_parts:
-            good = bundle.section(key).good_scores
-            if good:
-                values[SCORE] = good
+            section = bundle.section(key)
+            if section.good_scores:
+                values[SCORE] = section.good_scores
             else:
                 self.problems.append("the bundle does not say how its good parts score")
+            # None in a bundle of an earlier version: what is followed says so.
+            self.levels = tuple(("", distance_of(level)) for level in section.good_distances)
+            values |= zip(self.levels, section.good_distances.values(), strict=True)
             for name, rule in bundle.manifest.preprocess.cameras.items():
                 if rule.looks is not None:
                     own = {(name, one): getattr(rule.looks, one) for one in STATISTICS}
@@ -135,10 +141,13 @@ class Watch:
             self.rejects.add(verdict.passed)
             self._say_rejects()
         followed = self._followed
-        if SCORE not in followed.sums or (outcome.bundle, outcome.engine) != followed.judge:
+        if (outcome.bundle, outcome.engine) != followed.judge or verdict.decision is Decision.FAULT:
             return
-        if verdict.decision is not Decision.FAULT and math.isfinite(verdict.score):
+        if SCORE in followed.sums and math.isfinite(verdict.score):
             self._add(followed, SCORE, verdict.score)
+        if followed.levels and verdict.distances is not None:
+            for of, value in zip(followed.levels, level_means(verdict.distances).tolist(), strict=True):
+                self._add(followed, of, value)
 
     def take(self, frames: Sequence[Frame | None], outcome: Outcome) -> None:
         """The frames of a part that was judged, where one is wanted."""
@@ -205,7 +214,7 @@ class Watch:
             self._tell(
                 "warning",
                 f"drift: {what} is {way} than the calibration's good parts have it (now {value:.4g}); "
-                f"the threshold stays. {_LOOK_AT[statistic]}",
+                f"the threshold stays. {_LOOK_AT.get(statistic, _LOOK_AT_LEVEL)}",
             )
         else:
             self._tell("info", f"drift: {what} is back where the good parts have it (now {value:.4g})")

@@ -75,6 +75,7 @@ def test_scores_that_rise_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixt
         line.feed(*(darker(i) for i in range(30)))
         assert line.verdicts(30) == ["PASS"] * 30
         wait_for(lambda: drift(line, "score", "") == 1.0)
+        wait_for(lambda: drift(line, "distance_level1", "") == 1.0)
     assert any(text.startswith("drift: score is higher") for text in caplog.messages)
 
 

@@ -9,9 +9,11 @@ import cv2
 import numpy as np
 import pytest
 
+from edge_ad.backbone.spec import Level
 from edge_ad.capture.parts import render_part
 from edge_ad.config import Monitor
 from edge_ad.frame import Image
+from edge_ad.gaussian.view import Features, FitSettings, fit_view
 from edge_ad.monitor.cusum import Cusum, limit, slack
 from edge_ad.monitor.looks import Looks, look
 from edge_ad.monitor.reference import MOST, Reference, thinned
@@ -40,6 +42,22 @@ def test_false_alarms_are_no_more_than_stated(kind: str, good: int) -> None:
     for _ in range(200):
         add = watched(DRAWS[kind](rng, good), parts=1_000)
         values = DRAWS[kind](rng, 500).tolist()
+        parts += len(values)
+        alarms += sum(add(value) for value in values)
+    assert alarms <= parts / 1_000
+
+
+@pytest.mark.parametrize("good", [20, 100])
+def test_distances_by_a_fit_without_the_part_keep_the_stated_rate(good: int) -> None:
+    """More features than parts, or fewer. One fit moves all further parts alike: over many fits."""
+    rng = np.random.default_rng(good)
+    mixing = rng.normal(size=(30, 30))
+    alarms, parts = 0, 0
+    for _ in range(60):
+        features = (rng.normal(size=(good + 500, 30)) @ mixing).astype(np.float32)
+        fit = fit_view(Features(features[:good]), FitSettings([Level("all", "x", 30, 16, 0)]))
+        add = watched(fit.distances[:, 0], parts=1_000)
+        values = fit.score(Features(features[good:])).distances[:, 0].tolist()
         parts += len(values)
         alarms += sum(add(value) for value in values)
     assert alarms <= parts / 1_000
