@@ -5,6 +5,9 @@
 A synthetic line is calibrated on 120 good parts, then makes good parts only, each scored by the
 inspector and measured as the daemon does it; every part is measured here, a daemon takes samples. Then
 come parts that are darker, blurred or shifted, 20 times anew, until the first alarm of any statistic.
+
+At last, over many fits of few parts: how often good parts' distances at a level, which one fit moves all
+alike, are taken for drift from those of the fitted parts, each by a fit without it.
 """
 
 from __future__ import annotations
@@ -19,21 +22,32 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
+from edge_ad.backbone.openvino import open_features
+from edge_ad.backbone.spec import Backbone
 from edge_ad.bundle import current_path
 from edge_ad.calibrate import Request, calibrate
 from edge_ad.capture.parts import render_part
 from edge_ad.config import Monitor, parse_station
 from edge_ad.frame import Image
+from edge_ad.gaussian.view import Features, FitSettings, fit_view
 from edge_ad.inspector import Inspector, load
+from edge_ad.monitor.cusum import Cusum, limit, slack
+from edge_ad.monitor.levels import distance_of, level_means
 from edge_ad.monitor.looks import STATISTICS, look
+from edge_ad.monitor.reference import Reference, thinned
 from edge_ad.monitor.watch import SCORE, Followed
+from edge_ad.preprocess import Preprocessor
 
 WIDTH, HEIGHT = 320, 240
 PARTS = 120
 STATED = (1_000, 10_000, 100_000, 1_000_000)
 TURNS = 20
 AFTER = 50_000_000  # parts of the stream from which the disturbed ones are taken
+FITTED = (20, 30, 60, 120)
+POOL = 4_000  # good parts that fits, and further parts, are drawn from
+FURTHER = 2_000  # parts after each fit
 
 
 def darker(image: Image) -> Image:
@@ -61,7 +75,11 @@ DISTURBED: dict[str, Callable[[Image], Image]] = {
 
 def measured(inspector: Inspector, image: Image) -> dict[tuple[str, str], float]:
     """What the monitor takes of a part."""
-    found = {SCORE: inspector.inspect(image).score}
+    verdict = inspector.inspect(image)
+    assert verdict.distances is not None
+    distances = level_means(verdict.distances).tolist()
+    levels = (("", distance_of(level.name)) for level in inspector.bundle.manifest.levels)
+    found = {SCORE: verdict.score} | dict(zip(levels, distances, strict=True))
     return found | {("top", one): v for one, v in zip(STATISTICS, look(image), strict=True)}
 
 
@@ -79,6 +97,7 @@ def follow(inspector: Inspector, parts: int) -> Followed:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--parts", type=int, default=100_000)
+    parser.add_argument("--fits", type=int, default=100)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as state:
@@ -97,6 +116,7 @@ def main() -> int:
         path = current_path(station.state_path, station.product)
         assert path is not None
         inspector = load(path)
+        pool = pooled(inspector.bundle.backbone())
     watched = {parts: follow(inspector, parts) for parts in STATED}
     for number, image in enumerate(stream(PARTS, options.parts), 1):
         found = measured(inspector, image)
@@ -109,6 +129,7 @@ def main() -> int:
         "parts": options.parts,
         "false_alarms": {str(parts): alarms(one) for parts, one in watched.items()},
         "parts_to_notice": {name: noticed(inspector, change) for name, change in DISTURBED.items()},
+        "levels": {str(n): by_level(pool, inspector, n, options.fits) for n in FITTED},
     }
     print(json.dumps(result, indent=1))
     if options.json:
@@ -136,6 +157,38 @@ def noticed(inspector: Inspector, change: Callable[[Image], Image]) -> dict[str,
         "noticed": len(needed), "of": TURNS, "median": statistics.median(needed), "most": max(needed),
         "first": sorted(by),
     }  # fmt: skip
+
+
+def pooled(backbone: Backbone) -> NDArray[np.float32]:
+    """Features [POOL, D] of good parts."""
+    engine = open_features(backbone, threads=1, local=False)
+    preprocessor = Preprocessor(backbone.height, backbone.width)
+    rows = []
+    for image in stream(0, POOL):
+        preprocessor.prepare(image, None, engine.input[0])
+        rows.append(engine.infer()[0].copy())
+    engine.close()
+    return np.stack(rows)
+
+
+def by_level(
+    pool: NDArray[np.float32], inspector: Inspector, parts: int, fits: int
+) -> dict[str, object]:
+    """Alarms at each level, were it watched alone, at the first stated rate, and the most allowed."""
+    levels = inspector.bundle.manifest.levels
+    alarms = np.zeros(len(levels), np.int64)
+    for seed in range(fits):
+        order = np.random.default_rng(seed).permutation(POOL)
+        fitted, further = pool[order[:parts]], pool[order[parts : parts + FURTHER]]
+        fit = fit_view(Features(fitted), FitSettings(levels))
+        seen = fit.score(Features(further)).distances
+        for i, good in enumerate(fit.distances.T.tolist()):
+            reference = Reference(thinned(good))
+            one = Cusum(slack(reference.parts), limit(STATED[0], 1))
+            for value in seen[:, i].tolist():
+                one.add(reference.z(value))
+            alarms[i] += one.alarms
+    return {"alarms": alarms.tolist(), "allowed": fits * FURTHER // STATED[0]}
 
 
 if __name__ == "__main__":
