@@ -9,6 +9,7 @@ import sqlite3
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
@@ -233,7 +234,7 @@ def read_lines(path: Path, kind: type[T]) -> list[T]:
 
 def read_rows(path: Path, query: str) -> list[Any]:
     """Rows of a database that nobody writes to any more."""
-    with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as database:
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database, database:
         return [tuple(row) for row in database.execute(query)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -218,7 +219,7 @@ def test_a_part_that_the_station_did_not_see_has_a_verdict_nevertheless() -> Non
 
 def test_rows_are_read_without_writing(tmp_path: Path) -> None:
     path = tmp_path / "x.db"
-    with sqlite3.connect(path) as database:
+    with closing(sqlite3.connect(path)) as database, database:
         database.execute("CREATE TABLE t (a, b)")
         database.execute("INSERT INTO t VALUES ('e', 1)")
     database.close()

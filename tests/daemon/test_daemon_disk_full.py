@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +65,7 @@ def settled(line: Line) -> bool:
 
 def committed(state: Path) -> int:
     """Verdicts in the outbox."""
-    with sqlite3.connect(f"file:{state / 'outbox.db'}?mode=ro", uri=True) as database:
+    with closing(sqlite3.connect(f"file:{state / 'outbox.db'}?mode=ro", uri=True)) as database, database:
         count: int = database.execute("SELECT count(*) FROM verdicts").fetchone()[0]
     database.close()
     return count

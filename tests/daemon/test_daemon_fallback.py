@@ -261,7 +261,7 @@ def test_what_judges_after_a_reload_is_not_built_again(state: Path, reload_first
     build = losing(0, log, then)
     with Line(state, build=build, options=options(), backoff_s=(60.0, 60.0)) as line:
         daemon = line.daemon
-        daemon.changes._read_again = lambda: daemon.station  # type: ignore[method-assign]
+        daemon.changes._read_again = lambda: (daemon.station, "disc")  # type: ignore[method-assign]
         daemon.station = msgspec.structs.replace(daemon.station, path="line.toml")
         outcome = daemon.reload() if reload_first else None
         line.feed(*(part_image(2000 + i) for i in range(5)))  # and ask for another engine

@@ -254,7 +254,9 @@ def soak(start: Any, tmp_path: Path, frames: int) -> None:
         while last < frames and (message := scores.receive(20.0)) is not None:
             received += 1
             first, last = first or message[1].seq, message[1].seq
-            if time.monotonic() - scraped > 0.25 and last < frames - 200:
+            # The file of the scores is opened with the first of them.
+            kept = (tmp_path / "state" / "scores").is_dir()
+            if kept and time.monotonic() - scraped > 0.25 and last < frames - 200:
                 scraped = time.monotonic()
                 urllib.request.urlopen(url, timeout=10).read()
                 samples.append((last, process.memory_info().rss, process.num_fds()))
@@ -264,7 +266,7 @@ def soak(start: Any, tmp_path: Path, frames: int) -> None:
     assert received == frames - first + 1  # nothing lost since the subscription was echoed
     scored = sum(b.verdict in ("PASS", "REJECT") for _, b in verdicts)
     assert scored >= 0.999 * frames
-    settled = [sample for sample in samples if sample[0] > frames // 4]
+    settled = [sample for sample in samples[1:] if sample[0] > frames // 4]
     assert len(settled) >= 2
     assert settled[-1][1] - settled[0][1] < 4 * 2**20, samples
     assert settled[-1][2] <= settled[0][2] + 1, samples

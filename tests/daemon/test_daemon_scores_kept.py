@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,8 @@ from edge_ad.evidence.score_log import day_files
 def kept(state: Path) -> list[Row]:
     rows = []
     for file in day_files(state):
-        with sqlite3.connect(f"file:{file.path}?mode=ro", uri=True) as database:
+        with closing(sqlite3.connect(f"file:{file.path}?mode=ro", uri=True)) as database, database:
             rows += [Row(*row) for row in database.execute("SELECT * FROM scores ORDER BY epoch, seq")]
-        database.close()
     return rows
 
 

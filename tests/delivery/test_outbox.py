@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -194,7 +195,7 @@ def test_damage_found_at_work_is_set_aside_too_and_the_next_start_is_clean(tmp_p
 
 
 def test_another_schema_is_refused_and_kept(tmp_path: Path) -> None:
-    with sqlite3.connect(tmp_path / "outbox.db") as database:
+    with closing(sqlite3.connect(tmp_path / "outbox.db")) as database, database:
         database.execute("CREATE TABLE verdicts (x)")
         database.execute("PRAGMA user_version=7")
     database.close()

@@ -7,6 +7,7 @@ import random
 import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -504,7 +505,7 @@ def test_verdict_that_the_disk_changed_is_told_as_lost_and_keeps_no_other_back(
     with Server(tmp_path, "e1") as line:
         line.offer(3, REJECT)
         line.committed(3)
-    with sqlite3.connect(tmp_path / "outbox.db") as database:
+    with closing(sqlite3.connect(tmp_path / "outbox.db")) as database, database:
         database.execute(f"UPDATE verdicts SET {column} = x'7b22ff00' WHERE seq = 2")
     database.close()
     with Server(tmp_path, "e2") as line, Client(line.endpoint, encoding=encoding) as client:

@@ -80,7 +80,7 @@ def write_wheels(directory: Path, version: str) -> Path:
 def unpack(archive: Path, directory: Path) -> Path:
     """The directory that was in it."""
     with tarfile.open(archive) as tar:
-        tar.extractall(directory)
+        tar.extractall(directory, filter="data")
     return directory / archive.name.removesuffix(".tar.gz")
 
 

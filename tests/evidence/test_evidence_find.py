@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -119,9 +120,8 @@ def test_what_cannot_be_read_is_said_and_the_rest_is_found(state: Path, tmp_path
     first, _ = day_files(tmp_path)
     first.path.write_bytes(b"\x5a" * 8192)
     first.path.with_name("000009-2023-11-14.sqlite.damaged").write_bytes(b"")
-    with sqlite3.connect(first.path.with_name("000010-2023-11-17.sqlite")) as later:
+    with closing(sqlite3.connect(first.path.with_name("000010-2023-11-17.sqlite"))) as later, later:
         later.execute("PRAGMA user_version=9")
-    later.close()
     told: list[str] = []
     found = [one.row.part for one in find_parts(tmp_path, Query(), told.append)]
     assert found == ["B-2", "B-3", "C-1"]

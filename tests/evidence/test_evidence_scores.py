@@ -5,9 +5,11 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from made_up_evidence import PASS, PATIENCE_S, outcome, settings
@@ -34,6 +36,22 @@ def roomy(_: Path) -> SimpleNamespace:
     return SimpleNamespace(total=10**12, free=10**12)
 
 
+_OPENED: list[ScoreLog] = []
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    """What a test leaves open is closed after it."""
+    yield
+    while _OPENED:
+        _OPENED.pop().close()
+
+
+def opened(state: Path, usage: Callable[[Path], Any] = roomy) -> ScoreLog:
+    _OPENED.append(ScoreLog(state, usage))
+    return _OPENED[-1]
+
+
 def add(log: ScoreLog, *rows: Row, **limits: float) -> None:
     for one in rows:
         log.add([one], settings(**limits))
@@ -44,15 +62,14 @@ def kept(state: Path) -> dict[str, list[str]]:
     found = {}
     for file in day_files(state):
         if not file.damaged:
-            with sqlite3.connect(f"file:{file.path}?mode=ro", uri=True) as database:
+            with closing(sqlite3.connect(f"file:{file.path}?mode=ro", uri=True)) as database, database:
                 rows = database.execute("SELECT part FROM scores ORDER BY rowid").fetchall()
-            database.close()
             found[file.path.name] = [part for (part,) in rows]
     return found
 
 
 def test_a_file_a_day_with_all_that_was_said(tmp_path: Path) -> None:
-    log = ScoreLog(tmp_path, roomy)
+    log = opened(tmp_path)
     rows = [row("a", seq=1), row("b", 0.4, 2), row("c", 0.6, 3), row("d", 0.7, 4, "e2")]
     rows[2] = rows[2]._replace(
         score=float("nan"), threshold=float("nan"), verdict="FAULT", reason="late"
@@ -65,10 +82,9 @@ def test_a_file_a_day_with_all_that_was_said(tmp_path: Path) -> None:
     }
     directory = tmp_path / "scores"
     assert [path.name for path in directory.iterdir() if not path.name.endswith(".sqlite")] == []
-    with sqlite3.connect(directory / "000002-2023-11-16.sqlite") as database:
+    with closing(sqlite3.connect(directory / "000002-2023-11-16.sqlite")) as database, database:
         found = database.execute("SELECT * FROM scores ORDER BY seq").fetchall()
         names = [column[0] for column in database.execute("SELECT * FROM scores").description]
-    database.close()
     assert names == list(Row._fields)
     assert Row(*found[0]) == rows[2]._replace(score=None, threshold=None)
     assert Row(*found[1]) == rows[3]
@@ -76,11 +92,11 @@ def test_a_file_a_day_with_all_that_was_said(tmp_path: Path) -> None:
 
 
 def test_days_go_by_the_number_of_files_the_oldest_first(tmp_path: Path) -> None:
-    log = ScoreLog(tmp_path, roomy)
+    log = opened(tmp_path)
     add(log, *(row(f"P{day}", day) for day in range(5)), scores_days=3)
     assert [file.number for file in day_files(tmp_path)] == [3, 4, 5]
     assert (log.days, log.evicted) == (3, 2)
-    again = ScoreLog(tmp_path, roomy)
+    again = opened(tmp_path)
     add(again, row("later", 4.2), row("next", 5), scores_days=3)
     assert list(kept(tmp_path).values()) == [["P3"], ["P4", "later"], ["next"]]
     again.trim(settings(scores_days=1))
@@ -90,7 +106,7 @@ def test_days_go_by_the_number_of_files_the_oldest_first(tmp_path: Path) -> None
 @pytest.mark.parametrize("jump", [1 / 24, -1 / 24, 3652, -3652, -19000])
 def test_a_clock_that_jumps_removes_one_day_at_most(tmp_path: Path, jump: float) -> None:
     """By an hour over midnight, ten years, and back to 1971: and back again after a few parts."""
-    log = ScoreLog(tmp_path, roomy)
+    log = opened(tmp_path)
     add(log, *(row(f"P{day}", day + 0.49) for day in range(5)), scores_days=5)
     for _ in range(3):
         add(log, row("jumped", 4.49 + jump), row("back", 4.49), scores_days=5)
@@ -103,7 +119,7 @@ def test_a_clock_that_jumps_removes_one_day_at_most(tmp_path: Path, jump: float)
 
 
 def test_the_quota_removes_whole_days_and_never_the_one_in_use(tmp_path: Path) -> None:
-    log = ScoreLog(tmp_path, roomy)
+    log = opened(tmp_path)
     for day in range(4):
         log.add([row(f"{day}-{n}", day, n) for n in range(1000)], settings())
         log.close()
@@ -120,7 +136,7 @@ def test_the_quota_removes_whole_days_and_never_the_one_in_use(tmp_path: Path) -
 
 def test_scores_leave_half_of_what_pictures_leave_free_and_begin_again(tmp_path: Path) -> None:
     free = 30.0
-    log = ScoreLog(tmp_path, lambda _: SimpleNamespace(total=1e6, free=free * 1e4))
+    log = opened(tmp_path, lambda _: SimpleNamespace(total=1e6, free=free * 1e4))
     limits = settings(min_free=0.1)
     log.add([row("a")], limits)
     free = 7
@@ -136,7 +152,7 @@ def test_scores_leave_half_of_what_pictures_leave_free_and_begin_again(tmp_path:
 @pytest.mark.parametrize("when", ["between two starts", "while it is open"])
 @pytest.mark.parametrize("damage", ["garbage", "a page"])
 def test_a_damaged_day_is_set_aside_and_a_new_file_begun(tmp_path: Path, damage: str, when: str) -> None:
-    log = ScoreLog(tmp_path, roomy)
+    log = opened(tmp_path)
     log.add([row(f"P{n}", seq=n) for n in range(500)], settings())
     log.close()
     path = day_files(tmp_path)[0].path
@@ -145,7 +161,7 @@ def test_a_damaged_day_is_set_aside_and_a_new_file_begun(tmp_path: Path, damage:
         assert log._database is not None
         log._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     else:
-        log = ScoreLog(tmp_path, roomy)
+        log = opened(tmp_path)
     data = bytearray(path.read_bytes())
     if damage == "garbage":
         data[:] = b"\x5a" * len(data)
@@ -169,28 +185,29 @@ def test_a_damaged_day_is_set_aside_and_a_new_file_begun(tmp_path: Path, damage:
 
 
 def test_the_file_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
-    add(ScoreLog(tmp_path, roomy), row("a"))
+    add(opened(tmp_path), row("a"))
     path = day_files(tmp_path)[0].path
-    with sqlite3.connect(path) as database:
+    with closing(sqlite3.connect(path)) as database, database:
         database.execute("PRAGMA user_version=7")
-    database.close()
     for part in ("b", "c"):
-        add(ScoreLog(tmp_path, roomy), row(part))
+        add(opened(tmp_path), row(part))
     assert [file.number for file in day_files(tmp_path)] == [1, 2]
     assert list(kept(tmp_path).values()) == [["a"], ["b", "c"]]
 
 
 def test_someone_who_reads_holds_up_nobody(tmp_path: Path) -> None:
-    log = ScoreLog(tmp_path, roomy)
+    log = opened(tmp_path)
     add(log, row("a"))
-    with sqlite3.connect(f"file:{day_files(tmp_path)[0].path}?mode=ro", uri=True) as reader:
+    with (
+        closing(sqlite3.connect(f"file:{day_files(tmp_path)[0].path}?mode=ro", uri=True)) as reader,
+        reader,
+    ):
         reader.execute("BEGIN")
         assert reader.execute("SELECT count(*) FROM scores").fetchone() == (1,)
         start = time.monotonic()
         add(log, row("b"))
         assert time.monotonic() - start < 1
         assert reader.execute("SELECT count(*) FROM scores").fetchone() == (1,)
-    reader.close()
     assert list(kept(tmp_path).values()) == [["a", "b"]]
 
 
@@ -219,7 +236,7 @@ def test_what_is_handed_over_is_kept_also_at_the_end(tmp_path: Path) -> None:
 
 
 def test_none_is_kept_where_none_is_asked_for_and_what_was_kept_stays(tmp_path: Path) -> None:
-    add(ScoreLog(tmp_path, roomy), row("a"))
+    add(opened(tmp_path), row("a"))
     one = keeper(tmp_path, scores_days=0)
     one.start()
     one.offer(outcome(PASS))
@@ -280,11 +297,11 @@ def wait_until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
 
 
 def test_a_day_that_cannot_be_removed_costs_no_score(tmp_path: Path) -> None:
-    add(ScoreLog(tmp_path, roomy), *(row(f"P{day}", day) for day in range(3)), scores_days=5)
+    add(opened(tmp_path), *(row(f"P{day}", day) for day in range(3)), scores_days=5)
     oldest = day_files(tmp_path)[0].path
     oldest.unlink()
     oldest.mkdir()  # a person's; nothing may remove it
-    log = ScoreLog(tmp_path, roomy)
+    log = opened(tmp_path)
     assert "cannot be removed" in log.add([row("P3", 3)], settings(scores_days=2))
     assert log.add([row("P4", 3)], settings(scores_days=2)) == ""  # said once
     oldest.rmdir()

@@ -6,6 +6,7 @@ import select
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def until(log: StationLog, condition: Callable[[dict[str, tuple[str, int]]], boo
 
 
 def rows(directory: Path, query: str) -> list[tuple[Any, ...]]:
-    with sqlite3.connect(directory / "station.db") as database:
+    with closing(sqlite3.connect(directory / "station.db")) as database, database:
         found = database.execute(query).fetchall()
     database.close()
     return found
@@ -124,7 +125,7 @@ def test_a_log_that_is_damaged_while_it_is_used_is_set_aside_and_forgets_no_posi
     log = open_log(tmp_path)
     log.verdict("main", told(1), 1)
     until(log, lambda seen: seen.get("main") == (EPOCH, 1))
-    with sqlite3.connect(tmp_path / "station.db") as database:
+    with closing(sqlite3.connect(tmp_path / "station.db")) as database, database:
         database.execute("DROP TABLE actions")
     database.close()
     log.action(Reject(1, "p1", Why.NO_VERDICT), 1)
