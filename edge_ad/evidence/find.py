@@ -6,6 +6,7 @@ memory at most, and what is found comes in the order of time.
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -154,8 +155,10 @@ def _row(entry: Entry) -> Row:
 
 def parse_time(text: str, option: str) -> int:
     """A day or a moment in ISO 8601 as wall time in ns; without a zone in UTC. Raises ConfigError."""
+    # Python 3.10 knows neither Z nor fractions of other than 3 or 6 digits.
+    plain = re.sub(r"\.(\d{1,6})\d*", lambda found: f".{found[1]:0<6}", text.strip())
     try:
-        moment = datetime.fromisoformat(text.strip().replace("Z", "+00:00").replace("z", "+00:00"))
+        moment = datetime.fromisoformat(re.sub("[Zz]$", "+00:00", plain))
     except ValueError as error:
         raise ConfigError(
             f"{option}: {text!r} is no time; give it as 2026-01-31 or 2026-01-31T12:00:00Z"
