@@ -136,7 +136,7 @@ def test_cameras_clock_is_mapped_to_within_its_stated_uncertainty(
         mapped = clock.map(ticks, arrival)
         assert mapped <= arrival - delay_ms * MS
         errors.append(abs(mapped - host - at))
-    assert max(errors[300:]) < 0.5 * MS  # where the arrival alone is off by up to some milliseconds
+    assert max(errors[300:]) < 0.8 * MS  # where the arrival alone is off by up to some milliseconds
     assert clock.uncertainty_ns < 2 * MS
 
 
