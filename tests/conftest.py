@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -53,6 +55,17 @@ def machine_is_shared(
     with (tmp_path_factory.getbasetemp().parent / "machine.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
         yield
+
+
+@pytest.fixture(scope="module")
+def build() -> Iterator[ModuleType]:
+    """The script that makes the package."""
+    place = str(Path(__file__).resolve().parents[1] / "deploy" / "package")
+    sys.path.insert(0, place)
+    import build
+
+    yield build
+    sys.path.remove(place)
 
 
 @pytest.fixture(scope="session")

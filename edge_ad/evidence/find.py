@@ -134,8 +134,9 @@ def _matching(rows: list[Row], query: Query) -> list[Row]:
 
 
 def _entries(state: Path, query: Query, tell: Callable[[str], None]) -> Iterator[Entry]:
-    directories = product_directories(state / DIRECTORY)
-    products = [query.product] if query.product else [path.name for path in directories]
+    products = [query.product]
+    if not query.product:
+        products = [path.name for path in product_directories(state / DIRECTORY)]
     for product in products:
         entries, damaged = read_entries(state, product)
         for line in damaged:

@@ -1,27 +1,13 @@
-"""What makes the package, and where it is installed."""
+"""Where the package is installed."""
 
 from __future__ import annotations
 
-import sys
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pip
 import pytest
 from made_up_package import MadeUp
-
-PACKAGE = Path(__file__).resolve().parents[2] / "deploy" / "package"
-
-
-@pytest.fixture(scope="module")
-def build() -> Iterator[ModuleType]:
-    sys.path.insert(0, str(PACKAGE))
-    import build
-
-    yield build
-    sys.path.remove(str(PACKAGE))
 
 
 @pytest.fixture(scope="module")

@@ -11,13 +11,12 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from booted import ROOT, CleanMachine, Machine, why_not
+from booted import CleanMachine, Machine, why_not
 from debian_root import debian_root, why_no_root
 
 from edge_ad.capture.aravis.library import PACKAGES as ARAVIS
 from edge_ad.capture.gst.library import PACKAGES as GSTREAMER
 
-PACKAGE = ROOT / "deploy" / "package"
 UNIT, CALIBRATE = "edge-ad@line1", "edge-ad-calibrate@line1"
 PROGRAM, LINE, STATE = "/usr/local/bin/edge-ad", "/etc/edge-ad/line1/line.toml", "/var/lib/edge-ad/line1"
 CAMERA = "synthetic://?seed=1&width=320&height=240&fps=10&defect_rate=0.1"
@@ -34,15 +33,6 @@ WAITING = (
 
 WHY_NOT = why_no_root() or why_not()
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)]
-
-
-@pytest.fixture(scope="module")
-def build() -> Iterator[ModuleType]:
-    sys.path.insert(0, str(PACKAGE))
-    import build
-
-    yield build
-    sys.path.remove(str(PACKAGE))
 
 
 @pytest.fixture(scope="module")
