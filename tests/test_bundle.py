@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from tiny_station import edge_ad
 
 from edge_ad.bundle import (
     activate,
+    bundle_id,
     current_path,
     list_bundles,
     open_bundle,
@@ -499,3 +501,11 @@ def test_command_line_refuses_in_one_line(tmp_path: Path) -> None:
     assert "report.html has sha256" in done.stderr
     assert edge_ad("bundle", "list").returncode == 2
     assert edge_ad("bundle", "rollback", "--state", tmp_path / "state").returncode == 1
+
+
+def test_the_same_content_of_the_same_second_has_another_name() -> None:
+    moment = datetime(2026, 1, 31, 23, 59, 59, 7, tzinfo=timezone.utc)
+    first, again = (bundle_id(moment.replace(microsecond=part), b"content") for part in (7, 8))
+    assert first != again
+    assert first[:17] == again[:17] == "20260131T235959Z-"
+    assert first == bundle_id(moment, b"content")

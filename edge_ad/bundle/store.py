@@ -56,8 +56,13 @@ def product_directory(state: Path, product: str) -> Path:
 
 
 def bundle_id(now: datetime, content: bytes) -> str:
-    """A name that sorts by time and differs with the content: 20260131T235959Z-0123abcd."""
-    return f"{now.astimezone(timezone.utc):%Y%m%dT%H%M%SZ}-{hashlib.sha256(content).hexdigest()[:8]}"
+    """A name that sorts by time and differs with the content: 20260131T235959Z-0123abcd.
+
+    It differs with the microsecond too: the same parts may be fitted twice in a second.
+    """
+    moment = now.astimezone(timezone.utc)
+    digest = hashlib.sha256(f"{moment:%f}".encode() + content).hexdigest()
+    return f"{moment:%Y%m%dT%H%M%SZ}-{digest[:8]}"
 
 
 def write_bundle(

@@ -46,7 +46,7 @@ class Station:
                     "trigger": self.daemon.trigger_endpoint,
                     "control": self.daemon.control_endpoint,
                     "heartbeat_ms": 100.0,
-                    "lost_ms": 400.0,
+                    "lost_ms": 2000.0,  # a busy test machine is no lost daemon
                 },
                 "fieldbus": self.fieldbus,
                 "handshake": self.handshake,

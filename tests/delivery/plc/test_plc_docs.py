@@ -6,6 +6,7 @@ import re
 import socket
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -112,9 +113,10 @@ def test_the_example_of_another_fieldbus_carries_a_part(station: Station) -> Non
         controller.until("ready", "1")
         controller.file.write("nonsense\n")
         controller.file.flush()
-        with pytest.raises((OSError, KeyError)):  # hung up, or the end of the file
-            while True:
-                controller.until("ready", "2")
+        # Nothing is said after it: of lines that come together only the newest counts.
+        with suppress(OSError):  # hung up, or the end of the file
+            while controller.file.readline():
+                pass
     finally:
         controller.close()
     again = Controller(station.port)
