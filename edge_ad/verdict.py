@@ -55,6 +55,7 @@ class Reason(str, Enum):
     SATURATED = "saturated"  # nearly all of the frame is white
     FROZEN = "frozen"  # the frame is bit for bit the one before it
     CHALLENGE = "challenge"  # a round of known parts is due
+    NOT_KEPT = "not_kept"  # the disk has no room for verdicts, so that nobody could be told
 
     def __str__(self) -> str:
         return self.value

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from small_disk import Mount, mount_small, unmount
 
 SLOW = os.environ.get("EDGE_AD_SLOW") == "1"
 _SLOW_S = 3600.0
@@ -66,6 +67,22 @@ def build() -> Iterator[ModuleType]:
 
     yield build
     sys.path.remove(place)
+
+
+@pytest.fixture
+def small_disk() -> Iterator[Mount]:
+    """Mounts a disk of 2 MB at a directory."""
+    mounted: list[Path] = []
+    if os.geteuid():
+        pytest.skip("only root may mount a disk")
+
+    def mount(at: Path) -> Path:
+        mounted.append(mount_small(at))
+        return at
+
+    yield mount
+    for at in mounted:
+        unmount(at)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from edge_ad import __version__
 from edge_ad.daemon.collecting import Collector
-from edge_ad.daemon.fallback import Failed
 from edge_ad.daemon.triggering import ask
 from edge_ad.delivery.control import Answer
 from edge_ad.errors import DeliveryError
@@ -94,9 +93,8 @@ class Desk:
         if channels.trigger is not None:
             answer["trigger_endpoint"] = channels.trigger.endpoint
         if daemon.state != "STARTING":
-            inspector = daemon.loop.active.inspector
             answer |= {
-                "why": inspector.why if isinstance(inspector, Failed) else daemon.loop.active.why,
+                "why": daemon.why,
                 "evidence_dropped": sum(daemon.evidence.dropped.values()),
                 "scores_not_kept": sum(daemon.score_keeper.dropped.values()),
                 "product": daemon.loop.active.product,

@@ -195,6 +195,11 @@ class InspectionLoop:
                     reason, detail = self._parts.settle(part)
                     if reason is not Reason.NONE and verdict.decision is not Decision.FAULT:
                         verdict = replace(verdict, decision=Decision.FAULT, reason=reason, detail=detail)
+                kept = self.verdicts
+                if kept is not None and kept.full and verdict.decision is not Decision.FAULT:
+                    verdict = replace(
+                        verdict, decision=Decision.FAULT, reason=Reason.NOT_KEPT, detail=kept.full
+                    )
                 self._hand_over(part, verdict, now, (start - part.t_queued_ns, *stages), asked, known)
 
     def take_over(self) -> None:

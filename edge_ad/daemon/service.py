@@ -175,11 +175,21 @@ class Daemon:
             return "STARTING"
         if self.loop.collector is not None and self.loop.collector.active:
             return "COLLECTING"
-        if self.loop.active.why or isinstance(self.loop.active.inspector, Failed):
+        if self.why:
             return "FAILED"
         if self.loop.active.inspector is None:
             return "LEARNING"
         return "DEGRADED" if self.loop.active.degraded else "RUNNING"
+
+    @property
+    def why(self) -> str:
+        """Why every part is FAULT, in words; empty where it is not. Once started."""
+        loop = self.loop
+        if loop.verdicts is not None and loop.verdicts.full:
+            return loop.verdicts.full
+        return (
+            loop.active.inspector.why if isinstance(loop.active.inspector, Failed) else loop.active.why
+        )
 
     def status(self) -> Answer:
         """What `status` on the control socket answers."""

@@ -16,8 +16,10 @@ from edge_ad.delivery.outbox_file import (
     Checkpointer,
     CommitTimes,
     OutboxError,
+    OutboxFull,
     in_words,
     is_damage,
+    is_full,
     measure,
     open_file,
     quarantine,
@@ -62,7 +64,8 @@ class Hole:
 
 class Outbox:
     """Opened by any thread, then for one. Every method raises OutboxError where the disk fails, after
-    which nothing more may be asked of it but `close`.
+    which nothing more may be asked of it but `close`; `add` and `tidy` raise OutboxFull where it has no
+    room, and may be asked again.
 
     `epoch` is new at every start; `clock` in monotonic ns; `wall` labels rows and decides nothing.
     """
@@ -208,12 +211,14 @@ class Outbox:
     def tidy(self) -> int:
         """Write positions down, let a batch of old rows go; returns how many. To be called every second
         or so, and again at once while it returns PRUNE_ROWS."""
+        before = set(self._unsaved), dict(self._ranges), self.evicted, self.evicted_unfetched
         try:
             self._synchronous("NORMAL")
             with _Transaction(self._database):
                 self._save_positions()
                 gone = self._prune()
         except (sqlite3.Error, OSError) as error:
+            self._unsaved, self._ranges, self.evicted, self.evicted_unfetched = before
             raise self._failed(error) from error
         return gone
 
@@ -306,7 +311,10 @@ class Outbox:
             raise self._failed(error) from error
 
     def _failed(self, error: sqlite3.Error | OSError) -> OutboxError:
-        """Nothing is tried again: after a failed fsync nobody knows what is on the disk."""
+        """Nothing is tried again but for want of room: after a failed fsync nobody knows what is on the
+        disk."""
+        if is_full(error):
+            return OutboxFull(f"{self.path}: {in_words(error)}")
         if isinstance(error, sqlite3.Error) and is_damage(error):
             try:
                 return OutboxError(quarantine(self.path, self._wall, str(error)))
@@ -316,7 +324,7 @@ class Outbox:
 
 
 class _Transaction:
-    """All or nothing, also where a failpoint raises."""
+    """All or nothing, also where a failpoint raises or the disk has no room for the commit."""
 
     def __init__(self, database: sqlite3.Connection) -> None:
         self._database = database
@@ -325,7 +333,9 @@ class _Transaction:
         self._database.execute("BEGIN IMMEDIATE")
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self._database.execute("COMMIT")
-        elif self._database.in_transaction:
-            self._database.execute("ROLLBACK")
+        try:
+            if kind is None:
+                self._database.execute("COMMIT")
+        finally:
+            if self._database.in_transaction:
+                self._database.execute("ROLLBACK")

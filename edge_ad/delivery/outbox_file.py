@@ -34,6 +34,10 @@ class OutboxError(DeliveryError):
     """The outbox does not keep verdicts any more: whatever it said last may not be on the disk."""
 
 
+class OutboxFull(OutboxError):
+    """The disk has no room: nothing of what was asked is kept, and all that was kept before still is."""
+
+
 @dataclass(frozen=True, slots=True)
 class CommitTimes:
     """What a commit takes that outlives the process (normal) and one that outlives a power cut (full),
@@ -109,6 +113,11 @@ def is_damage(error: sqlite3.Error) -> bool:
     """Whether the file's content is wrong, rather than the disk refusing."""
     text = str(error)
     return "malformed" in text or "not a database" in text
+
+
+def is_full(error: sqlite3.Error | OSError) -> bool:
+    """Whether there is no room on the disk: SQLite then takes back all of what it has begun."""
+    return isinstance(error, sqlite3.Error) and "disk is full" in str(error)
 
 
 def in_words(error: sqlite3.Error | OSError) -> str:
@@ -205,6 +214,11 @@ class Checkpointer:
                     self._due.clear()
                     if self._ended:
                         return
-                    database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+                    try:
+                        database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+                    except sqlite3.Error as error:
+                        if not is_full(error):
+                            raise
+                        # It stays in the log, where it is as safe; the next one moves it too.
         except sqlite3.Error as error:  # of the disk: what is committed next must not count on it
             self.failure = in_words(error)

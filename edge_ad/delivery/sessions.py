@@ -81,6 +81,10 @@ class Sessions:
                     self._send_verdict(session, kept, live=True)
             self._tip = kept.position
 
+    def later(self, verdicts: Sequence[Kept]) -> None:
+        """What was committed just now, but too late to be acted on: everyone gets it told again."""
+        self._tip = verdicts[-1].position
+
     def catch_up(self) -> bool:
         """Send a little of what consumers lack, as far as their credit goes; whether any could get more
         at once."""

@@ -19,7 +19,7 @@ from edge_ad.delivery import channel, wire
 from edge_ad.delivery.channel import Welcome
 from edge_ad.delivery.endpoint import ANYBODY_HERE, Access, bind
 from edge_ad.delivery.outbox import PRUNE_ROWS, Kept, Outbox, Record
-from edge_ad.delivery.outbox_file import OutboxError
+from edge_ad.delivery.outbox_file import OutboxError, OutboxFull
 from edge_ad.delivery.outcome import Outcome, messages
 from edge_ad.delivery.sessions import Sessions
 from edge_ad.errors import EdgeAdError
@@ -31,13 +31,15 @@ _BATCH = 256  # verdicts in one commit
 _MESSAGES = 64  # of consumers, between two looks for verdicts
 _QUEUED = 2 * channel.MOST_CREDIT  # messages to one consumer in ZeroMQ
 _TICK_S = 1.0
+_AGAIN_S = 0.5  # until room on a full disk is looked for again
 _NS = 1e-9
 
 
 class VerdictServer:
     """Owns the outbox from here on. `offer` is for the inspection thread and never blocks; `status` and
-    what is counted may be read by any thread. `fatal` is called once where verdicts can no longer be
-    kept; what was offered since is not told to anyone.
+    what is counted may be read by any thread. `full` says why the disk has no room for verdicts at the
+    moment, else it is empty: those that were offered wait, and are told as late once there is room.
+    `fatal` is called once where none can be kept any more; what was offered since is told to nobody.
 
     Raises DeliveryError or ConfigError where the endpoint cannot be opened; the outbox is the caller's
     then.
@@ -61,14 +63,16 @@ class VerdictServer:
         self.outbox = outbox
         self._overflow = self._untold = 0  # each of the two is counted by one thread
         self.oldest_s = dict.fromkeys(outbox.consumers, 0.0)
-        self.failed = ""
+        self.failed = self.full = ""
         self._station, self._epoch = station, epoch
         self._heartbeat_ms = heartbeat_ms
         self._metrics = metrics
         self._clock = clock
         self._tell = tell
         self._fatal = fatal
-        self._told_evicted = self._told_dropped = self._stopping = False
+        self._told_evicted = self._told_dropped = self._stopping = self._closing = False
+        self._held: list[Outcome] = []  # for which there was no room
+        self._again_ns = 0
         # ROUTER, its own context: what it holds is given up with it.
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)
@@ -98,8 +102,8 @@ class VerdictServer:
 
     @property
     def waiting(self) -> int:
-        """Verdicts that wait for the disk: many, where it hangs. Any thread."""
-        return self._queue.qsize()
+        """Verdicts that wait for the disk: many, where it hangs or is full. Any thread."""
+        return self._queue.qsize() + len(self._held)
 
     def start(self) -> None:
         """Start the thread."""
@@ -118,6 +122,7 @@ class VerdictServer:
         Idempotent; to be called when nothing is offered any more. `failed` says where it took longer."""
         if self._wake < 0:
             return
+        self._closing = True
         self._queue.put(None)
         os.eventfd_write(self._wake, 1)
         if self._thread.ident is None:
@@ -147,6 +152,7 @@ class VerdictServer:
             "endpoint": self.endpoint,
             "depth": max((self.outbox.depth(name) for name in self.outbox.consumers), default=0),
             "waiting": self.waiting,
+            "full": self.full,
             "consumers": consumers,
         }
 
@@ -157,15 +163,13 @@ class VerdictServer:
         tick_ns = self._clock()
         try:
             while not self._stopping or not self._queue.empty():
-                batch = self._drain()
-                if batch:
-                    self._keep(batch)
+                idle = self._keep_waiting()
                 more = self.sessions.receive(_MESSAGES)
                 more |= self.sessions.catch_up()
                 self.sessions.drop_silent()
                 if self._clock() >= tick_ns:
                     tick_ns = self._tick()
-                if not (more or self._stopping or not self._queue.empty()):
+                if idle and not more:
                     left_ms = (tick_ns - self._clock()) / 1e6
                     poller.poll(max(1, int(min(left_ms, self._heartbeat_ms))))
             self._end()
@@ -177,10 +181,21 @@ class VerdictServer:
             self.outbox.close()
             self._close_socket(None)
 
-    def _drain(self) -> list[Outcome]:
-        """What waits, up to a batch."""
+    def _keep_waiting(self) -> bool:
+        """Keep and tell what waits, up to a batch; whether there is nothing more to be done at once."""
         with suppress(BlockingIOError):  # nothing new was offered; a batch may be left
             os.eventfd_read(self._wake)
+        if self.full and not self._closing and self._clock() < self._again_ns:
+            return True
+        batch, self._held = self._held or self._drain(), []
+        if batch:
+            self._keep(batch)
+        elif self.full:  # all that waited is kept
+            self.full = ""
+            self._tell("info", "outbox: its disk has room again, verdicts are kept")
+        return not self._stopping and (bool(self._held) or self._queue.empty())
+
+    def _drain(self) -> list[Outcome]:
         batch: list[Outcome] = []
         while len(batch) < _BATCH:
             try:
@@ -191,23 +206,40 @@ class VerdictServer:
                 self._stopping = True
             else:
                 batch.append(outcome)
-        if len(batch) == _BATCH:
-            os.eventfd_write(self._wake, 1)
         return batch
 
     def _keep(self, batch: list[Outcome]) -> None:
         """Commit, then send."""
-        records = [record for outcome in batch if (record := self._record(outcome)) is not None]
-        if not records:
+        pairs = [(one, record) for one in batch if (record := self._record(one)) is not None]
+        if not pairs:
             return
+        records = [record for _, record in pairs]
         start_ns = self._clock()
-        durability = self.outbox.add(records)
+        try:
+            durability = self.outbox.add(records)
+        except OutboxFull as error:
+            self._hold([outcome for outcome, _ in pairs], error)
+            return
         kept_ns = self._clock()
         epoch, name = self.outbox.epoch_id, self._epoch
-        self.sessions.live([Kept((epoch, r.seq), name, r.header, r.body) for r in records])
+        kept = [Kept((epoch, r.seq), name, r.header, r.body) for r in records]
+        if self.full:
+            self.sessions.later(kept)
+        else:
+            self.sessions.live(kept)
         self._metrics.commit(durability, (kept_ns - start_ns) * _NS)
-        for outcome in batch:
+        for outcome, _ in pairs:
             self._metrics.kept(outcome.verdict.decision, (kept_ns - outcome.t_verdict_ns) * _NS)
+
+    def _hold(self, batch: list[Outcome], error: OutboxFull) -> None:
+        """Nobody is told what is not kept; every part is FAULT until it can be."""
+        if self._closing:
+            raise error
+        if not self.full:
+            self._tell("error", f"{error}; until then every part is FAULT not_kept")
+        self.full = str(error)
+        self._held = batch
+        self._again_ns = self._clock() + int(_AGAIN_S * 1e9)
 
     def _record(self, outcome: Outcome) -> Record | None:
         try:
@@ -222,7 +254,7 @@ class VerdictServer:
 
     def _tick(self) -> int:
         """Once a second; returns when the next one is due."""
-        again = self.outbox.tidy() >= PRUNE_ROWS
+        again = self._tidy() >= PRUNE_ROWS
         self.outbox.checkpoint_if_quiet()
         for name in self.outbox.consumers:
             self.oldest_s[name] = self.outbox.oldest_s(name)
@@ -243,7 +275,12 @@ class VerdictServer:
         while self.sessions.catch_up():
             pass
         self.sessions.close("the daemon stops")
-        self.outbox.tidy()
+        self._tidy()
+
+    def _tidy(self) -> int:
+        with suppress(OutboxFull):  # what is to be written down is so by the next one
+            return self.outbox.tidy()
+        return 0
 
     def _fail(self, why: str) -> None:
         self.failed = why

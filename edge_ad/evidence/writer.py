@@ -20,11 +20,12 @@ from edge_ad.report.heat import PartDrawer, encode_overlay
 from edge_ad.verdict import Decision, Maps, Reason
 
 # Parts that nobody looked at are no evidence; those of a round of known parts were looked at. Those of
-# before a changeover would lie under the wrong product, collected ones are kept good parts already.
+# before a changeover would lie under the wrong product, collected ones are kept good parts already. What
+# is FAULT on a full disk is good for the most part, and would take the room of those that are not.
 NOT_LOOKED_AT = frozenset(
     {
         Reason.UNCALIBRATED, Reason.CALIBRATING, Reason.UNKNOWN_PRODUCT, Reason.CHANGEOVER,
-        Reason.STOPPED, Reason.OVERFLOW, Reason.CHALLENGE,
+        Reason.STOPPED, Reason.OVERFLOW, Reason.CHALLENGE, Reason.NOT_KEPT,
     }
 )  # fmt: skip
 # Why a part was not kept; PASSED: it had passed, and gave way to such as did not.

@@ -20,7 +20,7 @@ NOT_OF_THE_PICTURES = frozenset(
     {
         Reason.LATE, Reason.KEY_REUSED, Reason.NO_FRAME, Reason.MISSING_VIEW, Reason.UNREADABLE,
         Reason.ENGINE, Reason.PIXEL_FORMAT, Reason.OVERFLOW, Reason.STOPPED, Reason.DARK,
-        Reason.SATURATED, Reason.FROZEN, Reason.CHALLENGE,
+        Reason.SATURATED, Reason.FROZEN, Reason.CHALLENGE, Reason.NOT_KEPT,
     }
 )  # fmt: skip
 # The bundle was made for other pictures: it says nothing of these.

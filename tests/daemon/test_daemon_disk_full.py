@@ -1,5 +1,5 @@
 """A disk that is full, read-only or another one, and a clock that jumps: pictures give way, then scores,
-and the verdicts go on as long as there is room for them."""
+then every part is FAULT until there is room for verdicts."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ import shutil
 import sqlite3
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
-import pytest
 from daemon_line import BLACK, Line, good, wait_for
+from small_disk import Mount, fill
 from tiny_bundle import HEIGHT, WIDTH, make_bundle
 
 from edge_ad.evidence.entry import read_entries
@@ -23,38 +22,11 @@ from edge_ad.frame import Frame, Image
 
 REJECT = "REJECT score"
 GATE = {"verdicts": {"consumers": ["gate"]}}
-Mount = Callable[[Path], Path]
-
-
-@pytest.fixture
-def small_disk() -> Iterator[Mount]:
-    """Mounts a disk of 2 MB at a directory; needs root, as CI has."""
-    mounted: list[Path] = []
-
-    def mount(at: Path) -> Path:
-        at.mkdir(parents=True, exist_ok=True)
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", at], check=True)
-        mounted.append(at)
-        return at
-
-    yield mount
-    for at in mounted:
-        subprocess.run(["umount", "-l", at], check=True)
 
 
 def noise(seed: int) -> Image:
     """A part that is rejected and takes 7 KB."""
     return np.random.default_rng(seed).integers(0, 256, (HEIGHT, WIDTH), dtype=np.uint8)
-
-
-def fill(disk: Path, leave: int) -> Path:
-    """Have others take all but so many bytes of the disk."""
-    path = disk / "of others"
-    free = shutil.disk_usage(disk).free - leave
-    if free > 0:
-        with path.open("ab") as file, suppress(OSError):
-            file.write(bytes(free))
-    return path
 
 
 def settled(line: Line) -> bool:
@@ -106,8 +78,10 @@ def test_evidence_on_a_full_disk_of_its_own_gives_way_and_begins_again(
         wait_for(lambda: committed(tmp_path) == line.daemon.loop.seq)
 
 
-def test_pictures_give_way_then_scores_and_verdicts_go_on(tmp_path: Path, small_disk: Mount) -> None:
-    """The state directory on 2 MB, which others fill; without room for verdicts the daemon ends."""
+def test_pictures_give_way_then_scores_then_every_part_is_fault(
+    tmp_path: Path, small_disk: Mount
+) -> None:
+    """The state directory on 2 MB, which others fill."""
     state = small_disk(tmp_path / "state")
     make_bundle(state)
     line = Line(state, options={**GATE, "evidence": {"near": 0.0, "min_free": 0.2, "queue": 256}})
@@ -129,22 +103,33 @@ def test_pictures_give_way_then_scores_and_verdicts_go_on(tmp_path: Path, small_
         wait_for(lambda: (line.metric("edge_ad_score_log_dropped_total", **space) or 0) >= 2)
         parts = line.daemon.loop.seq
         wait_for(lambda: committed(state) == parts)  # with none of both kept, every verdict is
-        fill(state, 0)
-        for _ in range(200):
+        others = fill(state, 0)
+        said = ["PASS"]
+        while said != ["FAULT not_kept"]:  # the log of the outbox has room for a few
+            assert said == ["PASS"]
+            assert line.daemon.loop.seq < parts + 500
             line.feed(good(2))
-            time.sleep(0.01)
-            if line.code is not None:
-                break
-        wait_for(lambda: line.code == 5)  # the gate has no live verdict, and rejects
-    others = state / "of others"
-    others.unlink()
-    before = committed(state)
-    assert before >= parts
-    with Line(state, options={**GATE, "evidence": {"min_free": 0.2}}) as again:
-        again.feed(good(3))
-        assert again.verdicts(1) == ["PASS"]
-        wait_for(lambda: committed(state) == before + 1)
-        wait_for(lambda: again.metric("edge_ad_score_log_parts_total") == 1)
+            said = line.verdicts(1)
+        line.feed(noise(2), good(3))
+        assert line.verdicts(2) == ["FAULT not_kept"] * 2
+        assert line.metric("edge_ad_state", state="FAILED") == 1
+        status = line.daemon.status()
+        assert "disk is full); free some space" in status["why"]
+        assert status["verdicts"]["waiting"] >= 3
+        assert line.code is None
+        kept = committed(state)
+        assert parts <= kept < line.daemon.loop.seq  # whoever is told nothing rejects
+        others.unlink()
+        wait_for(lambda: committed(state) == line.daemon.loop.seq)  # none was lost
+        wait_for(lambda: line.daemon.state == "RUNNING")
+        line.feed(good(4), noise(4))
+        assert line.verdicts(2) == ["PASS", REJECT]
+        wait_for(lambda: committed(state) == line.daemon.loop.seq)
+    assert line.code == 0
+    with closing(sqlite3.connect(f"file:{state / 'outbox.db'}?mode=ro", uri=True)) as database:
+        rows = database.execute("SELECT seq, decision FROM verdicts ORDER BY seq").fetchall()
+    assert [seq for seq, _ in rows] == list(range(1, line.daemon.loop.seq + 1))
+    assert [decision for _, decision in rows[-5:]] == ["FAULT", "FAULT", "FAULT", "PASS", "REJECT"]
 
 
 def test_a_read_only_disk_costs_evidence_and_scores_alone(tmp_path: Path, small_disk: Mount) -> None:

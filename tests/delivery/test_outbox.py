@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 from channel_line import open_box, record, until
+from small_disk import Mount, fill
 
 from edge_ad import failpoints
 from edge_ad.delivery.outbox import PRUNE_ROWS, Hole, Outbox
-from edge_ad.delivery.outbox_file import OutboxError
+from edge_ad.delivery.outbox_file import OutboxError, OutboxFull
 from edge_ad.delivery.verdicts import slowness
 
 HOUR_NS = 3_600_000_000_000
@@ -227,8 +228,59 @@ def test_full_disk_is_told_with_its_remedy(tmp_path: Path) -> None:
     pages = outbox._one("PRAGMA page_count")  # as with no block left on the disk
     assert pages is not None
     outbox._database.execute(f"PRAGMA max_page_count={pages[0]}")
-    with pytest.raises(OutboxError, match=r"full\); free some space"):
+    with pytest.raises(OutboxFull, match=r"full\); free some space"):
         outbox.add([record(seq, body=b"x" * 1000) for seq in range(1, 50)])
+    outbox.close()
+
+
+def test_on_a_full_disk_nothing_is_half_kept_and_it_goes_on_once_there_is_room(
+    tmp_path: Path, small_disk: Mount
+) -> None:
+    disk = small_disk(tmp_path / "disk")
+    outbox = open_box(disk, "e1", max_bytes=40_000)  # and old verdicts ought to go
+    outbox.add([record(seq, body=b"x" * 1000) for seq in range(1, 101)])
+    others = fill(disk, 40_000)
+    seq = 101
+    with pytest.raises(OutboxFull, match=r"full\); free some space"):
+        while seq < 1000:
+            outbox.add([record(seq, "REJECT", b"x" * 1000), record(seq + 1, body=b"x" * 1000)])
+            seq += 2
+    outbox.acknowledge("gate", (outbox.epoch_id, 50))
+    depth = outbox.depth("gate")
+    for _ in range(3):
+        with pytest.raises(OutboxFull):
+            outbox.add([record(seq, body=b"x" * 1000), record(seq + 1, body=b"x" * 1000)])
+        with pytest.raises(OutboxFull):
+            outbox.tidy()
+    assert [at for _, at in positions(outbox)] == list(range(1, seq))
+    assert (outbox.depth("gate"), outbox.evicted) == (depth, 0)
+    others.unlink()
+    outbox.add([record(seq), record(seq + 1)])
+    assert outbox.tidy() == PRUNE_ROWS == outbox.evicted
+    assert [at for _, at in positions(outbox)] == list(range(PRUNE_ROWS + 1, seq + 2))
+    outbox.close()
+    again = open_box(disk, "e2")
+    assert again.consumers == {"gate": (1, 50)}  # written down by the second attempt
+    again.close()
+
+
+def test_a_log_that_cannot_be_moved_for_want_of_room_is_no_failure(
+    tmp_path: Path, small_disk: Mount
+) -> None:
+    disk = small_disk(tmp_path / "disk")
+    outbox = open_box(disk, "e1")
+    outbox.add([record(seq, body=b"x" * 1000) for seq in range(1, 101)])  # all of it in the log
+    others = fill(disk, 0)
+    for _ in range(3):
+        outbox._unmoved = 1
+        outbox.checkpoint()
+        time.sleep(0.2)
+    assert not everything_moved(outbox.path)
+    others.unlink()
+    outbox.add([record(101)])
+    outbox.checkpoint()
+    until(lambda: everything_moved(outbox.path))
+    assert len(positions(outbox)) == 101
     outbox.close()
 
 

@@ -446,6 +446,51 @@ def test_outbox_that_fails_ends_the_channel_and_says_so(tmp_path: Path) -> None:
         failpoints.activate([])
 
 
+def limit(line: Server, more: int) -> None:
+    """As with room for so many blocks more on the disk."""
+    pages = line.outbox._one("PRAGMA page_count")
+    assert pages is not None
+    line.outbox._database.execute(f"PRAGMA max_page_count={pages[0] + more}")
+
+
+def test_a_full_disk_tells_nobody_and_what_waited_is_told_as_late(tmp_path: Path) -> None:
+    with Server(tmp_path) as line, Client(line.endpoint) as client:
+        client.wait(LinkUp)
+        line.offer(1)
+        client.get(1)
+        limit(line, 0)
+        line.offer(400)
+        until(lambda: bool(line.server.full))
+        line.offer(10)
+        end = time.monotonic() + 3 * 0.5  # it looks again meanwhile
+        while time.monotonic() < end:
+            client.step()
+        told = len(client.had)  # as many as the last block had room for
+        waiting = line.server.status()["waiting"]
+        assert line.server.full.endswith("free some space on its disk")
+        assert [level for level, _ in line.told if level == "error"] == ["error"]  # once
+        assert told < 300 and waiting == 411 - told
+        assert line.server.sessions.is_up("gate") and not line.fatal
+        limit(line, 1000)
+        client.get(411)
+        until(lambda: not line.server.full)
+        line.offer(1)
+        client.get(412)
+        assert client.had == [("e1", seq, seq <= told or seq == 412) for seq in range(1, 413)]
+        assert not client.of(Lost) and line.server.dropped == 0
+
+
+def test_a_stop_on_a_full_disk_says_what_is_not_kept(tmp_path: Path) -> None:
+    with Server(tmp_path) as line:
+        limit(line, 0)
+        line.offer(400)
+        until(lambda: bool(line.server.full))
+        start = time.monotonic()
+        line.server.close()
+        assert time.monotonic() - start < 3
+        assert "disk is full); free some space" in line.server.failed
+
+
 def test_server_that_was_never_started_closes(tmp_path: Path) -> None:
     line = Server(tmp_path)
     line.server.close()

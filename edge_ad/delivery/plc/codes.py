@@ -83,6 +83,7 @@ REASONS: dict[Reason, int] = {
     Reason.SATURATED: 24,
     Reason.FROZEN: 25,
     Reason.CHALLENGE: 26,
+    Reason.NOT_KEPT: 27,
 }
 # ... and by the bridge.
 LATE = REASONS[Reason.LATE]

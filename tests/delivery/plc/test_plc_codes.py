@@ -10,7 +10,7 @@ FROZEN = {
     "not_finite": 6, "late": 7, "frame_size": 8, "pixel_format": 9, "unreadable": 10,
     "missing_view": 11, "not_found": 12, "out_of_range": 13, "empty": 14, "two_parts": 15,
     "orientation": 16, "mirrored": 17, "engine": 18, "no_frame": 19, "overflow": 20, "key_reused": 21,
-    "stopped": 22, "dark": 23, "saturated": 24, "frozen": 25, "challenge": 26,
+    "stopped": 22, "dark": 23, "saturated": 24, "frozen": 25, "challenge": 26, "not_kept": 27,
 }  # fmt: skip
 
 
