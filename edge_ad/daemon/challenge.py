@@ -184,10 +184,12 @@ class Challenges:
             over = len(one.parts) == len(one.expected)
             if over:
                 self.round = None
-            if one.result == "failed":
+            if one.result != "running":
                 return
             if (outcome.product, outcome.bundle, outcome.engine) != one.judge:
                 self._failed(one, "another bundle or engine judged it")
+            elif verdict.reason is Reason.NOT_KEPT:  # which says nothing of what the line sees
+                self._end(one, "cancelled", verdict.detail)
             elif verdict.decision.value != wanted:
                 told = f"{verdict.decision.value} {verdict.reason.value}".strip()
                 self._failed(one, f"part {len(one.parts)} should be {wanted} and was {told}")

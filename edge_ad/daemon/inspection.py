@@ -196,7 +196,7 @@ class InspectionLoop:
                     if reason is not Reason.NONE and verdict.decision is not Decision.FAULT:
                         verdict = replace(verdict, decision=Decision.FAULT, reason=reason, detail=detail)
                 kept = self.verdicts
-                if kept is not None and kept.full and verdict.decision is not Decision.FAULT:
+                if kept is not None and kept.full and verdict.passed:
                     verdict = replace(
                         verdict, decision=Decision.FAULT, reason=Reason.NOT_KEPT, detail=kept.full
                     )

@@ -183,13 +183,11 @@ class Daemon:
 
     @property
     def why(self) -> str:
-        """Why every part is FAULT, in words; empty where it is not. Once started."""
-        loop = self.loop
-        if loop.verdicts is not None and loop.verdicts.full:
-            return loop.verdicts.full
-        return (
-            loop.active.inspector.why if isinstance(loop.active.inspector, Failed) else loop.active.why
-        )
+        """Why nothing passes, in words, where that is a failure. Once started."""
+        verdicts, active = self.channels.verdicts, self.loop.active
+        if verdicts is not None and verdicts.full:
+            return verdicts.full
+        return active.inspector.why if isinstance(active.inspector, Failed) else active.why
 
     def status(self) -> Answer:
         """What `status` on the control socket answers."""

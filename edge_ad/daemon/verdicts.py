@@ -76,7 +76,7 @@ def _watch(metrics: Metrics, server: VerdictServer) -> None:
         lambda: dict(sessions.refused),
     )  # fmt: skip
     for name, text, read in (
-        ("verdict_dropped", "Verdicts that were not kept: disk too slow, or not encodable.",
+        ("verdict_dropped", "Verdicts that were not kept: disk too slow or full, or not encodable.",
          lambda: server.dropped),
         ("outbox_evicted", "Oldest verdicts that went for room.", lambda: outbox.evicted),
         ("outbox_evicted_unacknowledged", "Of them, such as a consumer had not acknowledged.",

@@ -130,6 +130,8 @@ class Outbox:
             with _Transaction(self._database):
                 self._database.executemany("INSERT INTO verdicts VALUES (?,?,?,?,?,?,?,?)", rows)
         except (sqlite3.Error, OSError) as error:
+            if is_full(error):
+                self._checkpointer.ask()  # the log begins anew behind one, if there is room for that
             raise self._failed(error) from error
         first = self._ranges.get(epoch, (records[0].seq, 0))[0]
         self._ranges[epoch] = (first, records[-1].seq)
@@ -217,9 +219,9 @@ class Outbox:
             with _Transaction(self._database):
                 self._save_positions()
                 gone = self._prune()
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, OutboxError) as error:
             self._unsaved, self._ranges, self.evicted, self.evicted_unfetched = before
-            raise self._failed(error) from error
+            raise error if isinstance(error, OutboxError) else self._failed(error) from error
         return gone
 
     def checkpoint_if_quiet(self) -> None:

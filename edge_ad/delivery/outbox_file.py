@@ -125,7 +125,7 @@ def in_words(error: sqlite3.Error | OSError) -> str:
     text = str(error)
     remedies = {
         "full": "free some space on its disk",
-        "disk I/O": "its disk fails; replace it, and read the kernel's log",
+        "disk I/O": "free some space where its disk is full, else replace it, and read the kernel's log",
         "readonly": "make its directory writable, or set another state_dir",
         "Read-only": "make its directory writable, or set another state_dir",
         "unable to open": "make its directory writable, or set another state_dir",

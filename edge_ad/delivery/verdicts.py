@@ -170,7 +170,8 @@ class VerdictServer:
                 if self._clock() >= tick_ns:
                     tick_ns = self._tick()
                 if idle and not more:
-                    left_ms = (tick_ns - self._clock()) / 1e6
+                    until_ns = min(tick_ns, self._again_ns) if self._held else tick_ns
+                    left_ms = (until_ns - self._clock()) / 1e6
                     poller.poll(max(1, int(min(left_ms, self._heartbeat_ms))))
             self._end()
         except OutboxError as error:
@@ -185,14 +186,11 @@ class VerdictServer:
         """Keep and tell what waits, up to a batch; whether there is nothing more to be done at once."""
         with suppress(BlockingIOError):  # nothing new was offered; a batch may be left
             os.eventfd_read(self._wake)
-        if self.full and not self._closing and self._clock() < self._again_ns:
+        if self._held and not self._closing and self._clock() < self._again_ns:
             return True
-        batch, self._held = self._held or self._drain(), []
+        batch = self._held or self._drain()
         if batch:
             self._keep(batch)
-        elif self.full:  # all that waited is kept
-            self.full = ""
-            self._tell("info", "outbox: its disk has room again, verdicts are kept")
         return not self._stopping and (bool(self._held) or self._queue.empty())
 
     def _drain(self) -> list[Outcome]:
@@ -217,28 +215,32 @@ class VerdictServer:
         start_ns = self._clock()
         try:
             durability = self.outbox.add(records)
-        except OutboxFull as error:
-            self._hold([outcome for outcome, _ in pairs], error)
+        except OutboxError as error:
+            self._held = [outcome for outcome, _ in pairs]
+            if self._closing or not isinstance(error, OutboxFull):
+                raise
+            self._wait_for_room(str(error))
             return
+        self._held = []
         kept_ns = self._clock()
         epoch, name = self.outbox.epoch_id, self._epoch
         kept = [Kept((epoch, r.seq), name, r.header, r.body) for r in records]
-        if self.full:
-            self.sessions.later(kept)
-        else:
+        if not self.full:
             self.sessions.live(kept)
+        else:
+            self.sessions.later(kept)
+            if self._queue.empty():  # all that waited is kept
+                self.full = ""
+                self._tell("info", "outbox: its disk has room again, verdicts are kept")
         self._metrics.commit(durability, (kept_ns - start_ns) * _NS)
         for outcome, _ in pairs:
             self._metrics.kept(outcome.verdict.decision, (kept_ns - outcome.t_verdict_ns) * _NS)
 
-    def _hold(self, batch: list[Outcome], error: OutboxFull) -> None:
-        """Nobody is told what is not kept; every part is FAULT until it can be."""
-        if self._closing:
-            raise error
+    def _wait_for_room(self, why: str) -> None:
+        """Nobody is told what is not kept, and nothing passes until it can be."""
         if not self.full:
-            self._tell("error", f"{error}; until then every part is FAULT not_kept")
-        self.full = str(error)
-        self._held = batch
+            self._tell("error", f"{why}; until then nothing passes, FAULT not_kept")
+        self.full = why
         self._again_ns = self._clock() + int(_AGAIN_S * 1e9)
 
     def _record(self, outcome: Outcome) -> Record | None:
@@ -267,7 +269,9 @@ class VerdictServer:
             )
         if self._overflow and not self._told_dropped:
             self._told_dropped = True
-            self._tell("error", "outbox: verdicts were dropped, the disk is slower than the line")
+            self._tell(
+                "error", "outbox: verdicts were dropped, the disk is full or slower than the line"
+            )
         return self._clock() + (0 if again else int(_TICK_S * 1e9))
 
     def _end(self) -> None:
@@ -283,6 +287,12 @@ class VerdictServer:
         return 0
 
     def _fail(self, why: str) -> None:
+        left = self._held
+        while rest := self._drain():
+            left = left + rest
+        self._untold += len(left)
+        if left:
+            why += f"; {len(left)} verdicts that waited are dropped"
         self.failed = why
         self._fatal(why)
 

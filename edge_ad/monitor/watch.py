@@ -16,7 +16,7 @@ from edge_ad.monitor.levels import distance_of, level_means
 from edge_ad.monitor.looks import STATISTICS, Looks, Patch, look
 from edge_ad.monitor.reference import Reference
 from edge_ad.monitor.rejects import Rejects
-from edge_ad.verdict import Decision
+from edge_ad.verdict import Decision, Reason
 
 SCORE = "", "score"  # camera, statistic
 Of = tuple[str, str]
@@ -137,7 +137,7 @@ class Watch:
     def part(self, outcome: Outcome) -> None:
         """Count a part that was judged."""
         verdict = outcome.verdict
-        if outcome.asked:
+        if outcome.asked and verdict.reason is not Reason.NOT_KEPT:
             self.rejects.add(verdict.passed)
             self._say_rejects()
         followed = self._followed

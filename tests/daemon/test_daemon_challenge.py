@@ -299,6 +299,35 @@ def test_a_round_ends_unproved_with_the_bundle_by_command_and_at_a_stop(tmp_path
     ]  # fmt: skip
 
 
+def test_a_full_disk_disproves_nothing_and_no_more_of_the_round_passes(tmp_path: Path) -> None:
+    make_bundle(tmp_path / "s")
+    options = {"verdicts": {"consumers": ["gate"]}, "monitor": {"rejects_in_row": 3}}
+    with Line(tmp_path / "s", options=options) as line:
+        verdicts = line.daemon.channels.verdicts
+        assert verdicts is not None
+
+        def judge_on_a_full_disk(number: int) -> str:
+            verdicts.full = "no room"  # until the next commit, which finds some
+            line.feed(good(number))
+            (verdict,) = line.verdicts(1)
+            wait_for(lambda: not verdicts.full)
+            return verdict
+
+        begin(line, "PASS", "PASS", "PASS", "REJECT")
+        line.feed(good(0))
+        assert line.verdicts(1) == ["PASS"]
+        assert judge_on_a_full_disk(1) == "FAULT not_kept"
+        assert (challenge(line)["result"], challenge(line)["why"]) == ("cancelled", "no room")
+        line.feed(good(2), good(3), good(4))
+        assert line.verdicts(3) == ["FAULT challenge", "FAULT challenge", "PASS"]
+        assert [judge_on_a_full_disk(number) for number in range(5, 9)] == ["FAULT not_kept"] * 4
+        wait_for(lambda: line.metric("edge_ad_parts_total", verdict="FAULT", reason="not_kept") == 4)
+        assert line.metric("edge_ad_rejects_alarm", kind="row") == 0
+        assert line.metric("edge_ad_challenges_total", result="failed") == 0
+    (event,) = on_record(tmp_path / "s")
+    assert (event.what, event.reason) == ("challenge cancelled", "no room")
+
+
 def test_what_cannot_be_a_round_is_refused(tmp_path: Path) -> None:
     with Line(tmp_path / "s") as line:
         for expected in (["MAYBE"], "PASS"):

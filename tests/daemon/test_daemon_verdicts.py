@@ -318,7 +318,7 @@ def test_failing_fsync_ends_the_daemon_and_loses_nothing(start: Any, gate: Gate,
     daemon = start(before=failing)
     assert daemon.end() == 5
     assert "disk I/O error" in daemon.log
-    assert "its disk fails; replace it" in daemon.log
+    assert "else replace it, and read the kernel" in daemon.log
     assert "Traceback" not in daemon.log
     daemon = start(before=(*trace, "-e", "inject=fsync,fdatasync:error=EIO"))
     assert daemon.end() == 5  # while it fails there is no start
@@ -357,7 +357,9 @@ def test_no_descriptors_left_is_seen_and_loses_nothing(start: Any, gate: Gate, t
             leak.close()
     if daemon.process.poll() is None:  # it goes on; else a supervisor starts it again
         os.kill(daemon.process.pid, signal.SIGABRT)
-    assert daemon.end() == -signal.SIGABRT
+    # Writing down where the other threads are, which run on, may end it the other way.
+    assert daemon.end() in (-signal.SIGABRT, -signal.SIGSEGV)
+    assert "Fatal Python error: Aborted" in daemon.log
     committed = kept(tmp_path)
     daemon = start()
     wait_for(lambda: len({e for e, *_ in gate.seen}) == 2, PATIENCE_S)

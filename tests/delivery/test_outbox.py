@@ -259,6 +259,10 @@ def test_on_a_full_disk_nothing_is_half_kept_and_it_goes_on_once_there_is_room(
     assert outbox.tidy() == PRUNE_ROWS == outbox.evicted
     assert [at for _, at in positions(outbox)] == list(range(PRUNE_ROWS + 1, seq + 2))
     outbox.close()
+    others = fill(disk, 0)
+    with pytest.raises(OutboxError, match="free some space"):
+        open_box(disk, "e2")
+    others.unlink()
     again = open_box(disk, "e2")
     assert again.consumers == {"gate": (1, 50)}  # written down by the second attempt
     again.close()
