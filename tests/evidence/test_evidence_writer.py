@@ -97,6 +97,7 @@ def test_only_parts_that_were_looked_at_and_did_not_pass_are_kept(tmp_path: Path
         "stopped",
         "overflow",
         "challenge",
+        "not_kept",
     }
     every = {reason.value for reason in Reason} - {"", "score"}
     assert set(keys(tmp_path)) == (every - never) | {"side only"}
