@@ -165,7 +165,7 @@ class Inspector:
         stamps[2] = clock()
         distances = self.engine.infer()
         if failpoints.active:
-            distances.flat[0] = failpoints.active.value("inspect.score", distances.flat[0])
+            distances.flat[0] = failpoints.active.value("inspect.score", float(distances.flat[0]))
         stamps[3] = clock()
         verdict = self._judge(distances, self.engine.cells, straight.poses)
         stamps[4] = clock()

@@ -160,7 +160,7 @@ def _replace_some(
     parts = np.concatenate([order[ranks], np.flatnonzero(~sampled)])
     mixed = np.stack([rng.permutation(n - 1)[:MIXED] for _ in parts])
     mixed += mixed >= parts[:, None]  # never the part itself
-    signs = rng.choice([-1.0, 1.0], mixed.shape)
+    signs = rng.choice(np.array([-1.0, 1.0]), mixed.shape)
     for i, (level, x) in enumerate(zip(levels, _by_level(features, levels), strict=True)):
         d = distances[:, i]
         with _level_named(level):

@@ -111,4 +111,4 @@ def _without(judged: Separation, spared: Mask) -> Separation:
     if not out.any():
         return Separation(out, judged.scores, 0.0, 0.0)
     gap = gaps(judged.scores)[out].min()
-    return Separation(out, judged.scores, float(gap), float(beyond(gap, len(out))))
+    return Separation(out, judged.scores, float(gap), float(beyond(np.asarray(gap), len(out))))

@@ -43,8 +43,8 @@ def histogram_svg(
             f'<text class="tick" x="{LEFT - 8}" y="{y(count) + 4:.1f}" text-anchor="end">{count}</text>'
         )
     below, _ = np.histogram(values[values <= threshold], bins=edges)
-    for passed, count, a, b in zip(below, counts, edges[:-1], edges[1:], strict=True):
-        for side, number, start, end in _sides(int(passed), int(count), float(a), float(b), threshold):
+    for passed, inside, a, b in zip(below, counts, edges[:-1], edges[1:], strict=True):
+        for side, number, start, end in _sides(int(passed), int(inside), float(a), float(b), threshold):
             if number:
                 parts.append(
                     f'<rect class="{colours[side]}" x="{x(start) + 0.5:.1f}" '
