@@ -107,6 +107,7 @@ class Line:
             "schema": 1,
             "station": "line1",
             "state_dir": str(state),
+            "deadline_ms": 5000.0,  # ten times the default: a busy test machine is not late
             "camera": [
                 {"name": n, "uri": "fake://", **STILL, **(camera_options or {})} for n in self.scripts
             ],
