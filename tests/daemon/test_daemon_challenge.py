@@ -6,6 +6,7 @@ import re
 import subprocess
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -303,24 +304,22 @@ def test_a_full_disk_disproves_nothing_and_no_more_of_the_round_passes(tmp_path:
     make_bundle(tmp_path / "s")
     options = {"verdicts": {"consumers": ["gate"]}, "monitor": {"rejects_in_row": 3}}
     with Line(tmp_path / "s", options=options) as line:
-        verdicts = line.daemon.channels.verdicts
-        assert verdicts is not None
-
-        def judge_on_a_full_disk(number: int) -> str:
-            verdicts.full = "no room"  # until the next commit, which finds some
-            line.feed(good(number))
-            (verdict,) = line.verdicts(1)
-            wait_for(lambda: not verdicts.full)
-            return verdict
-
+        loop, channel = line.daemon.loop, line.daemon.channels.verdicts
+        assert channel is not None
+        full = SimpleNamespace(full="no room", offer=channel.offer)  # as the channel says it then
         begin(line, "PASS", "PASS", "PASS", "REJECT")
         line.feed(good(0))
         assert line.verdicts(1) == ["PASS"]
-        assert judge_on_a_full_disk(1) == "FAULT not_kept"
+        loop.verdicts = full  # type: ignore[assignment]
+        line.feed(good(1))
+        assert line.verdicts(1) == ["FAULT not_kept"]
+        loop.verdicts = channel
         assert (challenge(line)["result"], challenge(line)["why"]) == ("cancelled", "no room")
         line.feed(good(2), good(3), good(4))
         assert line.verdicts(3) == ["FAULT challenge", "FAULT challenge", "PASS"]
-        assert [judge_on_a_full_disk(number) for number in range(5, 9)] == ["FAULT not_kept"] * 4
+        loop.verdicts = full  # type: ignore[assignment]
+        line.feed(*map(good, range(5, 9)))
+        assert line.verdicts(4) == ["FAULT not_kept"] * 4
         wait_for(lambda: line.metric("edge_ad_parts_total", verdict="FAULT", reason="not_kept") == 4)
         assert line.metric("edge_ad_rejects_alarm", kind="row") == 0
         assert line.metric("edge_ad_challenges_total", result="failed") == 0
