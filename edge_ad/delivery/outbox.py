@@ -221,7 +221,9 @@ class Outbox:
                 gone = self._prune()
         except (sqlite3.Error, OSError, OutboxError) as error:
             self._unsaved, self._ranges, self.evicted, self.evicted_unfetched = before
-            raise error if isinstance(error, OutboxError) else self._failed(error) from error
+            if isinstance(error, OutboxError):
+                raise
+            raise self._failed(error) from error
         return gone
 
     def checkpoint_if_quiet(self) -> None:

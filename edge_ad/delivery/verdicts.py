@@ -152,7 +152,6 @@ class VerdictServer:
             "endpoint": self.endpoint,
             "depth": max((self.outbox.depth(name) for name in self.outbox.consumers), default=0),
             "waiting": self.waiting,
-            "full": self.full,
             "consumers": consumers,
         }
 

@@ -114,7 +114,7 @@ def test_the_example_of_another_fieldbus_carries_a_part(station: Station) -> Non
         controller.file.write("nonsense\n")
         controller.file.flush()
         # Nothing is said after it: of lines that come together only the newest counts.
-        with suppress(OSError):  # hung up, or the end of the file
+        with suppress(ConnectionError):  # hung up, or the end of the file
             while controller.file.readline():
                 pass
     finally:
