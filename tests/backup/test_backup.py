@@ -273,7 +273,7 @@ def test_a_truncated_or_flipped_archive_is_refused_and_leaves_nothing(
     restore_backup(archive, tmp_path / "whole")
     expected = tree(tmp_path / "whole")
     damaged = tmp_path / "damaged.tar.gz"
-    refused = 0
+    refused: set[bytes] = set()
     cuts = [whole[: len(whole) * n // 12] for n in range(12)] + [whole[:-1], whole[:-9]]
     flips = []
     for n in range(40):
@@ -287,11 +287,11 @@ def test_a_truncated_or_flipped_archive_is_refused_and_leaves_nothing(
         except EdgeAdError as error:
             assert isinstance(error, ArtifactError) or "is no backup" in str(error)
             assert not (tmp_path / "there").exists()
-            refused += 1
-        else:  # a bit that says nothing, as the time in gzip's header
+            refused.add(data)
+        else:  # a bit that says nothing: the time in gzip's header, zeros copied from other zeros
             assert tree(tmp_path / "there") == expected
-            (tmp_path / "there").rename(tmp_path / f"same{n}")
-    assert refused >= len(cuts) + len(flips) - 1
+            shutil.rmtree(tmp_path / "there")
+    assert refused.issuperset(cuts) and len(refused.intersection(flips)) > 30
     assert not list(tmp_path.glob(".*"))
 
 

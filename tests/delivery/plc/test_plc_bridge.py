@@ -243,7 +243,8 @@ def test_garbage_for_a_key_is_refused(make: Callable[..., Station]) -> None:
         read = client.read(100, OUTPUT_SIZE)
         assert read[PLACE["verdict"]] == 3 and not read[PLACE["status"]] & 4
         assert station.daemon.announced == []
-        plc.until(1, 1 | 8, up=False)
+        plc.say(1 | 8)
+        until(lambda: client.read(100 + PLACE["error_code"], 1) == [0])
         plc.until(1)
 
 
