@@ -26,6 +26,8 @@ def command(config: Path, json_to: str | None) -> None:
     click.echo(f"{answer['station']}: {answer['state']}{stop}, pid {answer['pid']}")
     if answer.get("why"):
         click.echo(f"FAILED   {answer['why']}")
+        if waiting := answer.get("verdicts", {}).get("waiting"):
+            click.echo(f"verdicts {waiting} wait for the disk")
     bundle = (answer.get("bundle") or "none yet")[:12]
     engine = f", {answer['engine']}" if answer.get("engine") else ""
     click.echo(f"product  {answer['product']}, bundle {bundle}{engine}")

@@ -3,6 +3,7 @@ then nothing passes until there is room for verdicts."""
 
 from __future__ import annotations
 
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -11,10 +12,12 @@ from contextlib import closing
 from pathlib import Path
 
 import numpy as np
+from click.testing import CliRunner
 from daemon_line import BLACK, Line, good, wait_for
 from small_disk import Mount, fill
 from tiny_bundle import HEIGHT, WIDTH, make_bundle
 
+from edge_ad.cli.status import command as status_command
 from edge_ad.evidence.entry import read_entries
 from edge_ad.evidence.find import Query, find_parts
 from edge_ad.evidence.score_log import day_files
@@ -41,6 +44,17 @@ def committed(state: Path) -> int:
         count: int = database.execute("SELECT count(*) FROM verdicts").fetchone()[0]
     database.close()
     return count
+
+
+def told_of(state: Path, file: Path) -> list[str]:
+    """What `edge-ad status` prints, but for its first line."""
+    file.write_text(
+        f'schema = 1\nstation = "line1"\nstate_dir = "{state}"\n'
+        '[[camera]]\nname = "top"\nuri = "folder:///x"\n'
+    )
+    asked = CliRunner().invoke(status_command, ["-c", str(file)])
+    assert asked.exit_code == 0, asked.exception
+    return asked.output.splitlines()[1:]
 
 
 def test_evidence_on_a_full_disk_of_its_own_gives_way_and_begins_again(
@@ -114,6 +128,9 @@ def test_pictures_give_way_then_scores_then_nothing_passes(tmp_path: Path, small
         status = line.daemon.status()
         assert "disk is full); free some space" in status["why"]
         assert status["verdicts"]["waiting"] >= 3
+        why, waiting = told_of(state, tmp_path / "line.toml")[:2]
+        assert why == f"FAILED   {status['why']}"
+        assert re.fullmatch(r"verdicts \d+ wait for the disk", waiting)
         assert line.code is None
         kept = committed(state)
         assert parts <= kept < line.daemon.loop.seq  # whoever is told nothing rejects
