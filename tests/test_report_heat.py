@@ -80,6 +80,22 @@ def test_a_view_is_drawn_in_its_region_alone(tmp_path: Path) -> None:
         found.draw({"top": image[:, :100].copy()}, (None,), (hot,), 2.0)
 
 
+def test_a_picture_to_look_at_is_smaller_by_a_whole_factor(tmp_path: Path) -> None:
+    made = manifest(tmp_path, {"top": None})
+    views = [ViewRule(name="right", camera="top", roi=(161, 3, 159, 236))]
+    found = part_drawer(msgspec.structs.replace(made, views=views))
+    assert found is not None
+    hot, image = np.full((4, 4), 9.0, np.float32), np.full((240, 320), 90, np.uint8)
+    for largest, shape in ((320, (240, 320)), (319, (120, 160)), (130, (80, 107))):
+        picture = found.draw({"top": image}, (None,), (hot,), 2.0, largest)["top"]
+        assert picture.shape == (*shape, 3)
+        by = -(-320 // largest)
+        edge = 161 // by
+        assert (picture[:, :edge] == 90).all() and (picture[4:-4, edge + 1 :] != 90).any(axis=2).all()
+    with pytest.raises(ConfigError, match=r"view right: roi .* is outside of 100 x 240 px"):
+        found.draw({"top": image[:, :100].copy()}, (None,), (hot,), 2.0, 50)
+
+
 def test_a_part_is_laid_straight_as_it_was_judged_and_so_is_a_shot_that_follows(tmp_path: Path) -> None:
     rule = LocateRule(0.1, 12.0, 0.0, 0.6, 0.02, BOX, "locate/top.png")
     # Its own box is nothing that it would be turned about.

@@ -18,10 +18,11 @@ QUEUE, DISK, SPACE = "queue", "disk", "space"  # why something was not kept
 
 class Keeper(ABC, Generic[T]):
     """Owns the thread and the queue of what waits for it, between which new settings come too; None ends
-    it."""
+    it. `idle`: its work is heavy, and is done when nobody else wants a core."""
 
-    def __init__(self, name: str, settings: Evidence) -> None:
+    def __init__(self, name: str, settings: Evidence, idle: bool = False) -> None:
         self._settings = settings
+        self._idle = idle
         self._abandoned = False
         self._queue: SimpleQueue[T | Evidence | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._main, name=name, daemon=True)
@@ -47,7 +48,10 @@ class Keeper(ABC, Generic[T]):
 
     def _main(self) -> None:
         with suppress(OSError, AttributeError):  # on Linux a thread has a priority of its own
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+            thread = threading.get_native_id()
+            os.setpriority(os.PRIO_PROCESS, thread, NICE)
+            if self._idle:
+                os.sched_setscheduler(thread, os.SCHED_IDLE, os.sched_param(0))
         self._run()
 
     @abstractmethod

@@ -30,6 +30,8 @@ NOT_LOOKED_AT = frozenset(
 )  # fmt: skip
 # Why a part was not kept; PASSED: it had passed, and gave way to such as did not.
 PASSED = "passed"
+# Longest side of a picture under its maps, in pixels: to look at, and soon drawn. The other is lossless.
+LARGEST = 1280
 DRAWING = "drawing"  # why a map was not drawn, if not for the queue
 
 
@@ -65,7 +67,7 @@ class EvidenceWriter(Keeper[_Case]):
         tell: Callable[[str, str], None],
         archive: Archive | None = None,
     ) -> None:
-        super().__init__("evidence", settings)
+        super().__init__("evidence", settings, idle=True)
         self.archive = archive or Archive(state)
         self.kept = dict.fromkeys(KINDS, 0)
         self._dropped = {QUEUE: 0, DISK: 0, SPACE: 0}  # each is counted by one thread
@@ -192,7 +194,7 @@ class EvidenceWriter(Keeper[_Case]):
         verdict = case.outcome.verdict
         try:
             maps, images = case.maps(), dict(case.frames)
-            drawn = case.drawer.draw(images, verdict.poses, maps, verdict.threshold)
+            drawn = case.drawer.draw(images, verdict.poses, maps, verdict.threshold, LARGEST)
             encoded = {camera: encode_overlay(picture) for camera, picture in drawn.items()}
         except Exception as error:  # noqa: BLE001 - a picture to look at must not cost the lossless ones
             self.undrawn[DRAWING] += 1

@@ -37,30 +37,40 @@ class PartDrawer:
     middles: Mapping[str, NDArray[np.float64]]
 
     def draw(
-        self, images: Mapping[str, Image], poses: Sequence[Pose | None], maps: Maps, limit: float
+        self,
+        images: Mapping[str, Image],
+        poses: Sequence[Pose | None],
+        maps: Maps,
+        limit: float,
+        largest: int | None = None,
     ) -> dict[str, Image]:
         """By camera its frame as BGR: laid straight where the bundle locates, and under the maps of its
-        views, clear at 0, hottest at `limit`.
+        views, clear at 0, hottest at `limit`. Where a side is longer than `largest` pixels, it is made
+        smaller by the least whole factor for which none is.
 
         The frames, uint8, H x W grey or H x W x 3 BGR, stay as they are; the rest is as the verdict has
         it. Raises KeyError where a frame is missing, ConfigError where one has not the bundle's size.
         """
-        pictures = {
-            camera: self._straight(camera, images[camera], pose)
-            for camera, pose in zip(self.cameras, poses, strict=True)
-        }
+        pictures, by = {}, {}
+        for camera, pose in zip(self.cameras, poses, strict=True):
+            side = max(images[camera].shape[:2])
+            by[camera] = 1 if largest is None else -(-side // largest)
+            pictures[camera] = self._straight(camera, images[camera], pose, by[camera])
         for view, anomaly in zip(self.views, maps, strict=True):
-            picture = pictures[view.camera]
-            x, y, width, height = view_region(view, picture.shape)
-            region = picture[y : y + height, x : x + width]
+            picture, n = pictures[view.camera], by[view.camera]
+            x, y, width, height = view_region(view, images[view.camera].shape)
+            region = picture[y // n : -(-(y + height) // n), x // n : -(-(x + width) // n)]
             region[:] = heat_overlay(np.ascontiguousarray(region), anomaly, limit)
         return pictures
 
-    def _straight(self, camera: str, image: Image, pose: Pose | None) -> Image:
-        """A copy, BGR."""
+    def _straight(self, camera: str, image: Image, pose: Pose | None, by: int) -> Image:
+        """A copy, BGR, so many times smaller."""
         out = image.copy()
         if pose is not None:
             lay_straight(image, matrix(pose, self.middles[camera]), out)
+        if by > 1:
+            size = (-(-image.shape[1] // by), -(-image.shape[0] // by))
+            out = np.asarray(cv2.resize(out, size, interpolation=cv2.INTER_AREA), np.uint8)
         return out if out.ndim == 3 else np.asarray(cv2.cvtColor(out, cv2.COLOR_GRAY2BGR), np.uint8)
 
 
