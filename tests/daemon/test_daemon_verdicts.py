@@ -10,6 +10,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -193,19 +194,34 @@ def test_absent_consumer_stops_nothing_and_is_seen(tmp_path: Path) -> None:
     assert line.code == 0
 
 
-def test_disk_that_hangs_is_seen_by_what_waits_for_it(tmp_path: Path) -> None:
+class HangingDisk(failpoints.Failpoints):
+    def __init__(self) -> None:
+        super().__init__(())
+        self.hangs, self.goes_on = threading.Event(), threading.Event()
+
+    def hit(self, name: str) -> None:
+        if name == "outbox.commit.before":
+            self.hangs.set()
+            self.goes_on.wait(60)
+
+
+def test_disk_that_hangs_is_seen_by_what_waits_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make_bundle(tmp_path)
-    failpoints.activate(["outbox.commit.before=sleep:3@1"])
-    try:
-        with Line(tmp_path, options=GATE) as line:
-            line.feed(*[good(i) for i in range(10)])
-            assert line.verdicts(10) == ["PASS"] * 10  # inspection does not wait
-            wait_for(lambda: (line.metric("edge_ad_outbox_waiting") or 0) > 0)
-            wait_for(lambda: line.metric("edge_ad_outbox_depth", consumer="gate") == 10)
-            assert line.metric("edge_ad_outbox_waiting") == 0
-            assert line.metric("edge_ad_verdict_dropped_total") == 0
-    finally:
-        failpoints.activate([])
+    disk = HangingDisk()
+    monkeypatch.setattr(failpoints, "active", disk)
+    with Line(tmp_path, options=GATE) as line:
+        line.feed(good(0))
+        assert disk.hangs.wait(10)
+        line.feed(*[good(i) for i in range(1, 10)])
+        assert line.verdicts(10) == ["PASS"] * 10  # inspection does not wait
+        wait_for(lambda: line.metric("edge_ad_outbox_waiting") == 9)
+        assert line.metric("edge_ad_outbox_depth", consumer="gate") == 0
+        disk.goes_on.set()
+        wait_for(lambda: line.metric("edge_ad_outbox_depth", consumer="gate") == 10)
+        assert line.metric("edge_ad_outbox_waiting") == 0
+        assert line.metric("edge_ad_verdict_dropped_total") == 0
 
 
 def test_without_consumers_there_is_no_outbox(tmp_path: Path) -> None:
