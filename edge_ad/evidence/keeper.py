@@ -12,17 +12,18 @@ from typing import Generic, TypeVar
 from edge_ad.config import Evidence
 
 T = TypeVar("T")
-NICE = 10  # encoding and writing give way to inspecting
+# Encoding and writing give way to inspecting. No lower, and not SCHED_IDLE: the thread has Python's lock
+# at times, and who has that and gets no core, because other programs want them, stops the whole daemon.
+NICE = 10
 QUEUE, DISK, SPACE = "queue", "disk", "space"  # why something was not kept
 
 
 class Keeper(ABC, Generic[T]):
     """Owns the thread and the queue of what waits for it, between which new settings come too; None ends
-    it. `idle`: its work is heavy, and is done when nobody else wants a core."""
+    it."""
 
-    def __init__(self, name: str, settings: Evidence, idle: bool = False) -> None:
+    def __init__(self, name: str, settings: Evidence) -> None:
         self._settings = settings
-        self._idle = idle
         self._abandoned = False
         self._queue: SimpleQueue[T | Evidence | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._main, name=name, daemon=True)
@@ -48,10 +49,7 @@ class Keeper(ABC, Generic[T]):
 
     def _main(self) -> None:
         with suppress(OSError, AttributeError):  # on Linux a thread has a priority of its own
-            thread = threading.get_native_id()
-            os.setpriority(os.PRIO_PROCESS, thread, NICE)
-            if self._idle:
-                os.sched_setscheduler(thread, os.SCHED_IDLE, os.sched_param(0))
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
         self._run()
 
     @abstractmethod

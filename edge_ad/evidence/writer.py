@@ -67,7 +67,7 @@ class EvidenceWriter(Keeper[_Case]):
         tell: Callable[[str, str], None],
         archive: Archive | None = None,
     ) -> None:
-        super().__init__("evidence", settings, idle=True)
+        super().__init__("evidence", settings)
         self.archive = archive or Archive(state)
         self.kept = dict.fromkeys(KINDS, 0)
         self._dropped = {QUEUE: 0, DISK: 0, SPACE: 0}  # each is counted by one thread

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 import time
 from collections.abc import Mapping
@@ -103,14 +102,6 @@ def test_only_parts_that_were_looked_at_and_did_not_pass_are_kept(tmp_path: Path
     every = {reason.value for reason in Reason} - {"", "score"}
     assert set(keys(tmp_path)) == (every - never) | {"side only"}
     assert sum(one.dropped.values()) == 0
-
-
-def test_it_has_only_what_the_cores_have_left(tmp_path: Path) -> None:
-    one = writer(tmp_path)
-    one.start()
-    wait_until(lambda: os.sched_getscheduler(one._thread.native_id or 0) == os.SCHED_IDLE)
-    assert os.sched_getscheduler(0) == os.SCHED_OTHER  # it alone
-    one.close(PATIENCE_S)
 
 
 def test_a_full_queue_drops_and_counts(tmp_path: Path) -> None:
