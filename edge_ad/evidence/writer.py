@@ -30,9 +30,9 @@ NOT_LOOKED_AT = frozenset(
 )  # fmt: skip
 # Why a part was not kept; PASSED: it had passed, and gave way to such as did not.
 PASSED = "passed"
+DRAWING = "drawing"  # why a map was not drawn, if not for the queue
 # Longest side of a picture under its maps, in pixels: to look at, and soon drawn. The other is lossless.
 LARGEST = 1280
-DRAWING = "drawing"  # why a map was not drawn, if not for the queue
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import TYPE_CHECKING
 
 import cv2
@@ -53,13 +54,12 @@ class PartDrawer:
         """
         pictures, by = {}, {}
         for camera, pose in zip(self.cameras, poses, strict=True):
-            side = max(images[camera].shape[:2])
-            by[camera] = 1 if largest is None else -(-side // largest)
+            by[camera] = ceil(max(images[camera].shape[:2]) / largest) if largest else 1
             pictures[camera] = self._straight(camera, images[camera], pose, by[camera])
         for view, anomaly in zip(self.views, maps, strict=True):
             picture, n = pictures[view.camera], by[view.camera]
             x, y, width, height = view_region(view, images[view.camera].shape)
-            region = picture[y // n : -(-(y + height) // n), x // n : -(-(x + width) // n)]
+            region = picture[y // n : ceil((y + height) / n), x // n : ceil((x + width) / n)]
             region[:] = heat_overlay(np.ascontiguousarray(region), anomaly, limit)
         return pictures
 
@@ -69,7 +69,8 @@ class PartDrawer:
         if pose is not None:
             lay_straight(image, matrix(pose, self.middles[camera]), out)
         if by > 1:
-            size = (-(-image.shape[1] // by), -(-image.shape[0] // by))
+            height, width = image.shape[:2]
+            size = (ceil(width / by), ceil(height / by))
             out = np.asarray(cv2.resize(out, size, interpolation=cv2.INTER_AREA), np.uint8)
         return out if out.ndim == 3 else np.asarray(cv2.cvtColor(out, cv2.COLOR_GRAY2BGR), np.uint8)
 
