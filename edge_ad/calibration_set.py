@@ -220,10 +220,19 @@ def read_frame(directory: Path, stored: StoredFile) -> Image:
 
 
 def encode_frame(image: Image) -> bytes:
-    """The image as PNG."""
-    done, data = cv2.imencode(".png", image, _PNG)
+    """The image as PNG. Raises DeviceError where it cannot be one."""
+    return encode_image(".png", image, _PNG)
+
+
+def encode_image(suffix: str, image: Image, options: Sequence[int]) -> bytes:
+    """The image as a file of this kind. Raises DeviceError where it cannot be one: a JPEG has at most
+    65,500 pixels a side."""
+    try:
+        done, data = cv2.imencode(suffix, image, options)
+    except cv2.error:
+        done = False
     if not done:
-        raise DeviceError(f"cannot encode an image of shape {image.shape} as PNG")
+        raise DeviceError(f"cannot encode a picture of shape {image.shape} as {suffix[1:].upper()}")
     return bytes(data)
 
 

@@ -174,7 +174,7 @@ class Line:
         return self.daemon.metrics.registry.get_sample_value(name, labels)
 
 
-def wait_for(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
+def wait_for(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
     """Poll until true."""
     end = time.monotonic() + timeout_s
     while not condition():

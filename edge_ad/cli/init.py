@@ -226,8 +226,10 @@ uri = "v4l2:///dev/video0"
 #scores_megabytes = 2000.0
 # Share of the disk that pictures leave free, whatever the quotas allow; scores leave half of it.
 #min_free = 0.05
-# Parts that may wait for the disk before further ones are dropped and counted, 1 to 256.
-#queue = 8
+# Parts that may wait for being encoded and written, 1 to 256, and what memory their frames may take,
+# megabytes, before further ones are dropped and counted.
+#queue = 64
+#queue_megabytes = 256.0
 
 # What the daemon watches in its own inspection: it warns, counts and changes nothing.
 [monitor]

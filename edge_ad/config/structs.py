@@ -263,8 +263,10 @@ class Evidence(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     scores_megabytes: Megabytes = 2000.0
     # Share of the disk that pictures leave free, whatever the quotas allow; scores leave half of it.
     min_free: Annotated[float, Meta(ge=0, lt=1)] = 0.05
-    # Parts that may wait for the disk, each with all its frames, before further ones are dropped.
-    queue: Annotated[int, Meta(ge=1, le=256)] = 8
+    # Parts that may wait for being encoded and written, and what memory their frames may take, before
+    # further ones are dropped.
+    queue: Annotated[int, Meta(ge=1, le=256)] = 64
+    queue_megabytes: Megabytes = 256.0
 
 
 class Station(LocalFile, frozen=True, forbid_unknown_fields=True, kw_only=True):

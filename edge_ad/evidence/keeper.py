@@ -12,8 +12,8 @@ from typing import Generic, TypeVar
 from edge_ad.config import Evidence
 
 T = TypeVar("T")
-# Encoding and writing give way to inspecting. No lower, and not SCHED_IDLE: the thread has Python's lock
-# at times, and who has that and gets no core, because other programs want them, stops the whole daemon.
+# Writing gives way to inspecting. No lower, and not SCHED_IDLE: the thread has Python's lock at times,
+# and who has that and gets no core, because other programs want them, stops the whole daemon.
 NICE = 10
 QUEUE, DISK, SPACE = "queue", "disk", "space"  # why something was not kept
 

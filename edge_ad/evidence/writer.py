@@ -1,4 +1,4 @@
-"""The thread that keeps evidence: takes what the inspection thread offers, encodes and writes it."""
+"""The thread that keeps evidence: takes what the inspection thread offers, has it encoded, writes it."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from pathlib import Path
 
 import msgspec
 
-from edge_ad.calibration_set import encode_frame
 from edge_ad.config import Evidence
 from edge_ad.delivery.outcome import Outcome, messages
 from edge_ad.errors import EdgeAdError
 from edge_ad.evidence.archive import Archive
+from edge_ad.evidence.encode import Drawing, Encoder, Pictures
 from edge_ad.evidence.entry import KINDS, NEAR, RECORD, REJECTS, SAMPLE, EntryRecord, Picture
 from edge_ad.evidence.keeper import DISK, QUEUE, SPACE, Keeper
 from edge_ad.frame import Frame, Image
-from edge_ad.report.heat import PartDrawer, encode_overlay
+from edge_ad.report.heat import PartDrawer
 from edge_ad.verdict import Decision, Maps, Reason
 
 # Parts that nobody looked at are no evidence; those of a round of known parts were looked at. Those of
@@ -31,19 +31,18 @@ NOT_LOOKED_AT = frozenset(
 # Why a part was not kept; PASSED: it had passed, and gave way to such as did not.
 PASSED = "passed"
 DRAWING = "drawing"  # why a map was not drawn, if not for the queue
-# Longest side of a picture under its maps, in pixels: to look at, and soon drawn. The other is lossless.
-LARGEST = 1280
 
 
 @dataclass(frozen=True, slots=True)
 class _Case:
-    """A part to be kept: its frames that have a picture, and the pixel rule of each; its maps, None
-    where they are not to be drawn, and what of the bundle that judged draws them."""
+    """A part to be kept: its frames that have a picture, the pixel rule of each, and their bytes; its
+    maps, None where they are not to be drawn, and what of the bundle that judged draws them."""
 
     frames: list[tuple[str, Image]]
     rules: list[str]
     outcome: Outcome
     kind: str
+    size: int
     maps: Callable[[], Maps] | None
     drawer: PartDrawer | None
 
@@ -77,6 +76,8 @@ class EvidenceWriter(Keeper[_Case]):
         self._epoch = epoch
         self._pictures = dict(pictures)
         self._tell = tell
+        self._encoder = Encoder(tell)
+        self._bytes = [0, 0]  # of pictures put into the queue and taken from it, each by one thread
         self._passed = 0  # PASS parts since the last one of the sample
         self._opened = False
         self._failing: set[str] = set()  # kinds, and DRAWING; and said
@@ -111,16 +112,27 @@ class EvidenceWriter(Keeper[_Case]):
         ]
         if not seen:
             return
-        if kind is not REJECTS and self._queue.qsize() >= settings.queue // 2:
+        size = sum(image.nbytes for _, image in seen)
+        fill = self._fill(settings, size)
+        if kind is not REJECTS and fill > 0.5:
             self._gave_way[0] += 1  # the other half is for those that did not pass
             return
-        if self._queue.qsize() >= settings.queue:
+        if fill > 1:
             self._dropped[QUEUE] += 1
             return
         if not settings.overlay or verdict.decision is Decision.FAULT:
             maps = None
         rules = [self._pictures[name]() for name, _ in seen]
-        self._queue.put(_Case(seen, rules, outcome, kind, maps, drawer))
+        self._bytes[0] += size
+        self._queue.put(_Case(seen, rules, outcome, kind, size, maps, drawer))
+
+    def _fill(self, settings: Evidence, size: int = 0) -> float:
+        """Share of what may wait that does, with a part of so many bytes more; one may always."""
+        waiting = self._queue.qsize()
+        if not waiting:
+            return 0.0
+        held = (self._bytes[0] - self._bytes[1] + size) / (settings.queue_megabytes * 1e6)
+        return max((waiting + (size > 0)) / settings.queue, held)
 
     def _kind_of_pass(self, score: float, threshold: float, settings: Evidence) -> str:
         """Why a part that passed is kept; "" for one that is not. A threshold may be negative."""
@@ -133,12 +145,25 @@ class EvidenceWriter(Keeper[_Case]):
                 return SAMPLE
         return ""
 
+    def close(self, timeout_s: float = 5.0) -> None:
+        """Write what is left, within bounds; no part is judged any more. Idempotent."""
+        self._encoder.hurry()
+        super().close(timeout_s)
+
     def _give_up(self, left: int, timeout_s: float) -> None:
         self._dropped[QUEUE] += left
         self._tell("warning", f"evidence: {left} parts not written within {timeout_s:g} s")
 
     def _run(self) -> None:
+        try:
+            self._empty_queue()
+        finally:
+            self._encoder.close()
+
+    def _empty_queue(self) -> None:
         while (item := self._queue.get()) is not None and not self._abandoned:
+            if isinstance(item, _Case):
+                self._bytes[1] += item.size
             try:
                 self._open()
                 if isinstance(item, Evidence):
@@ -161,14 +186,19 @@ class EvidenceWriter(Keeper[_Case]):
     def _keep(self, case: _Case) -> None:
         """Raises OSError and DeviceError."""
         outcome, number = case.outcome, self.archive.new_number()
-        files = {f"{camera}.png": encode_frame(image) for camera, image in case.frames}
+        drawing = self._drawing(case)
+        encoded = self._encoder.encode(Pictures(dict(case.frames), drawing))
+        if encoded.overlays:
+            self._failing.discard(DRAWING)
+        elif drawing is not None:
+            self._not_drawn(encoded.undrawn)
         pictures = {
             camera: Picture(f"{camera}.png", rule, _shape(image))
             for (camera, image), rule in zip(case.frames, case.rules, strict=True)
         }
-        drawn = self._draw(case)
-        overlays = {camera: f"{camera}.overlay.jpg" for camera in drawn}
-        files |= {overlays[camera]: data for camera, data in drawn.items()}
+        overlays = {camera: f"{camera}.overlay.jpg" for camera in encoded.overlays}
+        files = {pictures[camera].file: data for camera, data in encoded.frames.items()}
+        files |= {overlays[camera]: data for camera, data in encoded.overlays.items()}
         header, body = messages(outcome, self._station, self._epoch)
         record = EntryRecord(number, header, body, list(outcome.cameras), pictures, case.kind, overlays)
         files[RECORD] = msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n"
@@ -184,26 +214,26 @@ class EvidenceWriter(Keeper[_Case]):
         self.kept[case.kind] += 1
         self._failing.discard(case.kind)
 
-    def _draw(self, case: _Case) -> dict[str, bytes]:
-        """By camera the JPEG under its maps; empty where there are none, or time for none."""
+    def _drawing(self, case: _Case) -> Drawing | None:
+        """None where there are no maps, or is no time for any."""
         if case.maps is None or case.drawer is None:
-            return {}
-        if self._queue.qsize() > self._settings.queue // 2:
+            return None
+        if self._fill(self._settings) > 0.5:
             self.undrawn[QUEUE] += 1  # rather a part without it than none of the next
-            return {}
+            return None
         verdict = case.outcome.verdict
         try:
-            maps, images = case.maps(), dict(case.frames)
-            drawn = case.drawer.draw(images, verdict.poses, maps, verdict.threshold, LARGEST)
-            encoded = {camera: encode_overlay(picture) for camera, picture in drawn.items()}
+            maps = case.maps()
         except Exception as error:  # noqa: BLE001 - a picture to look at must not cost the lossless ones
-            self.undrawn[DRAWING] += 1
-            if DRAWING not in self._failing:
-                self._tell("warning", f"evidence: a map was not drawn ({error!r}); please report this")
+            self._not_drawn(repr(error))
+            return None
+        return Drawing(case.drawer, verdict.poses, maps, verdict.threshold)
+
+    def _not_drawn(self, why: str) -> None:
+        self.undrawn[DRAWING] += 1
+        if why and DRAWING not in self._failing:
+            self._tell("warning", f"evidence: a map was not drawn ({why}); please report this")
             self._failing.add(DRAWING)
-            return {}
-        self._failing.discard(DRAWING)
-        return encoded
 
     def _shed(self, why: str, item: _Case | Evidence, text: str) -> None:
         kind = REJECTS

@@ -11,11 +11,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_ad.errors import DeviceError
+from edge_ad.bundle import ViewRule
+from edge_ad.calibration_set import encode_image
 from edge_ad.frame import Image
 from edge_ad.locate.pose import Pose, matrix, middle_of
 from edge_ad.locate.straight import lay_straight
-from edge_ad.preprocess.views import ViewGeometry, view_region
+from edge_ad.preprocess.views import view_region
 from edge_ad.report.pictures import heat_overlay
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class PartDrawer:
     """
 
     cameras: tuple[str, ...]
-    views: tuple[ViewGeometry, ...]
+    views: tuple[ViewRule, ...]
     middles: Mapping[str, NDArray[np.float64]]
 
     def draw(
@@ -90,10 +91,4 @@ def part_drawer(manifest: Manifest) -> PartDrawer | None:
 
 def encode_overlay(picture: Image) -> bytes:
     """As JPEG. Raises DeviceError where it is too large for one."""
-    try:
-        done, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-    except cv2.error:
-        done = False
-    if not done:
-        raise DeviceError(f"cannot encode a picture of shape {picture.shape} as JPEG")
-    return bytes(data)
+    return encode_image(".jpeg", picture, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])

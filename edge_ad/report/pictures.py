@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_ad.calibration_set import StoredFile, read_frame
+from edge_ad.calibration_set import StoredFile, encode_image, read_frame
 from edge_ad.errors import CaptureError
 from edge_ad.frame import Image
 from edge_ad.preprocess import Roi
@@ -58,5 +58,5 @@ def heat_overlay(image: Image, anomaly: NDArray[np.float32], limit: float) -> Im
 
 def jpeg_uri(image: Image) -> str:
     """The image as a JPEG data URI."""
-    _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-    return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode("ascii")
+    data = encode_image(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    return "data:image/jpeg;base64," + base64.b64encode(data).decode("ascii")

@@ -7,12 +7,12 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from edge_ad.aside import Aside
 from edge_ad.delivery.outcome import Outcome
-from edge_ad.errors import EdgeAdError
-from edge_ad.frame import Frame
-from edge_ad.shadow.child import Said
-from edge_ad.shadow.link import Child
+from edge_ad.errors import DeviceError, EdgeAdError
+from edge_ad.frame import Frame, Image
 from edge_ad.shadow.log import Pair, append, log_path
+from edge_ad.shadow.said import Said
 from edge_ad.verdict import Decision
 
 RESULTS = ("agree", "would_reject", "would_pass", "fault", "error")
@@ -94,7 +94,7 @@ class _Running:
         self._given: tuple[Sequence[Frame | None], Outcome] | None = None
         self._came = threading.Event()
         self._stop = False
-        self._child = Child(bundle)
+        self._child = _start(bundle)
         self._thread = threading.Thread(target=self._run, name="shadow", daemon=True)
         try:
             self._thread.start()
@@ -109,13 +109,15 @@ class _Running:
     def close(self) -> None:
         self._stop, self.up = True, False
         self._came.set()
-        self._child.close()
+        self._child.kill()
         self._thread.join(2.0)
 
     def _run(self) -> None:
         tell, name = self._shadow._tell, self.bundle.name
         try:
-            self._child.ready()
+            said = self._child.hear()
+            if said.error:
+                raise DeviceError(said.error)
             tell("info", f"shadow: {name} judges beside the bundle in use")
             self.up = True
             while not self._stop:
@@ -132,6 +134,7 @@ class _Running:
                 tell("error", f"shadow: {self._shadow.why}; 'edge-ad reload' tries again")
         finally:
             self.up = False
+            self._child.close()
             if self._shadow._running is self:
                 self._shadow.wants = False
 
@@ -159,6 +162,10 @@ class _Running:
             self._full = True
         else:
             self._full = False
+
+
+def _start(bundle: Path) -> Aside[dict[str, Image], Said]:
+    return Aside("the shadow's process", Said, "edge_ad.shadow.child", str(bundle))
 
 
 def _result(outcome: Outcome, said: Said) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import threading
 import time
@@ -12,6 +13,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import psutil
 import pytest
 from daemon_line import BLACK, Line, good, wait_for
 from tiny_bundle import make_bundle
@@ -19,6 +21,7 @@ from tiny_station import edge_ad, write_station
 
 from edge_ad.config import Station, load_station
 from edge_ad.evidence.archive import Archive
+from edge_ad.evidence.encode import MODULE
 from edge_ad.evidence.entry import Entry, read_entries
 from edge_ad.frame import Frame
 
@@ -99,6 +102,30 @@ def test_two_cameras_are_kept_under_their_maps_as_well(tmp_path: Path) -> None:
     assert change["side"][24:40, 64:80].mean() > 2 * change["top"][24:40, 64:80].mean()
 
 
+def test_what_encodes_gives_way_and_goes_with_the_daemon(tmp_path: Path) -> None:
+    make_bundle(tmp_path / "s", profile="default")
+
+    def encoders() -> list[psutil.Process]:
+        return [one for one in psutil.Process().children() if MODULE in one.cmdline()]
+
+    with Line(tmp_path / "s") as line:
+        line.feed(good(0))
+        assert line.verdicts(1) == ["PASS"]
+        assert encoders() == []
+        for number in range(2):
+            line.feed(BLACK)
+            assert line.verdicts(1) == ["REJECT score"]
+            wait_for(
+                lambda n=number: (  # type: ignore[misc]
+                    line.metric("edge_ad_evidence_parts_total", kind="rejects") == n + 1
+                )
+            )
+        (one,) = encoders()
+        assert os.sched_getscheduler(one.pid) in (os.SCHED_IDLE, os.SCHED_OTHER) and one.nice() >= 10
+    assert not one.is_running()
+    assert overlays(tmp_path / "s") == [["top.overlay.jpg"]] * 2
+
+
 def test_a_bundle_without_maps_keeps_none(tmp_path: Path) -> None:
     make_bundle(tmp_path / "s")
     with Line(tmp_path / "s") as line:
@@ -115,7 +142,7 @@ def test_a_part_that_waits_through_a_changeover_is_drawn_by_the_bundle_that_judg
     release, write = threading.Event(), Archive.write
 
     def hang(self: Archive, *args: Any) -> Path:
-        release.wait(20)
+        release.wait(60)
         return write(self, *args)
 
     monkeypatch.setattr(Archive, "write", hang)
@@ -198,7 +225,7 @@ def test_verdicts_go_on_while_the_disk_hangs(tmp_path: Path, monkeypatch: pytest
     def hang(
         self: Archive, number: int, product: str, key: str, files: Mapping[str, bytes], kind: str
     ) -> Path:
-        release.wait(20)
+        release.wait(60)
         return write(self, number, product, key, files, kind)
 
     monkeypatch.setattr(Archive, "write", hang)

@@ -11,12 +11,14 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import psutil
 import pytest
 from made_up_evidence import PASS, PATIENCE_S, REJECT, frames, outcome, picture, settings
 
 from edge_ad.bundle import ViewRule
 from edge_ad.config import Evidence
 from edge_ad.evidence.archive import Archive
+from edge_ad.evidence.encode import MODULE
 from edge_ad.evidence.entry import REJECTS, read_entries
 from edge_ad.evidence.writer import EvidenceWriter
 from edge_ad.frame import Frame
@@ -114,6 +116,23 @@ def test_a_full_queue_drops_and_counts(tmp_path: Path) -> None:
     assert keys(tmp_path) == ["P0", "P1", "P2"]
 
 
+def test_pictures_that_wait_take_no_more_memory_than_they_may(tmp_path: Path) -> None:
+    size = 24 * 32
+    one = writer(tmp_path, settings(near=0.1, queue_megabytes=5.5 * size / 1e6))
+    for i in range(4):  # the thread has not been started
+        one.offer(frames(picture(i)), outcome(passed(1.9), f"P{i}"))
+    one.offer(frames(picture(4), picture(5, colour=True)), outcome(key="R4"))
+    for i in range(5, 9):
+        one.offer(frames(picture(i)), outcome(key=f"R{i}"))
+    assert one.dropped == {"queue": 2, "disk": 0, "space": 0, "passed": 2}
+    one.start()
+    wait_until(lambda: sum(one.kept.values()) == 5)
+    one.offer(frames(picture(9, colour=True), picture(10, colour=True)), outcome(key="larger than all"))
+    one.close(PATIENCE_S)
+    assert keys(tmp_path) == ["P0", "P1", "R5", "R6", "R7", "larger than all"]
+    assert one._bytes[0] == one._bytes[1] == 11 * size
+
+
 def test_a_disk_that_refuses_is_counted_and_told_once(tmp_path: Path) -> None:
     told = Told()
     (tmp_path / "evidence").write_text("a file where the directory should be")
@@ -167,7 +186,7 @@ def test_closing_waits_no_longer_than_it_is_told(tmp_path: Path) -> None:
             self, number: int, product: str, key: str, files: Mapping[str, bytes], kind: str = REJECTS
         ) -> Path:
             stuck.set()
-            release.wait(20)
+            release.wait(60)
             return super().write(number, product, key, files, kind)
 
     told = Told()
@@ -175,14 +194,14 @@ def test_closing_waits_no_longer_than_it_is_told(tmp_path: Path) -> None:
     one.start()
     for i in range(3):
         one.offer(frames(picture(i)), outcome(key=f"P{i}"))
-    assert stuck.wait(5)
+    assert stuck.wait(60)
     before = time.monotonic()
     one.close(timeout_s=0.1)
     assert time.monotonic() - before < 2
     assert told == ["warning: evidence: 2 parts not written within 0.1 s"]
     assert one.dropped["queue"] == 2
     release.set()
-    one._thread.join(5)
+    one._thread.join(60)
     assert keys(tmp_path) == ["P0"]
 
 
@@ -197,7 +216,7 @@ def test_what_is_not_kept_does_not_even_ask_for_the_pixel_rule(tmp_path: Path, v
         one.offer(frames(picture(0)), outcome(REJECT))
 
 
-def wait_until(condition: object, timeout_s: float = 10.0) -> None:
+def wait_until(condition: object, timeout_s: float = 60.0) -> None:
     end = time.monotonic() + timeout_s
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < end, "it did not happen"
@@ -350,6 +369,28 @@ def test_a_map_that_cannot_be_drawn_costs_no_picture_and_is_told_once(tmp_path: 
     assert [bool(entry.record.overlays) for entry in entries] == [False, False, False, True, False]
     for entry in entries:
         assert cv2.imread(str(entry.path / "top.png")) is not None
+
+
+def test_a_process_that_ends_costs_maps_and_no_picture(tmp_path: Path) -> None:
+    told = Told()
+    one = writer(tmp_path, told=told)
+    one.start()
+    offer_drawn(one, "P0")
+    wait_until(lambda: one.kept["rejects"] == 1)
+    (process,) = (p for p in psutil.Process().children() if MODULE in p.cmdline())
+    process.kill()
+    for number in (1, 2):
+        offer_drawn(one, f"P{number}")
+        wait_until(lambda n=number: one.kept["rejects"] == n + 1)  # type: ignore[misc]
+    assert (one.undrawn, len(told)) == ({"queue": 0, "drawing": 2}, 1)
+    assert "ended with code -9" in told[0]
+    one.close(PATIENCE_S)
+    entries, _ = read_entries(tmp_path, "disc")
+    assert [bool(entry.record.overlays) for entry in entries] == [True, False, False]
+    for entry in entries:
+        kept = cv2.imread(str(entry.path / "top.png"), cv2.IMREAD_UNCHANGED)
+        assert (kept == 90).all()
+    assert sum(one.dropped.values()) == 0
 
 
 def test_while_parts_wait_their_pictures_go_first(tmp_path: Path) -> None:
