@@ -22,8 +22,17 @@ def test_minimal_file_gets_one_view_per_camera(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"stattion": "x"}, "stattion"),
-        ({"engine": {"thread": 2}}, "engine: .*thread"),
+        ({"deadline": 5.0}, r"unknown key 'deadline'; did you mean 'deadline_ms'\?"),
+        ({"zz": 5.0}, "unknown key 'zz'; there may be calibration, camera, .*, view, zone$"),
+        ({"engine": {"thread": 2}}, r"engine: unknown key 'thread'; did you mean 'threads'\?"),
+        (
+            {"evidence": {"queue_mb": 2}},
+            r"evidence: unknown key 'queue_mb'; did you mean 'queue' or 'queue_megabytes'\?",
+        ),
+        (
+            {"camera": [{"name": "a", "uri": "x", "locate": {"shift": 0.1}}]},
+            r"camera\[0\].locate: unknown key 'shift'; did you mean 'max_shift' or 'shot'\?",
+        ),
         ({"engine": {"threads": -1}}, r"engine.threads: .*>= 0.*found -1"),
         ({"deadline_ms": 0.0}, r"deadline_ms: .*> 0.*found 0.0"),
         ({"calibration": {"false_reject_rate": 0.9}}, r"false_reject_rate: .*< 0.5.*found 0.9"),

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec import inspect
 
 from edge_ad.config.delivery import Control
 from edge_ad.errors import ConfigError
@@ -89,13 +92,18 @@ def parse_table(data: dict[str, Any], kind: type[T], prefix: str) -> T:
     try:
         return msgspec.convert(data, kind, strict=True)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{prefix}{_explain(error, data)}") from error
+        raise ConfigError(f"{prefix}{_explain(error, data, kind)}") from error
 
 
-def _explain(error: msgspec.ValidationError, data: dict[str, Any]) -> str:
-    """msgspec's message with the key in TOML's notation and the value that was found there."""
+def _explain(error: msgspec.ValidationError, data: dict[str, Any], kind: type) -> str:
+    """msgspec's message with the key in TOML's notation and the value that was found there; of a key
+    that is unknown, the known ones it is most like."""
     message, _, location = str(error).partition(" - at `$")
     steps = re.findall(r"\.([^.\[`]+)|\[(\d+)\]", location)
+    if unknown := re.fullmatch(r"Object contains unknown field `(.*)`", message, re.DOTALL):
+        table = location.rstrip("`").lstrip(".")
+        known = _keys(kind, [key for key, _ in steps]) if "[...]" not in location else []
+        return f"{table}{': ' * bool(table)}{_unknown(unknown[1], known)}"
     value: Any = data
     for key, index in steps:
         try:
@@ -105,3 +113,30 @@ def _explain(error: msgspec.ValidationError, data: dict[str, Any]) -> str:
     key = location.rstrip("`").lstrip(".") or "the file"
     found = "" if isinstance(value, (dict, list)) else f" (found {value!r})"
     return f"{key}: {message}{found}"
+
+
+def _unknown(key: str, known: Sequence[str]) -> str:
+    text = f"unknown key {key!r}"
+    if alike := get_close_matches(key, known, n=2):
+        return f"{text}; did you mean {' or '.join(map(repr, alike))}?"
+    return f"{text}; there may be {', '.join(sorted(known))}" if known else text
+
+
+def _keys(kind: type, steps: Sequence[str]) -> list[str]:
+    """What a table may hold, found by the keys that lead to it; an empty one is an array's index."""
+    found: list[Any] = _parts(inspect.type_info(kind))
+    for step in steps:
+        if step:
+            fields = [f for one in found for f in getattr(one, "fields", ()) if f.encode_name == step]
+            found = [part for field in fields for part in _parts(field.type)]
+        else:
+            found = [
+                part for one in found if hasattr(one, "item_type") for part in _parts(one.item_type)
+            ]
+    names = [field.encode_name for one in found for field in getattr(one, "fields", ())]
+    return [name for name in names if steps or name != "path"]  # where a file was read from is no key
+
+
+def _parts(info: Any) -> list[Any]:
+    """A union's types, or the one."""
+    return [part for one in info.types for part in _parts(one)] if hasattr(info, "types") else [info]

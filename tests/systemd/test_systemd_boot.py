@@ -204,7 +204,7 @@ def test_a_reload_is_done_when_the_command_returns(machine: Machine) -> None:
 @pytest.mark.parametrize(
     ("key", "why"),
     [
-        ("deadline = 100", "unknown field `deadline`"),  # the file is wrong
+        ("deadline = 100", "unknown key 'deadline'"),  # the file is wrong
         ('group = "root"', "group"),  # the file is right, and the daemon cannot
     ],
 )
