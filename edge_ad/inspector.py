@@ -83,6 +83,12 @@ class _Maps:
         self._views = views
         self._tiles = _NO_TILES
         self._made: Maps | None = None
+        self._features = local.nbytes + z.nbytes
+
+    @property
+    def nbytes(self) -> int:
+        """That are held, for maps that are made or of what they are made."""
+        return self._tiles.nbytes if self._make is None else self._features
 
     def tiles(self) -> NDArray[np.float32]:
         """[T, rows, columns]."""

@@ -230,8 +230,8 @@ class InspectionLoop:
             self.faults = 0
         elif known is None and judged.reason not in _NOT_LEARNT:
             self.faults += 1
-        # A verdict that waits must not hold the features that its maps would be made of; only the few
-        # that wait for the evidence do.
+        # A verdict that waits must not hold the features that its maps would be made of; only those that
+        # wait for the evidence do, within its bounds.
         maps, verdict = verdict.map_source, replace(verdict, map_source=None)
         outcome = Outcome(
             self.seq,

@@ -10,6 +10,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import msgspec
 
@@ -26,6 +27,7 @@ LARGEST = 1280
 # Four colour frames of 5 MP take one to two seconds. Who waits longer gets no core, because other
 # programs want them all; then the process has a share of them for a while, as a thread would have.
 ANSWER_S = 10.0
+START_S = 30.0  # what it imports takes half a second of a core
 NICE = 10
 RETRY_S = 60.0
 NAME, MODULE = "the process that encodes pictures", "edge_ad.evidence.encode_aside"
@@ -75,16 +77,24 @@ def encode(pictures: Pictures) -> Encoded:
 
 
 class Encoder:
-    """Owns the process. For the evidence thread, but for `hurry`. Where no process does it, and where
-    there is no time for one, whoever asks encodes."""
+    """Owns the process. For the evidence thread, but for `start` and `hurry`. Where no process does it,
+    and where there is no time for one, whoever asks encodes."""
 
     def __init__(self, tell: Callable[[str, str], None]) -> None:
         self._tell = tell
         self._lock = threading.Lock()  # of the two below
         self._process: Aside[Pictures, Encoded] | None = None
         self._hurried = False
-        self._words: list[str] = []  # that the process was started with
+        self._ready = False  # the process has said so
+        self._words: list[str] = []  # that it was started with
         self._pressed_until = self._without_until = -math.inf
+        self._told = ""  # why there is none; said once
+
+    def start(self) -> None:
+        """Start the process. By the thread that starts the other one: a thread that gives way would have
+        Python stand still for longer (see `Aside`)."""
+        with suppress(OSError):  # it is tried again, and then said, for the first part
+            self._running()
 
     def encode(self, pictures: Pictures) -> Encoded:
         """Raises DeviceError where a frame cannot be encoded."""
@@ -95,8 +105,7 @@ class Encoder:
             encoded = None
             if not self._hurried:
                 self._without_until = time.monotonic() + RETRY_S
-                text = f"evidence: {error}; pictures are kept without maps for {RETRY_S:g} s"
-                self._tell("warning", text)
+                self._say_once(f"{error}; pictures are kept without maps until it is started again")
         if encoded is None:
             # What has ended the process may have been the drawing.
             encoded = encode(pictures if self._hurried else Pictures(pictures.frames, None))
@@ -120,22 +129,27 @@ class Encoder:
 
     def _ask(self, pictures: Pictures) -> Encoded | None:
         """None where no process is to do it. Raises OSError and ProcessGone."""
-        process = self._running()
-        if process is None:
-            return None
-        try:
-            return process.ask(pictures, ANSWER_S)
-        except ProcessSilent as error:
-            if self._words:
-                raise
-            self._tell("info", f"evidence: {error}; for {RETRY_S:g} s it gives way less")
-            self._pressed_until = time.monotonic() + RETRY_S
-        process = self._running()
-        return None if process is None else process.ask(pictures, ANSWER_S)
+        for _ in range(2):
+            process = self._running()
+            if process is None:
+                return None
+            try:
+                if not self._ready:
+                    process.hear(START_S)
+                    self._ready = True
+                encoded = process.ask(pictures, ANSWER_S)
+            except ProcessSilent as error:
+                if self._words:
+                    raise
+                self._pressed_until = time.monotonic() + RETRY_S
+                self._tell("info", f"evidence: {error}; for {RETRY_S:g} s it gives way less")
+            else:
+                self._told = ""
+                return encoded
+        return None
 
     def _running(self) -> Aside[Pictures, Encoded] | None:
-        """Started when it is first needed: not every station keeps pictures. Raises OSError where there
-        is none to be had."""
+        """Raises OSError where there is none to be had."""
         now = time.monotonic()
         if now < self._without_until:
             return None
@@ -146,5 +160,11 @@ class Encoder:
             if self._hurried:
                 return None
             if self._process is None:
-                self._process, self._words = Aside(NAME, Encoded, MODULE, *words), words
+                self._ready, self._words = False, words
+                self._process = Aside(NAME, Encoded, MODULE, *words)
             return self._process
+
+    def _say_once(self, text: str) -> None:
+        if text != self._told:
+            self._tell("warning", f"evidence: {text}")
+        self._told = text

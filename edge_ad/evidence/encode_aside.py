@@ -2,17 +2,17 @@
 
     python -m edge_ad.evidence.encode_aside [NICE]
 
-It is asked with `encode.Pictures`, and answers `encode.Encoded`.
+It is asked with `encode.Pictures`, and answers `encode.Encoded`, as it does once when it is ready.
 """
 
 from __future__ import annotations
 
 import sys
 
-from edge_ad.aside import give_way, serve, to_daemon
+from edge_ad.aside import begin, serve
 
 if __name__ == "__main__":
-    give_way(*map(int, sys.argv[1:]))
+    pipes = begin(*map(int, sys.argv[1:]))
 
 import cv2
 
@@ -20,4 +20,4 @@ from edge_ad.evidence.encode import Encoded, Pictures, encode
 
 if __name__ == "__main__":
     cv2.setNumThreads(1)
-    serve(to_daemon(Encoded, Pictures), encode)
+    serve(pipes, Pictures, encode, Encoded())

@@ -47,6 +47,19 @@ class _Case:
     drawer: PartDrawer | None
 
 
+@dataclass(slots=True)
+class _Amount:
+    """Of parts that wait."""
+
+    parts: int = 0
+    size: int = 0
+
+    def add(self, size: int) -> None:
+        """One more."""
+        self.size += size
+        self.parts += 1
+
+
 class EvidenceWriter(Keeper[_Case]):
     """Owns the archive and its thread. `offer` is for the inspection thread: it never waits.
 
@@ -77,7 +90,7 @@ class EvidenceWriter(Keeper[_Case]):
         self._pictures = dict(pictures)
         self._tell = tell
         self._encoder = Encoder(tell)
-        self._bytes = [0, 0]  # of pictures put into the queue and taken from it, each by one thread
+        self._put, self._taken = _Amount(), _Amount()  # into and from the queue, each by one thread
         self._passed = 0  # PASS parts since the last one of the sample
         self._opened = False
         self._failing: set[str] = set()  # kinds, and DRAWING; and said
@@ -112,7 +125,10 @@ class EvidenceWriter(Keeper[_Case]):
         ]
         if not seen:
             return
-        size = sum(image.nbytes for _, image in seen)
+        if not settings.overlay or verdict.decision is Decision.FAULT:
+            maps = None
+        # What a map is made of is of the frame's size, too, where that has many tiles.
+        size = sum(image.nbytes for _, image in seen) + getattr(maps, "nbytes", 0)
         fill = self._fill(settings, size)
         if kind is not REJECTS and fill > 0.5:
             self._gave_way[0] += 1  # the other half is for those that did not pass
@@ -120,19 +136,17 @@ class EvidenceWriter(Keeper[_Case]):
         if fill > 1:
             self._dropped[QUEUE] += 1
             return
-        if not settings.overlay or verdict.decision is Decision.FAULT:
-            maps = None
         rules = [self._pictures[name]() for name, _ in seen]
-        self._bytes[0] += size
+        self._put.add(size)
         self._queue.put(_Case(seen, rules, outcome, kind, size, maps, drawer))
 
     def _fill(self, settings: Evidence, size: int = 0) -> float:
         """Share of what may wait that does, with a part of so many bytes more; one may always."""
-        waiting = self._queue.qsize()
-        if not waiting:
+        parts = self._put.parts - self._taken.parts
+        if parts <= 0:
             return 0.0
-        held = (self._bytes[0] - self._bytes[1] + size) / (settings.queue_megabytes * 1e6)
-        return max((waiting + (size > 0)) / settings.queue, held)
+        held = self._put.size - self._taken.size + size
+        return max((parts + (size > 0)) / settings.queue, held / (settings.queue_megabytes * 1e6))
 
     def _kind_of_pass(self, score: float, threshold: float, settings: Evidence) -> str:
         """Why a part that passed is kept; "" for one that is not. A threshold may be negative."""
@@ -145,6 +159,12 @@ class EvidenceWriter(Keeper[_Case]):
                 return SAMPLE
         return ""
 
+    def start(self) -> None:
+        """Start the process that encodes, and the thread."""
+        if self._settings.keep != "none":
+            self._encoder.start()
+        super().start()
+
     def close(self, timeout_s: float = 5.0) -> None:
         """Write what is left, within bounds; no part is judged any more. Idempotent."""
         self._encoder.hurry()
@@ -152,7 +172,9 @@ class EvidenceWriter(Keeper[_Case]):
 
     def _give_up(self, left: int, timeout_s: float) -> None:
         self._dropped[QUEUE] += left
-        self._tell("warning", f"evidence: {left} parts not written within {timeout_s:g} s")
+        self._tell(
+            "warning", f"evidence: {left} parts not written within {timeout_s:g} s, one is being written"
+        )
 
     def _run(self) -> None:
         try:
@@ -163,7 +185,7 @@ class EvidenceWriter(Keeper[_Case]):
     def _empty_queue(self) -> None:
         while (item := self._queue.get()) is not None and not self._abandoned:
             if isinstance(item, _Case):
-                self._bytes[1] += item.size
+                self._taken.add(item.size)
             try:
                 self._open()
                 if isinstance(item, Evidence):

@@ -12,10 +12,10 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from edge_ad.aside import give_way, serve, to_daemon
+from edge_ad.aside import Line, Pipes, begin, serve
 
 if __name__ == "__main__":
-    give_way()
+    pipes = begin()
 
 import cv2
 
@@ -29,18 +29,17 @@ from edge_ad.shadow.said import Said
 CPU = EngineChoice(threads=1)
 
 
-def main() -> int:
+def main(pipes: Pipes) -> int:
     """Serve until nobody asks."""
     cv2.setNumThreads(1)
-    line = to_daemon(Said, dict[str, Image])
     try:
         inspector = open_inspector(open_bundle(Path(sys.argv[1])), CPU)
         inspector.warm_up(rounds=1)
     except EdgeAdError as error:
+        line: Line[Said, None] = Line(pipes, type(None))
         line.say(Said(error=str(error)))
         return error.exit_code
-    line.say(Said())
-    serve(line, lambda images: _judge(inspector, images))
+    serve(pipes, dict[str, Image], lambda images: _judge(inspector, images), Said())
     inspector.close()
     return 0
 
@@ -54,4 +53,4 @@ def _judge(inspector: Inspector, images: Mapping[str, Image]) -> Said:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(pipes))

@@ -13,17 +13,18 @@ from typing import Any
 
 import cv2
 import numpy as np
-import psutil
 import pytest
 from daemon_line import BLACK, Line, good, wait_for
+from encoder_processes import PATIENCE_S, encoders, patient_encoder
 from tiny_bundle import make_bundle
 from tiny_station import edge_ad, write_station
 
 from edge_ad.config import Station, load_station
 from edge_ad.evidence.archive import Archive
-from edge_ad.evidence.encode import MODULE
 from edge_ad.evidence.entry import Entry, read_entries
 from edge_ad.frame import Frame
+
+__all__ = ["patient_encoder"]
 
 
 def entries(state: Path, product: str = "default") -> list[Entry]:
@@ -105,13 +106,8 @@ def test_two_cameras_are_kept_under_their_maps_as_well(tmp_path: Path) -> None:
 def test_what_encodes_gives_way_and_goes_with_the_daemon(tmp_path: Path) -> None:
     make_bundle(tmp_path / "s", profile="default")
 
-    def encoders() -> list[psutil.Process]:
-        return [one for one in psutil.Process().children() if MODULE in one.cmdline()]
-
     with Line(tmp_path / "s") as line:
-        line.feed(good(0))
-        assert line.verdicts(1) == ["PASS"]
-        assert encoders() == []
+        (one,) = encoders()
         for number in range(2):
             line.feed(BLACK)
             assert line.verdicts(1) == ["REJECT score"]
@@ -120,10 +116,18 @@ def test_what_encodes_gives_way_and_goes_with_the_daemon(tmp_path: Path) -> None
                     line.metric("edge_ad_evidence_parts_total", kind="rejects") == n + 1
                 )
             )
-        (one,) = encoders()
-        assert os.sched_getscheduler(one.pid) in (os.SCHED_IDLE, os.SCHED_OTHER) and one.nice() >= 10
-    assert not one.is_running()
+        assert encoders() == [one]
+        assert (os.sched_getscheduler(one.pid), one.nice()) == (os.SCHED_IDLE, 19)
+    one.wait(PATIENCE_S)
     assert overlays(tmp_path / "s") == [["top.overlay.jpg"]] * 2
+
+
+def test_who_keeps_no_pictures_has_no_process_for_them(tmp_path: Path) -> None:
+    make_bundle(tmp_path / "s")
+    with Line(tmp_path / "s", options={"evidence": {"keep": "none"}}) as line:
+        line.feed(BLACK)
+        assert line.verdicts(1) == ["REJECT score"]
+        assert encoders() == []
 
 
 def test_a_bundle_without_maps_keeps_none(tmp_path: Path) -> None:

@@ -172,7 +172,9 @@ def test_nothing_grows_and_every_trigger_has_its_verdict(tmp_path: Path) -> None
     say(f"{len(accepted)} parts, {troubles.count} losses of the camera, {dict(told)}, refused {refused}")
     assert [one.header.part for one in gate.verdicts] == accepted
     assert set(refused) <= {"stale"} and len(refused) < 0.001 * len(accepted) + 2
-    faults = {"FAULT no_frame", "FAULT late", "FAULT overflow", "FAULT frozen"}
+    # A frame of which a camera that died had sent a part is unreadable.
+    assert told["FAULT unreadable"] <= 1 + troubles.count / 10
+    faults = {f"FAULT {why}" for why in ("no_frame", "late", "overflow", "frozen", "unreadable")}
     assert set(told) <= {"PASS", "REJECT score", *faults}
     # The fake camera's pictures come again after 255; one that died may begin with that it ended with.
     assert told["FAULT frozen"] <= 1 + troubles.count / 30
