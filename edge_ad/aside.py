@@ -51,6 +51,7 @@ def begin(nice: int | None = None) -> Pipes:
     Returns what `serve` needs. What else would be written to standard output goes to standard error."""
     pipes = os.dup(0), os.dup(1)
     os.dup2(2, 1)
+    sys.stdout = sys.stderr  # in order, and not at the end
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a person at a terminal stops the daemon
     with suppress(AttributeError, OSError):  # not every system has it, or allows it
         os.setpriority(os.PRIO_PROCESS, 0, LEAST if nice is None else nice)
