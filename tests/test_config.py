@@ -22,6 +22,7 @@ def test_minimal_file_gets_one_view_per_camera(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
+        ({"stattion": "x"}, r"unknown key 'stattion'; did you mean 'station'\?"),
         ({"deadline": 5.0}, r"unknown key 'deadline'; did you mean 'deadline_ms'\?"),
         ({"zz": 5.0}, "unknown key 'zz'; there may be calibration, camera, .*, view, zone$"),
         ({"engine": {"thread": 2}}, r"engine: unknown key 'thread'; did you mean 'threads'\?"),

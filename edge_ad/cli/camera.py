@@ -71,8 +71,7 @@ def grab_command(
     output: Path,
 ) -> None:
     """Take one picture with --uri, or as -c FILE [--camera NAME] says, and write it losslessly."""
-    import cv2
-
+    from edge_ad.calibration_set import encode_image
     from edge_ad.capture.grab import grab
 
     if (uri is None) == (config is None):
@@ -100,9 +99,9 @@ def grab_command(
         source, shot, join_ms = camera, "", 0.0
     image, rule = grab(source, base, shot, join_ms)
     picture, drawn = _overlay(station, camera, image) if overlay and station else (image, "")
-    _, data = cv2.imencode(".png", picture)
+    data = encode_image(".png", picture, [])
     try:
-        output.write_bytes(data.tobytes())
+        output.write_bytes(data)
     except OSError as error:
         raise DeviceError(
             f"{output}: cannot be written ({error.strerror}); give another path"
