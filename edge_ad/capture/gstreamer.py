@@ -134,6 +134,9 @@ class GStreamerSource:
                 if sample is not None:
                     self._keep(sample, now, session)
                 if problem:
+                    # It may have come with a frame of before it, of which the sink holds one at most.
+                    if (last := pipeline.pull(0.0)) is not None:
+                        self._keep(last, now, session)
                     over = problem
                 elif sample is None and pipeline.ended:
                     over = "the camera ended the stream; check cable and power" if self.live else ""

@@ -132,6 +132,16 @@ def test_an_error_of_an_element_comes_after_the_frames_before_it() -> None:
     made.close()
 
 
+def test_an_error_costs_no_frame_before_it_however_soon_it_comes() -> None:
+    for _ in range(60):  # it comes with the last frame in some of them
+        made, frames = source("videotestsrc ! identity name=bad error-after=4", overflow="wait"), 0
+        with pytest.raises(CaptureError, match="bad: Failed after iterations as requested"):
+            while made.read() is not None:
+                frames += 1
+        assert frames == 3
+        made.close()
+
+
 @pytest.mark.parametrize(
     ("pipeline", "message"),
     [
